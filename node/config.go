@@ -1,0 +1,271 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ternmesh/tern/control/document"
+)
+
+// Config is one node's configuration file (YAML). Every zero value is documented; no key reloads yet:
+// a change needs a restart. Environment variables override keys: TERN_ and the path in capitals, dots as
+// underscores (TERN_MESH_LISTEN). Relative paths are relative to the file.
+type Config struct {
+	// Node is this node's name, as in its certificate. Needed.
+	Node string `yaml:"node"`
+	// DataDir keeps the policy, the raft log and the node's secret. Needed.
+	DataDir string `yaml:"data_dir"`
+	// Identity names the certificate files. Needed.
+	Identity IdentityConfig `yaml:"identity"`
+	// Mesh is the side towards other nodes.
+	Mesh MeshConfig `yaml:"mesh"`
+	// Control is raft and the policy.
+	Control ControlConfig `yaml:"control"`
+	// Access is the side towards clients.
+	Access AccessConfig `yaml:"access"`
+	// Admin is the private listener: API, metrics, health, pprof.
+	Admin AdminConfig `yaml:"admin"`
+	// Filter is the packet filter.
+	Filter FilterConfig `yaml:"filter"`
+	// Carrier is how media crosses the mesh: frames (default) or datagram.
+	Carrier string `yaml:"carrier"`
+	// Log is level and format.
+	Log LogConfig `yaml:"log"`
+}
+
+// IdentityConfig names PEM files: the mesh's CA, this node's certificate and its key.
+type IdentityConfig struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// MeshConfig is the mesh port.
+type MeshConfig struct {
+	// Listen is the UDP address of gossip, path frames and QUIC. Default 0.0.0.0:7900.
+	Listen string `yaml:"listen"`
+	// Advertise is the address that other nodes use. Default: Listen, which must then be a real address.
+	Advertise string `yaml:"advertise"`
+	// Join lists host:port of any other nodes; DNS names are resolved at each try. Empty: wait to be joined.
+	Join []string `yaml:"join"`
+	// Risks names what this node shares with others (site, provider): paths avoid sharing it.
+	Risks []string `yaml:"risks"`
+}
+
+// ControlConfig is raft.
+type ControlConfig struct {
+	// Voter makes this node vote; its certificate must allow it. Default false.
+	Voter bool `yaml:"voter"`
+	// Expect is how many voters found the mesh, the first time. Default 1; use 3 or 5.
+	Expect int `yaml:"expect"`
+}
+
+// AccessConfig is the edge towards clients.
+type AccessConfig struct {
+	// Listen is the HTTP address of WHIP and WHEP. Default 127.0.0.1:8080.
+	Listen string `yaml:"listen"`
+	// TLS is the certificate of HTTPS. Without it, Listen must be loopback.
+	TLS TLSConfig `yaml:"tls"`
+	// PlainHTTP insists on HTTP without TLS beyond loopback (behind a proxy that ends TLS). Default false.
+	PlainHTTP bool `yaml:"plain_http"`
+	// URL is the base URL that clients see. Default: scheme and Listen.
+	URL string `yaml:"url"`
+	// UDP is the one port of all WebRTC clients. Default 127.0.0.1:8081.
+	UDP string `yaml:"udp"`
+	// UDPAdvertise lists the addresses in ICE candidates. Default: UDP, which must then be a real address.
+	UDPAdvertise []string `yaml:"udp_advertise"`
+	// RTPHost is the address of plain RTP ingest. Default 127.0.0.1.
+	RTPHost string `yaml:"rtp_host"`
+	// RTPPorts is the range of plain RTP ingest. Default 20000-20199.
+	RTPPorts string `yaml:"rtp_ports"`
+}
+
+// TLSConfig names PEM files.
+type TLSConfig struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// AdminConfig is the private listener.
+type AdminConfig struct {
+	// Listen is an HTTP address; anybody who reaches it may operate the node. Default 127.0.0.1:7902.
+	Listen string `yaml:"listen"`
+}
+
+// FilterConfig is the packet filter.
+type FilterConfig struct {
+	// Mode is auto (default: XDP where it can attach, else the Go twin), xdp, go or off.
+	Mode string `yaml:"mode"`
+	// Interfaces to attach to. Default: none, so that the Go twin filters.
+	Interfaces []string `yaml:"interfaces"`
+}
+
+// LogConfig says how much is logged, and how.
+type LogConfig struct {
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level"`
+	// Format is text (default) or json.
+	Format string `yaml:"format"`
+}
+
+// ShutdownTimeout bounds a graceful end: goodbye to clients and peers.
+const ShutdownTimeout = 10 * time.Second
+
+// LoadConfig reads a configuration file, applies TERN_* overrides from environ ("KEY=value") and
+// defaults, and checks it. It reports every problem at once, each with what to do.
+func LoadConfig(path string, environ []string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
+	}
+	var c Config
+	if err := document.Decode(data, &c); err != nil {
+		return Config{}, fmt.Errorf("config %s: %w", path, err)
+	}
+	if err := override(&c, environ); err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
+	}
+	c.resolve(filepath.Dir(path))
+	c.defaults()
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("config %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// resolve makes file names relative to the configuration file.
+func (c *Config) resolve(dir string) {
+	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Access.TLS.Cert, &c.Access.TLS.Key} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func (c *Config) defaults() {
+	set := func(p *string, v string) {
+		if *p == "" {
+			*p = v
+		}
+	}
+	set(&c.Mesh.Listen, "0.0.0.0:7900")
+	set(&c.Mesh.Advertise, c.Mesh.Listen)
+	set(&c.Access.Listen, "127.0.0.1:8080")
+	set(&c.Access.UDP, "127.0.0.1:8081")
+	set(&c.Access.RTPHost, "127.0.0.1")
+	set(&c.Access.RTPPorts, "20000-20199")
+	set(&c.Admin.Listen, "127.0.0.1:7902")
+	set(&c.Filter.Mode, "auto")
+	set(&c.Carrier, "frames")
+	set(&c.Log.Level, "info")
+	set(&c.Log.Format, "text")
+	if c.Control.Expect == 0 {
+		c.Control.Expect = 1
+	}
+	if len(c.Access.UDPAdvertise) == 0 {
+		c.Access.UDPAdvertise = []string{c.Access.UDP}
+	}
+}
+
+var nodeName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+// Validate checks everything that can be checked without opening a socket or a file.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if !nodeName.MatchString(c.Node) {
+		fail("node", "%q must be 1 to 63 of a-z, 0-9 and -", c.Node)
+	}
+	for key, v := range map[string]string{"data_dir": c.DataDir, "identity.ca": c.Identity.CA, "identity.cert": c.Identity.Cert, "identity.key": c.Identity.Key} {
+		if v == "" {
+			fail(key, "is needed")
+		}
+	}
+	c.validateAddresses(fail)
+	oneOf := func(key, v string, allowed ...string) {
+		for _, a := range allowed {
+			if v == a {
+				return
+			}
+		}
+		fail(key, "%q is not one of %s", v, strings.Join(allowed, ", "))
+	}
+	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go", "off")
+	oneOf("carrier", c.Carrier, "frames", "datagram")
+	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Control.Expect < 0 || c.Control.Expect > 9 {
+		fail("control.expect", "%d is not 1 to 9 voters", c.Control.Expect)
+	}
+	if (c.Access.TLS.Cert == "") != (c.Access.TLS.Key == "") {
+		fail("access.tls", "cert and key go together")
+	}
+	if _, _, err := c.Access.rtpRange(); err != nil {
+		fail("access.rtp_ports", "%v", err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateAddresses(fail func(key, format string, args ...any)) {
+	addr := func(key, v string, real bool) {
+		a, err := netip.ParseAddrPort(v)
+		switch {
+		case err != nil:
+			fail(key, "%q is not IP:PORT (for example 192.0.2.1:7900 or [2001:db8::1]:7900)", v)
+		case real && a.Addr().IsUnspecified():
+			fail(key, "%q says every address: name the one that others reach", v)
+		}
+	}
+	addr("mesh.listen", c.Mesh.Listen, false)
+	addr("mesh.advertise", c.Mesh.Advertise, true)
+	addr("access.listen", c.Access.Listen, false)
+	addr("access.udp", c.Access.UDP, false)
+	for _, a := range c.Access.UDPAdvertise {
+		addr("access.udp_advertise", a, true)
+	}
+	addr("admin.listen", c.Admin.Listen, false)
+	if ip, err := netip.ParseAddr(c.Access.RTPHost); err != nil || ip.IsUnspecified() {
+		fail("access.rtp_host", "%q is not the address that senders reach", c.Access.RTPHost)
+	}
+	for _, j := range c.Mesh.Join {
+		if host, port, err := net.SplitHostPort(j); err != nil || host == "" || port == "" {
+			fail("mesh.join", "%q is not HOST:PORT", j)
+		}
+	}
+	if a, err := netip.ParseAddrPort(c.Access.Listen); err == nil && c.Access.TLS.Cert == "" && !c.Access.PlainHTTP && !a.Addr().IsLoopback() {
+		fail("access.listen", "%s without TLS would take tokens in the clear: set access.tls, or access.plain_http behind a proxy that ends TLS", c.Access.Listen)
+	}
+}
+
+// rtpRange parses "first-last".
+func (a AccessConfig) rtpRange() (first, last uint16, err error) {
+	lo, hi, ok := strings.Cut(a.RTPPorts, "-")
+	f, err1 := strconv.ParseUint(lo, 10, 16)
+	l, err2 := strconv.ParseUint(hi, 10, 16)
+	if !ok || err1 != nil || err2 != nil || f == 0 || f > l {
+		return 0, 0, fmt.Errorf("%q is not FIRST-LAST (for example 20000-20199)", a.RTPPorts)
+	}
+	return uint16(f), uint16(l), nil
+}
+
+// accessURL is the base URL that clients see.
+func (c *Config) accessURL(listening net.Addr) string {
+	if c.Access.URL != "" {
+		return strings.TrimRight(c.Access.URL, "/")
+	}
+	scheme := "http"
+	if c.Access.TLS.Cert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + listening.String()
+}

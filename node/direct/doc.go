@@ -1,0 +1,19 @@
+// Package direct is layer L1 of a node: mutual-TLS QUIC between two mesh addresses, and streams with a kind.
+//
+// It needs a certificate and an address and nothing else: gossip, raft, the policy, relay keys and the
+// directory all ride its streams, and media never does. That is what lets a mesh boot without circles.
+//
+// Files in the order of a stream's way:
+//
+//	layer.go   the QUIC transport, dialing, the cache of connections, accepting
+//	stream.go  one stream as a net.Conn, and its header: one byte of length, then the kind
+//	call.go    one request, one answer over a stream of its own
+//
+// Ownership: Layer.mu guards the cache of outgoing connections; an accepted connection belongs to the
+// goroutine that accepted it. Every goroutine runs under Layer.Run.
+//
+// Invariants: a connection exists only between certificates of one mesh; Dial reaches the node that was
+// named or fails; kinds that nobody handles are reset, not ignored.
+//
+// Not here: retries and which address a node has (the caller resolves), and anything about media.
+package direct

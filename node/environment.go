@@ -1,0 +1,93 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/ternmesh/tern/control/document"
+)
+
+// envPrefix starts the name of every override.
+const envPrefix = "TERN_"
+
+// override sets the keys that TERN_* variables name. Lists take commas. A TERN_ variable that names no key
+// is an error, so that a misspelt one does not go unnoticed.
+func override(c *Config, environ []string) error {
+	fields := make(map[string]reflect.Value)
+	collect(reflect.ValueOf(c).Elem(), envPrefix, fields)
+	var errs []error
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		f, ok := fields[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("environment: %s names no key%s", name, suggest(name, fields)))
+			continue
+		}
+		if err := setField(f, value); err != nil {
+			errs = append(errs, fmt.Errorf("environment: %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// collect maps variable names to the leaves of a configuration struct.
+func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
+	for i := range v.NumField() {
+		tag, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+		name := prefix + strings.ToUpper(tag)
+		if v.Field(i).Kind() == reflect.Struct {
+			collect(v.Field(i), name+"_", into)
+			continue
+		}
+		into[name] = v.Field(i)
+	}
+}
+
+func setField(f reflect.Value, value string) error {
+	switch f.Kind() {
+	case reflect.String:
+		f.SetString(value)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		f.SetBool(b)
+	case reflect.Int:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", value)
+		}
+		f.SetInt(int64(n))
+	case reflect.Slice:
+		var list []string
+		for _, s := range strings.Split(value, ",") {
+			if s = strings.TrimSpace(s); s != "" {
+				list = append(list, s)
+			}
+		}
+		f.Set(reflect.ValueOf(list))
+	default:
+		return fmt.Errorf("cannot be set from the environment")
+	}
+	return nil
+}
+
+func suggest(name string, fields map[string]reflect.Value) string {
+	names := make([]string, 0, len(fields))
+	for n := range fields {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	if best := document.Nearest(name, names); best != "" {
+		return ", did you mean " + best + "?"
+	}
+	return ""
+}
