@@ -1,0 +1,38 @@
+// Package identity is who a node is: the mesh's certificate authority, the node certificates that it issues, the
+// mutual TLS built on them, and signatures that one node makes and every other node can check.
+//
+// # Certificates
+//
+// The CA is a self-signed ECDSA P-256 certificate whose URI SAN tern://MESH/role/ca names the mesh. A node
+// certificate carries tern://MESH/REGION/NODE and, for a node that may vote, tern://MESH/role/voter. MESH, REGION
+// and NODE are 1 to 63 of [a-z0-9-]; "role" is not a region, because it would make the two forms ambiguous.
+// The compact id of a node is the first four bytes (big-endian) of SHA-256("MESH/NODE").
+//
+// # Signatures
+//
+// ECDSA over SHA-256("tern signature v1" 0x00, context length as one byte, context, message). The context separates
+// domains: a signature made for a health record is worthless as a signature of a policy.
+//
+// # Files, in the order of a certificate's life
+//
+//	name.go    names and compact ids
+//	san.go     the URI SANs, written and parsed
+//	ca.go      InitCA and Issue: from nothing to files
+//	files.go   PEM files: written whole or not at all, read with errors that say what to do
+//	load.go    files to an Identity; Load refuses a pair that could not work
+//	verify.go  a certificate to a Peer: chain, validity, names
+//	tls.go     client and server configurations
+//	sign.go    signatures
+//
+// # State and invariants
+//
+// An Identity does not change after Load, but for a bounded cache of verified certificates behind its own mutex; all
+// methods are safe for concurrent use. Validity is judged by time.Now (virtual inside a testing/synctest bubble, so
+// the times that certificates start at are parameters). A Peer is only ever made from a verified certificate, except
+// by PeerOf, whose connection state was verified by the handshake.
+//
+// # What it does not do
+//
+// No revocation and no enrolment over the network; renewal is Issue once more and a restart. The CA key lies
+// unencrypted in its file (mode 0600): keep the directory off the nodes.
+package identity
