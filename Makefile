@@ -1,0 +1,34 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything else is for those who change the code.
+GO ?= go
+# The race detector needs a C compiler; CI must have one, a laptop may not.
+RACE := $(if $(CI),-race,$(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race))
+FUZZTIME ?= 5s
+
+.PHONY: demo build test check lint generate fuzz bench
+
+demo: ## six nodes on this machine, with a page
+	$(GO) run ./cmd/tern demo
+
+build: ## the one binary
+	$(GO) build -trimpath -o bin/tern ./cmd/tern
+
+test: ## all tests
+	$(GO) test $(RACE) -shuffle=on -timeout 15m ./...
+
+check: lint generate test fuzz ## what CI runs
+
+lint: ## gofmt, vet, staticcheck, module hygiene
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cmd/tern
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+generate: ## BPF objects; fails if they differ from what is committed
+	.ci/generate
+
+fuzz: ## every fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+bench: ## figures as ratios, into bench/results
+	.ci/bench

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ternmesh/tern/mesh/identity"
+)
+
+func caCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ca", Short: "Make the mesh's certificate authority and node certificates"}
+	cmd.AddCommand(caInitCommand(), caIssueCommand())
+	return cmd
+}
+
+func caInitCommand() *cobra.Command {
+	var dir, mesh string
+	cmd := &cobra.Command{
+		Use:     "init --mesh NAME --dir DIR",
+		Short:   "Make ca.crt and ca.key; keep ca.key away from the nodes",
+		Example: "  tern ca init --mesh example --dir ca",
+		Args:    args(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := identity.InitCA(dir, mesh, time.Now().Add(-time.Hour)); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "made the authority of mesh %s in %s: every node gets ca.crt, none gets ca.key\n", mesh, dir)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "ca", "folder of the authority")
+	cmd.Flags().StringVar(&mesh, "mesh", "tern", "name of the mesh")
+	return cmd
+}
+
+func caIssueCommand() *cobra.Command {
+	var ca, out string
+	o := identity.IssueOptions{}
+	cmd := &cobra.Command{
+		Use:     "issue --node NAME --region REGION",
+		Short:   "Make NODE.crt and NODE.key for one node",
+		Example: "  tern ca issue --ca ca --node fra1 --region eu --voter --out fra1",
+		Args:    args(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.NotBefore = time.Now().Add(-time.Hour)
+			if err := identity.Issue(ca, out, o); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "made %s/%s.crt and %s/%s.key, valid for %v\n", out, o.Node, out, o.Node, o.Valid)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&ca, "ca", "ca", "folder of the authority")
+	cmd.Flags().StringVar(&out, "out", ".", "folder for the two files")
+	cmd.Flags().StringVar(&o.Node, "node", "", "name of the node")
+	cmd.Flags().StringVar(&o.Region, "region", "", "region of the node")
+	cmd.Flags().BoolVar(&o.Voter, "voter", false, "the node may vote on policy")
+	cmd.Flags().DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificate is valid")
+	return cmd
+}

@@ -1,0 +1,86 @@
+// Command tern is the one binary of the mesh: it runs nodes, makes certificates, talks to a node's admin API,
+// and demonstrates a mesh on one machine. Each subcommand is a thin file; the work is in the packages.
+//
+//	main.go      the root command, exit status
+//	node.go      tern node, tern validate
+//	version.go   tern version
+//	ca.go        tern ca init, tern ca issue
+//	status.go    tern status, tern paths (the admin API)
+//	policy.go    tern policy get, apply, history
+//	token.go     tern token create, inspect
+//	filter.go    tern filter verdict (offline)
+//	routes.go    tern routes (offline)
+//	demo.go      tern demo
+//	admin.go     the HTTP client of the admin API
+//
+// Exit status: 0 done, 1 failed, 2 wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker: -X main.version=...
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// usageError is a wrong command line: status 2.
+type usageError struct{ error }
+
+// quietError failed and has said why already.
+type quietError struct{ error }
+
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	var quiet quietError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &quiet):
+		return 1
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "tern: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(os.Stderr, "tern: %v\n", err)
+		return 1
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "tern",
+		Short:         "An edge mesh for real-time media: every packet on three paths, the first to arrive wins",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(nodeCommand(), validateCommand(), versionCommand(), caCommand(), statusCommand(), pathsCommand(),
+		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand())
+	return root
+}
+
+// args checks the number of positional arguments and makes a mismatch a usage error.
+func args(n int, names string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, got []string) error {
+		if len(got) != n {
+			return usageError{fmt.Errorf("%s takes %s: see %s --help", cmd.CommandPath(), names, cmd.CommandPath())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ternmesh/tern/control"
+)
+
+// adminHandler is the private listener: API, metrics, health and pprof. Whoever reaches it may operate the node,
+// so it listens on loopback unless the configuration says otherwise.
+func (n *Node) adminHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{node: n})
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", n.serveReady)
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.Status()) })
+	mux.HandleFunc("GET /v1/paths", n.servePaths)
+	mux.HandleFunc("GET /v1/policy", n.servePolicy)
+	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
+	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// serveReady says whether clients should be sent here: the policy is known and the node is not stopping. Liveness is
+// another question: a node that is not ready must not be restarted for it.
+func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case n.state.stopping.Load():
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+	case n.enforcer.version() == 0:
+		http.Error(w, "no policy yet: apply one with tern policy apply", http.StatusServiceUnavailable)
+	default:
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+func (n *Node) servePaths(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	report, err := n.PathsBetween(q.Get("from"), q.Get("to"), q.Get("app"))
+	if err != nil {
+		writeError(w, http.StatusNotFound, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, report)
+}
+
+// PolicyDocument is a policy as the admin API shows it: secrets as fingerprints.
+type PolicyDocument struct {
+	Version uint64         `json:"version"`
+	Policy  control.Policy `json:"policy"`
+}
+
+func (n *Node) servePolicy(w http.ResponseWriter, _ *http.Request) {
+	p := n.control.Policy()
+	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: control.Redact(p)})
+}
+
+// applyPolicy takes a document in the body; ?if_version=N refuses if the policy has moved on since N.
+func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
+	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, control.MaxDocumentBytes))
+	if err != nil {
+		writeError(w, http.StatusRequestEntityTooLarge, err)
+		return
+	}
+	var ifVersion *uint64
+	if s := r.URL.Query().Get("if_version"); s != "" {
+		v, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			writeError(w, http.StatusBadRequest, fmt.Errorf("if_version %q is not a version", s))
+			return
+		}
+		ifVersion = &v
+	}
+	p, err := n.control.Apply(r.Context(), doc, "admin of "+n.cfg.Node, ifVersion)
+	if err != nil {
+		writeError(w, statusOf(err), err)
+		return
+	}
+	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: control.Redact(p)})
+}
+
+// statusOf tells the operator's mistakes from the mesh's.
+func statusOf(err error) int {
+	var problems control.Problems
+	switch {
+	case errors.As(err, &problems):
+		return http.StatusUnprocessableEntity
+	case errors.Is(err, control.ErrConflict):
+		return http.StatusConflict
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+func (n *Node) serveHistory(w http.ResponseWriter, r *http.Request) {
+	changes, err := n.control.History(r.Context())
+	if err != nil {
+		writeError(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, changes)
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v)
+}
+
+func writeError(w http.ResponseWriter, code int, err error) {
+	writeJSON(w, code, map[string]string{"error": err.Error()})
+}

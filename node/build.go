@@ -1,0 +1,301 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/ebpf"
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/mesh"
+	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/access"
+	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/udp"
+)
+
+// meshFence is the reserved fence of link probes; it never carries an app's data.
+const meshFence braid.FenceID = 0
+
+// closing remembers what to close if a later step fails.
+func (n *Node) closing(f func() error) { n.closeOnFail = append(n.closeOnFail, f) }
+
+func (n *Node) buildFilter(context.Context) error {
+	meshAddr := netip.MustParseAddrPort(n.cfg.Mesh.Listen)
+	accessAddr := netip.MustParseAddrPort(n.cfg.Access.UDP)
+	f, err := ebpf.New(ebpf.Config{
+		Interfaces: n.cfg.Filter.Interfaces,
+		Mode:       n.cfg.Filter.Mode,
+		MeshPort:   meshAddr.Port(),
+		AccessPort: accessAddr.Port(),
+		Logger:     n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.filter = f
+	n.enforcer.filter = f.Update
+	return nil
+}
+
+func (n *Node) filterMode() string { return n.filter.Mode() }
+
+func (n *Node) buildPort(ctx context.Context) error {
+	conn, err := n.opts.MeshNetwork.ListenPacket(ctx, netip.MustParseAddrPort(n.cfg.Mesh.Listen))
+	if err != nil {
+		return fmt.Errorf("mesh.listen %s: %w", n.cfg.Mesh.Listen, err)
+	}
+	n.closing(conn.Close)
+	n.port = newPort(conn)
+	return nil
+}
+
+func (n *Node) buildDirect(context.Context) (err error) {
+	n.direct, err = direct.New(direct.Config{
+		Identity: n.id,
+		Conn:     n.port.quic,
+		Resolve:  n.resolve,
+		Logger:   n.log,
+	})
+	return err
+}
+
+// resolve gives the mesh address of a member.
+func (n *Node) resolve(node string) (netip.AddrPort, bool) {
+	if n.mesh == nil {
+		return netip.AddrPort{}, false
+	}
+	m, ok := n.mesh.Lookup(node)
+	if !ok || !m.Health.Mesh.IsValid() {
+		return netip.AddrPort{}, false
+	}
+	return m.Health.Mesh, true
+}
+
+func (n *Node) buildBraid(secret [32]byte) (err error) {
+	carrier := braid.Frames
+	if n.cfg.Carrier == "datagram" {
+		carrier = braid.Datagram
+	}
+	n.routes = newRoutes(n)
+	n.braid, err = braid.New(braid.Config{
+		Self:        braid.NodeID(n.id.ID()),
+		Incarnation: n.incarnation,
+		Secret:      secret,
+		Wire:        n.port,
+		Logger:      n.log,
+		Addr: func(id braid.NodeID) (netip.AddrPort, bool) {
+			m, ok := n.mesh.ByID(uint32(id))
+			return m.Health.Mesh, ok && m.Health.Mesh.IsValid()
+		},
+		RelayKey:  n.fetchKey,
+		Allow:     n.allowHop,
+		Paths:     n.routes.paths,
+		ServerTLS: func() *tls.Config { return n.id.ServerTLS(braid.ALPN) },
+		ClientTLS: func(peer braid.NodeID) *tls.Config {
+			m, _ := n.mesh.ByID(uint32(peer))
+			return n.id.ClientTLS(m.Node, braid.ALPN)
+		},
+		PeerID: func(cs tls.ConnectionState) (braid.NodeID, error) {
+			p, err := identity.PeerOf(cs)
+			return braid.NodeID(p.ID()), err
+		},
+		Carrier: func(braid.FenceID) braid.Carrier { return carrier },
+		Handler: handlerOf(n),
+		Probe:   func(from braid.NodeID, payload []byte) { n.mesh.HandleProbe(uint32(from), payload) },
+	})
+	if err == nil {
+		n.port.frames = n.braid.HandleFrame
+	}
+	return err
+}
+
+// allowHop says whether a fence's frames may touch a node: its region must be in the fence. The mesh fence
+// carries only probes between the two nodes themselves.
+func (n *Node) allowHop(id braid.FenceID, hop braid.NodeID) bool {
+	if id == meshFence {
+		return true
+	}
+	if uint32(hop) == n.id.ID() {
+		return n.enforcer.allows(id, n.id.Region)
+	}
+	m, ok := n.mesh.ByID(uint32(hop))
+	return ok && n.enforcer.allows(id, m.Region)
+}
+
+func (n *Node) buildMesh(context.Context) (err error) {
+	n.mesh, err = mesh.New(mesh.Config{
+		Identity: n.id,
+		Packets:  n.port.gossip,
+		Dial: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+			conn, _, err := n.direct.DialAddr(ctx, addr, kindGossip)
+			return conn, err
+		},
+		Keys:   n.exchangeKeys,
+		Self:   n.health,
+		Probe:  func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
+		Logger: n.log,
+	})
+	return err
+}
+
+// health is what this node tells the mesh of itself.
+func (n *Node) health() mesh.Health {
+	h := mesh.Health{
+		Incarnation:   n.incarnation,
+		Mesh:          netip.MustParseAddrPort(n.cfg.Mesh.Advertise),
+		State:         n.state.String(),
+		PolicyVersion: n.enforcer.version(),
+		Voter:         n.cfg.Control.Voter,
+	}
+	if n.access != nil {
+		h.AccessURL = n.AccessURL()
+		h.Sessions = n.sessions()
+	}
+	return h
+}
+
+func (n *Node) buildControl(context.Context) (err error) {
+	n.control, err = control.New(control.Config{
+		Node:   n.cfg.Node,
+		Mesh:   n.id.Mesh,
+		Voter:  n.cfg.Control.Voter,
+		Expect: n.cfg.Control.Expect,
+		Dir:    n.cfg.DataDir,
+		Logger: n.log,
+		Stream: newRaftStreams(n),
+		Members: func() []control.Member {
+			var out []control.Member
+			for _, m := range n.mesh.Members() {
+				out = append(out, control.Member{Node: m.Node, Voter: m.Health.Voter, Alive: m.Alive, PolicyVersion: m.Health.PolicyVersion})
+			}
+			return out
+		},
+		Call: func(ctx context.Context, node string, request []byte) ([]byte, error) {
+			return n.direct.Call(ctx, node, kindControl, request)
+		},
+		Sign: func(msg []byte) ([]byte, []byte, error) { return n.id.Sign("tern policy", msg) },
+		Verify: func(msg, certDER, sig []byte) (string, bool, error) {
+			p, err := n.id.Verify("tern policy", msg, certDER, sig)
+			return p.Node, p.Voter, err
+		},
+		Enforce: n.enforce,
+	})
+	return err
+}
+
+// enforce puts a new policy into force, in the order that never leaves a gap: decisions first, then what
+// already runs is held against them.
+func (n *Node) enforce(p control.Policy) {
+	if err := n.enforcer.enforce(p); err != nil {
+		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
+	}
+	n.log.Info("policy in force", "version", p.Version, "apps", len(p.Apps), "regions", len(p.Regions))
+	if n.hub != nil {
+		n.braid.Refresh()
+		n.hub.Refresh()
+	}
+	if n.access != nil {
+		n.access.Reauthorise()
+	}
+}
+
+func (n *Node) buildMedia(context.Context) (err error) {
+	n.hub, err = media.New(media.Config{
+		Self:   n.cfg.Node,
+		Logger: n.log,
+		Braid:  media.OverBraid(n.braid),
+		Peers:  n.peersOf,
+		NodeID: func(node string) (braid.NodeID, bool) {
+			m, ok := n.mesh.Lookup(node)
+			return braid.NodeID(m.ID), ok
+		},
+		Name: func(id braid.NodeID) (string, bool) {
+			m, ok := n.mesh.ByID(uint32(id))
+			return m.Node, ok
+		},
+		Fence: n.enforcer.fenceOf,
+		Call: func(ctx context.Context, node string, request []byte) ([]byte, error) {
+			return n.direct.Call(ctx, node, kindDirectory, request)
+		},
+		Load: func() float64 { return 0 },
+	})
+	return err
+}
+
+// peersOf lists the live nodes inside an app's fence, this one included if it is inside.
+func (n *Node) peersOf(app string) []string {
+	id, ok := n.enforcer.fenceOf(app)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, m := range n.mesh.Members() {
+		if m.Alive && n.enforcer.allows(id, m.Region) {
+			out = append(out, m.Node)
+		}
+	}
+	return out
+}
+
+func (n *Node) buildAccess(ctx context.Context) error {
+	if err := n.listenAccess(ctx); err != nil {
+		return err
+	}
+	advertise := make([]netip.AddrPort, 0, len(n.cfg.Access.UDPAdvertise))
+	for _, a := range n.cfg.Access.UDPAdvertise {
+		ap := netip.MustParseAddrPort(a)
+		if ap.Port() == 0 { // the port was left to the system
+			ap = netip.AddrPortFrom(ap.Addr(), uint16(n.accessUDP.LocalAddr().(*net.UDPAddr).Port))
+		}
+		advertise = append(advertise, ap)
+	}
+	var err error
+	n.access, err = access.New(access.Config{
+		Hub:          n.hub,
+		Logger:       n.log,
+		App:          n.enforcer.app,
+		UDP:          n.filter.WrapPacketConn(n.accessUDP),
+		UDPAdvertise: advertise,
+		ListenRTP:    n.rtpPorts.listen,
+		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
+		Draining:     n.state.stopping.Load,
+	})
+	return err
+}
+
+func (n *Node) listenAccess(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.cfg.Access.Listen)
+	if err != nil {
+		return fmt.Errorf("access.listen: %w", err)
+	}
+	n.accessHTTP = ln
+	n.closing(ln.Close)
+	if n.accessUDP, err = udp.Listen(ctx, netip.MustParseAddrPort(n.cfg.Access.UDP)); err != nil {
+		return fmt.Errorf("access.udp: %w", err)
+	}
+	n.closing(n.accessUDP.Close)
+	first, last, err := n.cfg.Access.rtpRange()
+	if err != nil {
+		return err
+	}
+	n.rtpPorts = &portRange{host: netip.MustParseAddr(n.cfg.Access.RTPHost), first: first, last: last, next: first}
+	return nil
+}
+
+func (n *Node) buildAdmin(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.cfg.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin.listen: %w", err)
+	}
+	n.adminHTTP = ln
+	n.closing(ln.Close)
+	return nil
+}
+
+var errNoMember = errors.New("not a member of the mesh")

@@ -1,0 +1,99 @@
+package node
+
+import (
+	"sync/atomic"
+
+	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/ebpf"
+	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/node/access/token"
+)
+
+// enforcer is the one place where a policy becomes admission, routing constraints, fences and filter rules.
+// Readers take one immutable snapshot; a policy is swapped in whole, never in parts. Everything that the
+// current policy does not allow is refused: no policy, unknown app, unknown fence.
+type enforcer struct {
+	current atomic.Pointer[enforced]
+	filter  func(ebpf.Rules) error // sets the filter's rules; nil without a filter
+}
+
+// enforced is what one policy version means at this node.
+type enforced struct {
+	version uint64
+	apps    map[string]enforcedApp
+	fences  map[braid.FenceID]fence
+}
+
+type enforcedApp struct {
+	admission  token.App
+	fence      braid.FenceID
+	redundancy string
+}
+
+// fence is a set of regions.
+type fence struct {
+	regions []string
+	set     map[string]bool
+}
+
+func newEnforcer() *enforcer {
+	e := &enforcer{}
+	e.current.Store(&enforced{})
+	return e
+}
+
+// translate is pure: policy in, decisions out.
+func translate(p control.Policy) *enforced {
+	out := &enforced{version: p.Version, apps: make(map[string]enforcedApp), fences: make(map[braid.FenceID]fence)}
+	for _, a := range p.Apps {
+		f := fence{regions: p.FenceRegions(a), set: make(map[string]bool)}
+		if len(f.regions) == 0 {
+			continue // no region may carry it: the app does not exist here
+		}
+		for _, r := range f.regions {
+			f.set[r] = true
+		}
+		id := braid.FenceOf(f.regions)
+		out.fences[id] = f
+		out.apps[a.ID] = enforcedApp{
+			admission:  token.App{ID: a.ID, Certificates: a.Certificates, Auth: a.Auth},
+			fence:      id,
+			redundancy: a.Redundancy,
+		}
+	}
+	return out
+}
+
+// enforce swaps a policy in.
+func (e *enforcer) enforce(p control.Policy) error {
+	e.current.Store(translate(p))
+	if e.filter == nil {
+		return nil
+	}
+	return e.filter(ebpf.Rules{Blocklist: p.Blocklist})
+}
+
+// app says what admission needs to know; false for an app that the policy does not have.
+func (e *enforcer) app(id string) (token.App, bool) {
+	a, ok := e.current.Load().apps[id]
+	return a.admission, ok
+}
+
+// fenceOf returns the fence of an app; false refuses the app's media.
+func (e *enforcer) fenceOf(app string) (braid.FenceID, bool) {
+	a, ok := e.current.Load().apps[app]
+	return a.fence, ok
+}
+
+// regions returns the regions of a fence, nil for one that no app of the current policy has.
+func (e *enforcer) regions(id braid.FenceID) []string { return e.current.Load().fences[id].regions }
+
+// allows says whether a fence's frames may touch a region.
+func (e *enforcer) allows(id braid.FenceID, region string) bool {
+	return e.current.Load().fences[id].set[region]
+}
+
+// redundancy of an app: full, adaptive or off.
+func (e *enforcer) redundancy(app string) string { return e.current.Load().apps[app].redundancy }
+
+func (e *enforcer) version() uint64 { return e.current.Load().version }

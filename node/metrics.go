@@ -1,0 +1,124 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector turns the parts' own counters into Prometheus metrics at each scrape. Labels have few values: peers (nodes of
+// the mesh), reasons and kinds; never sessions, channels, users or addresses of clients.
+type collector struct{ node *Node }
+
+// metric declares one metric once.
+func metric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tern_"+name, help, labels, nil)
+}
+
+var (
+	descInfo      = metric("node_info", "Always 1; says which node, region and version this is.", "node", "region", "version", "filter")
+	descReady     = metric("node_ready", "1 if clients should be sent here.")
+	descPolicy    = metric("policy_version", "Version of the policy in force.")
+	descLeader    = metric("control_leader", "1 if this node leads raft.")
+	descMembers   = metric("mesh_members", "Members that gossip knows.", "alive")
+	descLinkRTT   = metric("link_latency_seconds", "One-way latency of a link from this node, as half the round trip.", "to")
+	descLinkLoss  = metric("link_loss_ratio", "Share of packets lost on a link from this node.", "to")
+	descLinkDown  = metric("link_down", "1 if the link answers no probes.", "to")
+	descPort      = metric("port_packets_total", "Packets of the mesh port by what became of them.", "result")
+	descFrames    = metric("braid_frames_total", "Path frames by what this node did with them.", "result")
+	descPackets   = metric("braid_packets_total", "Media packets between this node and a peer.", "peer", "direction")
+	descDup       = metric("braid_duplicates_total", "Copies that carried media and were dropped, because another had come first.", "peer")
+	descUndeliv   = metric("braid_undelivered_total", "Media frames that no path delivered, repairs included.", "peer")
+	descRepaired  = metric("braid_repaired_total", "Media frames that the repair delivered.", "peer")
+	descRescued   = metric("braid_rescued_total", "Media frames that the best path lost and another delivered.", "peer")
+	descSessions  = metric("access_sessions", "Clients' sessions at this node.", "kind")
+	descJoins     = metric("access_joins_total", "Requests to publish or watch, by result.", "result")
+	descAccessPkt = metric("access_packets_total", "RTP packets from and to clients.", "direction")
+	descStreams   = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
+	descDirectory = metric("media_directory_entries", "Registrations that this node keeps for the directory.")
+	descFilter    = metric("filter_packets_total", "Packets that the filter judged, where it did (xdp or go).", "where", "verdict", "reason")
+)
+
+// Describe implements prometheus.Collector: the set is fixed, but which peers exist is not.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { ch <- descInfo }
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	n := c.node
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := n.Status()
+	gauge(descInfo, 1, s.Node, s.Region, s.Version, s.Filter)
+	gauge(descReady, truth(s.State == StateServing && s.PolicyVersion > 0))
+	gauge(descPolicy, float64(s.PolicyVersion))
+	gauge(descLeader, truth(s.Control.Leader == s.Node))
+	collectMesh(s, gauge)
+	collectBraids(s, counter)
+	p := n.port.stats()
+	for result, v := range map[string]uint64{"received": p.Received, "unknown_class": p.Unknown, "filtered": p.Filtered, "queue_full": p.QueueFull} {
+		counter(descPort, v, result)
+	}
+	for result, v := range n.braid.Stats().Frames {
+		counter(descFrames, v, result)
+	}
+	collectEdge(s, gauge, counter)
+	for _, f := range n.filter.Stats().Counters {
+		counter(descFilter, f.Packets, f.Where, f.Verdict, f.Reason)
+	}
+}
+
+func collectMesh(s Status, gauge func(*prometheus.Desc, float64, ...string)) {
+	alive := 0
+	for _, m := range s.Members {
+		if m.Alive {
+			alive++
+		}
+	}
+	gauge(descMembers, float64(alive), "true")
+	gauge(descMembers, float64(len(s.Members)-alive), "false")
+	for _, l := range s.Links {
+		if l.From == s.Node {
+			gauge(descLinkRTT, l.LatencyMS/1000, l.To)
+			gauge(descLinkLoss, l.Loss, l.To)
+			gauge(descLinkDown, truth(l.Down), l.To)
+		}
+	}
+}
+
+// collectBraids adds the sessions of one peer (one per fence) up.
+func collectBraids(s Status, counter func(*prometheus.Desc, uint64, ...string)) {
+	type sums struct{ sent, delivered, duplicates, undelivered, repaired, rescued uint64 }
+	peers := make(map[string]*sums)
+	for _, b := range s.Braids {
+		p := peers[b.Peer]
+		if p == nil {
+			p = &sums{}
+			peers[b.Peer] = p
+		}
+		p.sent += b.PacketsSent
+		p.delivered += b.PacketsDelivered
+		p.duplicates += b.Duplicates
+		p.undelivered += b.Undelivered
+		p.repaired += b.Repaired
+		for _, in := range b.In {
+			p.rescued += in.Rescued
+		}
+	}
+	for peer, p := range peers {
+		counter(descPackets, p.sent, peer, "sent")
+		counter(descPackets, p.delivered, peer, "delivered")
+		counter(descDup, p.duplicates, peer)
+		counter(descUndeliv, p.undelivered, peer)
+		counter(descRepaired, p.repaired, peer)
+		counter(descRescued, p.rescued, peer)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

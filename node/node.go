@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/ebpf"
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/mesh"
+	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/access"
+	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/udp"
+)
+
+// Options are what a test, the simulator or the demo replaces; the zero value is a real node.
+type Options struct {
+	// MeshNetwork opens the mesh port. Default: the operating system's UDP.
+	MeshNetwork Network
+	// Logger is used as it is. Default: made from the configuration, on standard error.
+	Logger *slog.Logger
+	// Version is shown in the status.
+	Version string
+}
+
+// Node is one Tern process. New validates, Run lives. Methods may be called from any goroutine once
+// Ready is closed.
+type Node struct {
+	cfg     Config
+	opts    Options
+	log     *slog.Logger
+	id      *identity.Identity
+	started time.Time
+	// incarnation tells this run of the node from the one before: Unix seconds at start, so it grows.
+	incarnation uint32
+
+	// set by assemble, before ready closes
+	port        *port
+	direct      *direct.Layer
+	mesh        *mesh.Mesh
+	braid       *braid.Braid
+	control     *control.Control
+	hub         *media.Hub
+	access      *access.Access
+	filter      *ebpf.Filter
+	enforcer    *enforcer
+	routes      *routes
+	accessHTTP  net.Listener
+	adminHTTP   net.Listener
+	accessUDP   net.PacketConn
+	rtpPorts    *portRange
+	closeOnFail []func() error
+
+	ready chan struct{}
+	state state
+}
+
+// New checks the configuration and loads the identity; it opens no sockets.
+func New(cfg Config, opts Options) (*Node, error) {
+	cfg.defaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	if opts.Logger == nil {
+		opts.Logger = NewLogger(os.Stderr, cfg.Log)
+	}
+	id, err := identity.Load(cfg.Identity.CA, cfg.Identity.Cert, cfg.Identity.Key)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	if id.Node != cfg.Node {
+		return nil, fmt.Errorf("node: the certificate %s is for node %q, the configuration says %q", cfg.Identity.Cert, id.Node, cfg.Node)
+	}
+	if cfg.Control.Voter && !id.Voter {
+		return nil, fmt.Errorf("node: control.voter is set, but the certificate %s does not allow voting: issue one with --voter", cfg.Identity.Cert)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("node: data_dir: %w", err)
+	}
+	if opts.MeshNetwork == nil {
+		opts.MeshNetwork = osNetwork{}
+	}
+	return &Node{
+		cfg: cfg, opts: opts, id: id,
+		log:   opts.Logger.With("node", cfg.Node),
+		ready: make(chan struct{}),
+	}, nil
+}
+
+// osNetwork is the operating system's UDP, with batches.
+type osNetwork struct{}
+
+// ListenPacket implements Network.
+func (osNetwork) ListenPacket(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error) {
+	return udp.Listen(ctx, addr)
+}
+
+// Run lives until ctx ends, then shuts down within ShutdownTimeout. A nil error is a clean end.
+func (n *Node) Run(ctx context.Context) error {
+	n.started = time.Now()
+	n.incarnation = uint32(n.started.Unix())
+	stages, err := n.assemble(ctx)
+	if err != nil {
+		for i := len(n.closeOnFail) - 1; i >= 0; i-- {
+			_ = n.closeOnFail[i]()
+		}
+		return fmt.Errorf("node %s: %w", n.cfg.Node, err)
+	}
+	close(n.ready)
+	n.log.Info("ready", "region", n.id.Region, "mesh", n.cfg.Mesh.Advertise, "access", n.AccessURL(), "admin", n.adminHTTP.Addr(), "filter", n.filterMode())
+	return runStages(ctx, n.log, ShutdownTimeout, stages)
+}
+
+// Ready is closed when every listener is open.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Name is the node's name; Region is where it is.
+func (n *Node) Name() string { return n.cfg.Node }
+
+// Region is explained at Name.
+func (n *Node) Region() string { return n.id.Region }
+
+// AccessURL is the base URL for clients, once Ready.
+func (n *Node) AccessURL() string { return n.cfg.accessURL(n.accessHTTP.Addr()) }
+
+// AdminURL is the base URL of the private listener, once Ready.
+func (n *Node) AdminURL() string { return "http://" + n.adminHTTP.Addr().String() }
+
+// assemble opens the sockets and builds the parts, lowest layer first. The stages that it returns start in
+// this order and stop in the reverse: clients are told goodbye first, the filter is detached last.
+func (n *Node) assemble(ctx context.Context) ([]stage, error) {
+	secret, err := loadSecret(n.cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	n.enforcer = newEnforcer()
+	steps := []func(context.Context) error{
+		n.buildFilter,
+		n.buildPort,
+		n.buildDirect,
+		func(context.Context) error { return n.buildBraid(secret) },
+		n.buildMesh,
+		n.buildControl,
+		n.buildMedia,
+		n.buildAccess,
+		n.buildAdmin,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	n.serveDirect()
+	return []stage{
+		{"filter", n.filter.Run},
+		{"mesh port", n.runPort},
+		{"admin", n.serveHTTP(n.adminHTTP, n.adminHandler(), TLSConfig{})},
+		{"direct", n.direct.Run},
+		{"braid", n.braid.Run},
+		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
+		{"control", n.control.Run},
+		{"routes", n.routes.run},
+		{"media", n.hub.Run},
+		{"sessions", n.access.Run},
+		{"access", n.serveHTTP(n.accessHTTP, n.access.Handler(), n.cfg.Access.TLS)},
+		{"state", n.state.run},
+	}, nil
+}
+
+// runPort reads the mesh port until ctx ends.
+func (n *Node) runPort(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = n.port.conn.Close() })
+	defer stop()
+	return n.port.run()
+}
+
+// serveHTTP serves a listener, with TLS if a certificate is given, and ends open requests when ctx does.
+func (n *Node) serveHTTP(ln net.Listener, h http.Handler, files TLSConfig) func(context.Context) error {
+	return func(ctx context.Context) error {
+		srv := &http.Server{
+			Handler:           h,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       15 * time.Second,
+			IdleTimeout:       60 * time.Second,
+			MaxHeaderBytes:    16 << 10,
+			ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+			TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
+		}
+		stop := context.AfterFunc(ctx, func() {
+			end, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if srv.Shutdown(end) != nil {
+				_ = srv.Close()
+			}
+		})
+		defer stop()
+		var err error
+		if files.Cert != "" {
+			err = srv.ServeTLS(ln, files.Cert, files.Key)
+		} else {
+			err = srv.Serve(ln)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	}
+}

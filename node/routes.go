@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/routing"
+)
+
+const (
+	maxPaths  = 3
+	maxRelays = 2
+	// routeSpread collects changes of the mesh before path sets are computed again.
+	routeSpread = 50 * time.Millisecond
+	// routeTick computes them again even without a change, so that a gain that lasts is taken.
+	routeTick = time.Second
+)
+
+// routes turns the mesh's graph and the policy's fences into the braid's path sets, with hysteresis.
+type routes struct {
+	node *Node
+
+	mu   sync.Mutex
+	sets map[routeKey]*route // guarded by mu
+}
+
+type routeKey struct {
+	peer  braid.NodeID
+	fence braid.FenceID
+}
+
+type route struct {
+	keeper routing.Keeper
+	set    routing.PathSet
+	used   time.Time
+}
+
+func newRoutes(n *Node) *routes { return &routes{node: n, sets: make(map[routeKey]*route)} }
+
+// run asks the braid to look at its paths again whenever the mesh changed.
+func (r *routes) run(ctx context.Context) error {
+	tick := time.NewTicker(routeTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-r.node.mesh.Changed():
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(routeSpread):
+			}
+		}
+		r.forget()
+		r.node.braid.Refresh()
+	}
+}
+
+// forget drops path sets that nobody asked for in a minute.
+func (r *routes) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, v := range r.sets {
+		if time.Since(v.used) > time.Minute {
+			delete(r.sets, k)
+		}
+	}
+}
+
+// paths implements braid.Config.Paths: best first, at most three, inside the fence or none.
+func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
+	m, ok := r.node.mesh.ByID(uint32(peer))
+	if !ok {
+		return nil
+	}
+	graph := r.node.mesh.Graph()
+	fresh := graph.PathSet(r.node.cfg.Node, m.Node, routing.Constraints{
+		MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: r.node.enforcer.regions(fence),
+	})
+	r.mu.Lock()
+	k := routeKey{peer, fence}
+	kept := r.sets[k]
+	if kept == nil {
+		kept = &route{}
+		r.sets[k] = kept
+	}
+	now := time.Now()
+	kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
+	kept.used = now
+	set := kept.set
+	r.mu.Unlock()
+	return r.compact(set)
+}
+
+// compact turns names into compact ids; a path with an unknown relay is left out.
+func (r *routes) compact(set routing.PathSet) []braid.Path {
+	var out []braid.Path
+next:
+	for _, p := range set.Paths {
+		var path braid.Path
+		for _, name := range p.Nodes[1 : len(p.Nodes)-1] {
+			relay, ok := r.node.mesh.Lookup(name)
+			if !ok {
+				continue next
+			}
+			path.Relays = append(path.Relays, braid.NodeID(relay.ID))
+		}
+		out = append(out, path)
+	}
+	return out
+}

@@ -1,0 +1,211 @@
+package node
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/mesh"
+	"github.com/ternmesh/tern/node/access"
+	"github.com/ternmesh/tern/routing"
+)
+
+// Status is what a node knows of itself and of the mesh; GET /v1/status of the admin listener.
+type Status struct {
+	Node          string         `json:"node"`
+	Mesh          string         `json:"mesh"`
+	Region        string         `json:"region"`
+	ID            uint32         `json:"id"`
+	Incarnation   uint32         `json:"incarnation"`
+	Version       string         `json:"version,omitempty"`
+	State         string         `json:"state"`
+	UptimeSeconds float64        `json:"uptime_seconds"`
+	AccessURL     string         `json:"access_url"`
+	PolicyVersion uint64         `json:"policy_version"`
+	Filter        string         `json:"filter"`
+	Control       control.Status `json:"control"`
+	Members       []MemberStatus `json:"members"`
+	Links         []LinkStatus   `json:"links"`
+	Braids        []BraidStatus  `json:"braids"`
+	Access        access.Stats   `json:"access"`
+	Media         media.Stats    `json:"media"`
+}
+
+// MemberStatus is one node as gossip sees it.
+type MemberStatus struct {
+	Node          string  `json:"node"`
+	Region        string  `json:"region"`
+	Alive         bool    `json:"alive"`
+	State         string  `json:"state"`
+	Mesh          string  `json:"mesh"`
+	AccessURL     string  `json:"access_url"`
+	PolicyVersion uint64  `json:"policy_version"`
+	Voter         bool    `json:"voter"`
+	Sessions      int     `json:"sessions"`
+	Load          float64 `json:"load"`
+}
+
+// LinkStatus is one directed link as measured; latency and jitter are one-way milliseconds, loss a share.
+type LinkStatus struct {
+	From      string  `json:"from"`
+	To        string  `json:"to"`
+	LatencyMS float64 `json:"latency_ms"`
+	JitterMS  float64 `json:"jitter_ms"`
+	Loss      float64 `json:"loss"`
+	Down      bool    `json:"down"`
+}
+
+// BraidStatus is one session between this node and a peer. Paths name nodes from sender to receiver.
+type BraidStatus struct {
+	Peer             string       `json:"peer"`
+	Fence            string       `json:"fence"`
+	Out              []PathStatus `json:"out"`
+	In               []PathStatus `json:"in"`
+	PacketsSent      uint64       `json:"packets_sent"`
+	PacketsDelivered uint64       `json:"packets_delivered"`
+	Duplicates       uint64       `json:"duplicates_dropped"`
+	Undelivered      uint64       `json:"undelivered"`
+	Repaired         uint64       `json:"repaired"`
+}
+
+// PathStatus is one path of a session in one direction; counters are media frames since the path began.
+type PathStatus struct {
+	Hops     []string `json:"hops"`
+	Active   bool     `json:"active"`
+	Alive    bool     `json:"alive"`
+	Sent     uint64   `json:"sent"`
+	Lost     uint64   `json:"lost"`
+	First    uint64   `json:"first"`
+	Rescued  uint64   `json:"rescued"`
+	DelayMS  float64  `json:"delay_ms"`
+	JitterMS float64  `json:"jitter_ms"`
+}
+
+// Status is a snapshot; before Ready it says no more than who the node is.
+func (n *Node) Status() Status {
+	s := Status{Node: n.cfg.Node, Mesh: n.id.Mesh, Region: n.id.Region, ID: n.id.ID(), Version: n.opts.Version, State: "starting"}
+	select {
+	case <-n.ready:
+	default:
+		return s
+	}
+	s.Incarnation = n.incarnation
+	s.State = n.state.String()
+	s.UptimeSeconds = time.Since(n.started).Seconds()
+	s.AccessURL = n.AccessURL()
+	s.PolicyVersion = n.enforcer.version()
+	s.Filter = n.filterMode()
+	s.Control = n.control.Status()
+	s.Members = membersStatus(n.mesh.Members())
+	s.Links = linksStatus(n.mesh.Graph())
+	s.Braids = n.braidStatus()
+	s.Access = n.access.Stats()
+	s.Media = n.hub.Stats()
+	return s
+}
+
+func membersStatus(members []mesh.Member) []MemberStatus {
+	out := make([]MemberStatus, 0, len(members))
+	for _, m := range members {
+		out = append(out, MemberStatus{
+			Node: m.Node, Region: m.Region, Alive: m.Alive, State: m.Health.State, Mesh: m.Health.Mesh.String(),
+			AccessURL: m.Health.AccessURL, PolicyVersion: m.Health.PolicyVersion, Voter: m.Health.Voter,
+			Sessions: m.Health.Sessions, Load: m.Health.Load,
+		})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Node < out[j].Node })
+	return out
+}
+
+func linksStatus(g *routing.Graph) []LinkStatus {
+	var out []LinkStatus
+	for _, l := range g.Links() {
+		out = append(out, LinkStatus{
+			From: l.From, To: l.To, LatencyMS: ms(l.Latency), JitterMS: ms(l.Jitter), Loss: l.Loss, Down: l.Down,
+		})
+	}
+	return out
+}
+
+func (n *Node) braidStatus() []BraidStatus {
+	var out []BraidStatus
+	for _, s := range n.braid.Sessions() {
+		st := s.Stats()
+		self, peer := n.cfg.Node, n.nameOf(s.Peer())
+		out = append(out, BraidStatus{
+			Peer: peer, Fence: fmt.Sprintf("%08x", uint32(s.Fence())),
+			Out:         n.pathStatus(self, peer, st.Out),
+			In:          n.pathStatus(peer, self, st.In),
+			PacketsSent: st.PacketsSent, PacketsDelivered: st.PacketsReceived,
+			Duplicates: st.Duplicates, Undelivered: st.Undelivered, Repaired: st.Repaired,
+		})
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Peer+out[i].Fence < out[j].Peer+out[j].Fence })
+	return out
+}
+
+func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus {
+	out := make([]PathStatus, 0, len(paths))
+	for _, p := range paths {
+		hops := []string{from}
+		for _, r := range p.Relays {
+			hops = append(hops, n.nameOf(r))
+		}
+		out = append(out, PathStatus{
+			Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, First: p.First,
+			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter),
+		})
+	}
+	return out
+}
+
+// nameOf a node that may have left: its compact id then.
+func (n *Node) nameOf(id braid.NodeID) string {
+	if m, ok := n.mesh.ByID(uint32(id)); ok {
+		return m.Node
+	}
+	return fmt.Sprintf("%08x", uint32(id))
+}
+
+// PathsReport is the path set between two nodes; costs are expected one-way milliseconds.
+type PathsReport struct {
+	From     string         `json:"from"`
+	To       string         `json:"to"`
+	App      string         `json:"app,omitempty"`
+	Fence    []string       `json:"fence,omitempty"`
+	Paths    []routing.Path `json:"paths"`
+	Disjoint bool           `json:"disjoint"`
+	Shared   []string       `json:"shared"`
+}
+
+// PathsBetween computes the path set that this node sees between two members now: inside the fence of app,
+// or anywhere if app is "".
+func (n *Node) PathsBetween(from, to, app string) (PathsReport, error) {
+	c := routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, AnyRegion: app == ""}
+	if app != "" {
+		id, ok := n.enforcer.fenceOf(app)
+		if !ok {
+			return PathsReport{}, fmt.Errorf("the policy (version %d) has no app %q", n.enforcer.version(), app)
+		}
+		c.Regions = n.enforcer.regions(id)
+	}
+	for _, name := range []string{from, to} {
+		if _, ok := n.mesh.Lookup(name); !ok {
+			return PathsReport{}, fmt.Errorf("node %q is %w", name, errNoMember)
+		}
+	}
+	set := n.mesh.Graph().PathSet(from, to, c)
+	r := PathsReport{From: from, To: to, App: app, Fence: c.Regions, Paths: set.Paths, Disjoint: set.Disjoint, Shared: set.Shared}
+	if r.Paths == nil {
+		r.Paths = []routing.Path{}
+	}
+	return r, nil
+}
+
+// sessions of clients at this node.
+func (n *Node) sessions() int { return n.access.Stats().Sessions }
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
