@@ -156,11 +156,35 @@ func TestCertificateStaysWithinTheCA(t *testing.T) {
 	wantError(t, Issue(ca, t.TempDir(), early), "would never be valid")
 }
 
+// bufferedConn never blocks a writer. Over a bare pipe an alert and a flight, sent at once, would wait for each other.
+type bufferedConn struct {
+	net.Conn
+	out chan []byte
+}
+
+func buffered(c net.Conn) bufferedConn {
+	b := bufferedConn{Conn: c, out: make(chan []byte, 64)}
+	go func() {
+		for p := range b.out {
+			if _, err := c.Write(p); err != nil {
+				return
+			}
+		}
+	}()
+	return b
+}
+
+func (b bufferedConn) Write(p []byte) (int, error) {
+	b.out <- append([]byte(nil), p...)
+	return len(p), nil
+}
+
 // handshake runs mutual TLS over a pipe and returns what each side saw.
 func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, atServer, atClient tls.ConnectionState) {
 	t.Helper()
 	a, b := net.Pipe()
-	s, c := tls.Server(a, server), tls.Client(b, client)
+	aSide, bSide := buffered(a), buffered(b)
+	s, c := tls.Server(aSide, server), tls.Client(bSide, client)
 	done := make(chan error, 1)
 	go func() {
 		err := s.Handshake()
@@ -168,14 +192,17 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 			_, err = s.Write([]byte{1})
 		}
 		done <- err
-		_ = a.Close() // the pipe's other end sees the end, no alert needed
 	}()
 	clientErr = c.Handshake()
 	if clientErr == nil {
 		_, clientErr = c.Read(make([]byte, 1)) // TLS 1.3: the client hears of a refusal after its own handshake
 	}
-	_ = b.Close()
-	return <-done, clientErr, s.ConnectionState(), c.ConnectionState()
+	serverErr = <-done
+	for _, side := range []bufferedConn{aSide, bSide} {
+		close(side.out)
+		_ = side.Close()
+	}
+	return serverErr, clientErr, s.ConnectionState(), c.ConnectionState()
 }
 
 func TestMutualTLS(t *testing.T) {
