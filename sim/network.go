@@ -176,6 +176,9 @@ func (h *Host) listener(to netip.AddrPort) *Conn {
 
 // source picks the address that a packet to dst leaves with.
 func (h *Host) source(local netip.AddrPort, dst netip.Addr) (netip.AddrPort, bool) {
+	if local.Addr().Is4() && !dst.Is4() {
+		return netip.AddrPort{}, false
+	}
 	if !local.Addr().IsUnspecified() {
 		return local, local.Addr().Is4() == dst.Is4()
 	}
