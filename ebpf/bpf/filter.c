@@ -1,0 +1,433 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The packet filter in the kernel. frame.go and payload.go are its twin: the same checks in the same order with the
+ * same reasons. Functions stand in packet order. A change here without the same change there fails the
+ * differential test.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "verdict.h"
+
+/*
+ * The kernel lets a program use helpers that are marked GPL-only (among them bpf_ktime_get_ns before Linux 5.8,
+ * which rate limits need) only if this string names a licence from its fixed list. Apache-2.0, the licence of the
+ * rest of the repository, is not on that list; so the C files are offered under MIT or GPL instead.
+ */
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+#define ETH_P_TAG_C 0x8100 /* 802.1Q */
+#define ETH_P_TAG_S 0x88a8 /* 802.1ad */
+#define IP4_MORE 0x2000
+#define IP4_OFFSET 0x1fff
+#define STUN_COOKIE 0x2112a442
+
+struct settings {
+	__be16 mesh_port; /* 0 = none */
+	__be16 access_port;
+	__u8 pass_fragments;
+	__u8 pad[3];
+};
+
+struct key4 {
+	__u32 bits;
+	__u8 addr[4];
+};
+
+struct key6 {
+	__u32 bits;
+	__u8 addr[16];
+};
+
+/*
+ * One generation of rules is settings[g], blocklist4[g] and blocklist6[g]. user space fills the generation that is not
+ * in use and then stores g in `active`: a packet sees all of the old rules or all of the new ones.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} active SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct trie4 {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, TERN_MAX_RULES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(struct key4)); /* __type would leave the struct out of the BTF */
+	__uint(value_size, sizeof(__u32));
+};
+
+struct trie6 {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, TERN_MAX_RULES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(struct key6)); /* __type would leave the struct out of the BTF */
+	__uint(value_size, sizeof(__u32));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct trie4);
+} blocklist4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct trie6);
+} blocklist6 SEC(".maps");
+
+/* Packets by (class, reason), index = the low 10 bits of a verdict. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TERN_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* What the IP header says about the datagram behind it. */
+struct datagram {
+	void *udp;
+	void *end;     /* of the frame */
+	__u32 room;    /* bytes that the IP header promises from udp on */
+	__u8 fragment; /* the first fragment of several */
+	__u8 malformed; /* the IP header contradicts itself; matters only for our ports */
+};
+
+static __always_inline __u32 verdict(__u32 class, __u32 reason)
+{
+	return class << TERN_REASON_BITS | reason;
+}
+
+static __always_inline __u32 blocked4(__u32 gen, __be32 addr)
+{
+	struct key4 key = {.bits = 32};
+	void *trie = bpf_map_lookup_elem(&blocklist4, &gen);
+	__u32 *rule;
+
+	if (!trie)
+		return 0;
+	__builtin_memcpy(key.addr, &addr, sizeof(key.addr));
+	rule = bpf_map_lookup_elem(trie, &key);
+	return rule ? *rule : 0;
+}
+
+static __always_inline __u32 blocked6(__u32 gen, const struct in6_addr *addr)
+{
+	struct key6 key = {.bits = 128};
+	void *trie = bpf_map_lookup_elem(&blocklist6, &gen);
+	__u32 *rule;
+
+	if (!trie)
+		return 0;
+	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
+	rule = bpf_map_lookup_elem(trie, &key);
+	return rule ? *rule : 0;
+}
+
+/* A path frame: p[0..16) is readable, size is at least TERN_MIN_PATH. */
+static __always_inline __u32 judge_path(const __u8 *p, __u32 size)
+{
+	__u32 relays = p[2] & 3, hop = p[2] >> 2 & 3, kind = p[3];
+	__u32 length = (__u32)p[4] << 8 | p[5];
+	__u32 fence = p[12] | p[13] | p[14] | p[15];
+
+	if (p[1] >> 4 != 1)
+		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_VERSION);
+	if (relays == 3 || hop > relays)
+		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_HOPS);
+	if (kind < 1 || kind > 3)
+		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_KIND);
+	/* More bytes than the length says are padding. */
+	if (TERN_MIN_PATH + 10 * relays + length > size)
+		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_LENGTH);
+	/* The mesh fence carries only link probes and never crosses a relay. */
+	if (!fence && (relays || kind != 3))
+		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_FENCE);
+	return verdict(TERN_CLASS_PATH, TERN_REASON_OK);
+}
+
+static __always_inline __u32 judge_mesh(const __u8 *p, void *end, __u32 size)
+{
+	__u8 first;
+
+	if (!size || (void *)(p + 1) > end)
+		return verdict(TERN_CLASS_MESH, TERN_REASON_EMPTY);
+	first = p[0];
+	if (first == 5) {
+		if (size < TERN_MIN_PATH || (void *)(p + 16) > end)
+			return verdict(TERN_CLASS_PATH, TERN_REASON_SHORT);
+		return judge_path(p, size);
+	}
+	if (first == 4)
+		return verdict(TERN_CLASS_GOSSIP, size < TERN_MIN_GOSSIP ? TERN_REASON_SHORT : TERN_REASON_OK);
+	if (first >= 192)
+		return verdict(TERN_CLASS_QUIC, size < TERN_MIN_QUIC_LONG ? TERN_REASON_SHORT : TERN_REASON_OK);
+	if (first >= 64 && first < 128)
+		return verdict(TERN_CLASS_QUIC, size < TERN_MIN_QUIC_SHORT ? TERN_REASON_SHORT : TERN_REASON_OK);
+	return verdict(TERN_CLASS_MESH, TERN_REASON_BAD_CLASS);
+}
+
+static __always_inline __u32 judge_stun(const __u8 *p, void *end, __u32 size)
+{
+	__u32 length;
+
+	if (size < TERN_MIN_STUN || (void *)(p + 8) > end)
+		return verdict(TERN_CLASS_STUN, TERN_REASON_SHORT);
+	length = (__u32)p[2] << 8 | p[3];
+	if (length & 3 || TERN_MIN_STUN + length > size)
+		return verdict(TERN_CLASS_STUN, TERN_REASON_BAD_LENGTH);
+	if (((__u32)p[4] << 24 | (__u32)p[5] << 16 | (__u32)p[6] << 8 | p[7]) != STUN_COOKIE)
+		return verdict(TERN_CLASS_STUN, TERN_REASON_BAD_COOKIE);
+	return verdict(TERN_CLASS_STUN, TERN_REASON_OK);
+}
+
+/* RFC 7983 tells the classes apart by the first byte, RFC 5761 RTCP from RTP by the second. */
+static __always_inline __u32 judge_access(const __u8 *p, void *end, __u32 size)
+{
+	__u8 first;
+
+	if (!size || (void *)(p + 1) > end)
+		return verdict(TERN_CLASS_ACCESS, TERN_REASON_EMPTY);
+	first = p[0];
+	if (first >= 128 && first < 192) {
+		if (size < TERN_MIN_RTCP || (void *)(p + 2) > end)
+			return verdict(TERN_CLASS_RTP, TERN_REASON_SHORT);
+		if (p[1] >= 192 && p[1] < 224)
+			return verdict(TERN_CLASS_RTCP, TERN_REASON_OK);
+		if (size < TERN_MIN_RTP)
+			return verdict(TERN_CLASS_RTP, TERN_REASON_SHORT);
+		/* the low nibble counts contributing sources, 4 bytes each */
+		if (size < TERN_MIN_RTP + 4 * (first & 15))
+			return verdict(TERN_CLASS_RTP, TERN_REASON_BAD_LENGTH);
+		return verdict(TERN_CLASS_RTP, TERN_REASON_OK);
+	}
+	if (first < 4)
+		return judge_stun(p, end, size);
+	if (first >= 20 && first < 64)
+		return verdict(TERN_CLASS_DTLS, size < TERN_MIN_DTLS ? TERN_REASON_SHORT : TERN_REASON_OK);
+	return verdict(TERN_CLASS_ACCESS, TERN_REASON_BAD_CLASS);
+}
+
+/* ip4 or ip6 is set; both callers inline this, so the family costs no branch. */
+static __always_inline __u32 judge_udp(struct datagram *d, const struct iphdr *ip4, const struct ipv6hdr *ip6)
+{
+	struct udphdr *udp = d->udp;
+	struct settings *set;
+	__u32 zero = 0, gen, class, rule, length, size;
+	__u32 *gen_at;
+	__be16 port;
+
+	if ((void *)(udp + 1) > d->end)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	gen_at = bpf_map_lookup_elem(&active, &zero);
+	if (!gen_at)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+	/* Read once: everything about this packet comes from one generation. */
+	gen = *(volatile __u32 *)gen_at;
+	set = bpf_map_lookup_elem(&settings, &gen);
+	port = udp->dest;
+	if (!set || !port)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+	if (port == set->mesh_port)
+		class = TERN_CLASS_MESH;
+	else if (port == set->access_port)
+		class = TERN_CLASS_ACCESS;
+	else
+		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+
+	length = bpf_ntohs(udp->len);
+	if (d->malformed || length < sizeof(*udp) || d->room < sizeof(*udp) || d->room > (__u32)(d->end - d->udp))
+		return verdict(class, TERN_REASON_MALFORMED);
+	if (d->fragment && !set->pass_fragments)
+		return verdict(class, TERN_REASON_FRAGMENT);
+	if (!d->fragment && length > d->room)
+		return verdict(class, TERN_REASON_MALFORMED);
+
+	rule = ip4 ? blocked4(gen, ip4->saddr) : blocked6(gen, &ip6->saddr);
+	if (rule)
+		return verdict(class, TERN_REASON_BLOCKLIST) | rule << TERN_RULE_SHIFT;
+	if (d->fragment)
+		return verdict(class, TERN_REASON_FRAGMENT_PASSED);
+
+	size = length - sizeof(*udp);
+	if (class == TERN_CLASS_MESH)
+		return judge_mesh((void *)(udp + 1), d->end, size);
+	return judge_access((void *)(udp + 1), d->end, size);
+}
+
+static __always_inline __u32 judge_ip4(void *at, void *end)
+{
+	struct iphdr *ip = at;
+	struct datagram d = {.end = end};
+	__u32 header, total, frag;
+
+	if ((void *)(ip + 1) > end)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	header = ip->ihl * 4;
+	if (ip->version != 4 || header < sizeof(*ip))
+		return verdict(TERN_CLASS_NONE, TERN_REASON_MALFORMED);
+	d.udp = at + header;
+	if (d.udp > end)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	if (ip->protocol != IPPROTO_UDP)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+	frag = bpf_ntohs(ip->frag_off);
+	if (frag & IP4_OFFSET)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_FRAGMENT_REST);
+	d.fragment = !!(frag & IP4_MORE);
+	total = bpf_ntohs(ip->tot_len);
+	d.malformed = total < header;
+	d.room = total - header;
+	return judge_udp(&d, ip, 0);
+}
+
+/* ::ffff:0:0/96 never stands on a wire; a socket would show such a source as IPv4, past the IPv6 blocklist. */
+static __always_inline int mapped4(const struct in6_addr *a)
+{
+	return !a->in6_u.u6_addr32[0] && !a->in6_u.u6_addr32[1] && a->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline __u32 judge_ip6(void *at, void *end)
+{
+	struct ipv6hdr *ip = at;
+	struct datagram d = {.end = end};
+	__u32 used = 0, step, total;
+	void *cur = ip + 1;
+	__u8 next, *ext;
+	__u16 frag;
+
+	if (cur > end)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	if (ip->version != 6)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_MALFORMED);
+	next = ip->nexthdr;
+	total = bpf_ntohs(ip->payload_len);
+
+#pragma unroll
+	for (int i = 0; i < TERN_MAX_EXT_HEADERS; i++) {
+		ext = cur;
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case 135: /* mobility */
+		case 139: /* host identity */
+		case 140: /* shim6 */
+		case IPPROTO_AH:
+		case IPPROTO_FRAGMENT:
+			break;
+		default:
+			goto upper;
+		}
+		if (cur + 8 > end)
+			return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+		if (next == IPPROTO_FRAGMENT) {
+			frag = (__u16)ext[2] << 8 | ext[3];
+			if (frag & 0xfff8)
+				return verdict(TERN_CLASS_NONE, TERN_REASON_FRAGMENT_REST);
+			d.fragment |= frag & 1;
+			step = 8;
+		} else if (next == IPPROTO_AH) {
+			step = ((__u32)ext[1] + 2) * 4;
+		} else {
+			step = ((__u32)ext[1] + 1) * 8;
+		}
+		next = ext[0];
+		used += step;
+		cur += step;
+		if (cur > end)
+			return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	}
+	switch (next) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+	case 135:
+	case 139:
+	case 140:
+	case IPPROTO_AH:
+	case IPPROTO_FRAGMENT:
+		return verdict(TERN_CLASS_NONE, TERN_REASON_EXT_HEADERS);
+	}
+upper:
+	if (next != IPPROTO_UDP)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+	d.udp = cur;
+	d.malformed = total < used || mapped4(&ip->saddr);
+	d.room = total - used;
+	return judge_udp(&d, 0, ip);
+}
+
+static __always_inline __u32 judge(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	void *cur = eth + 1;
+	__be16 *tag, proto;
+
+	if (cur > end)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	proto = eth->h_proto;
+#pragma unroll
+	for (int i = 0; i < TERN_MAX_VLANS; i++) {
+		if (proto != bpf_htons(ETH_P_TAG_C) && proto != bpf_htons(ETH_P_TAG_S))
+			break;
+		tag = cur;
+		cur += 4;
+		if (cur > end)
+			return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+		proto = tag[1];
+	}
+	if (proto == bpf_htons(ETH_P_IP))
+		return judge_ip4(cur, end);
+	if (proto == bpf_htons(ETH_P_IPV6))
+		return judge_ip6(cur, end);
+	return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
+}
+
+/* Attached to interfaces. */
+SEC("xdp")
+int tern_filter(struct xdp_md *ctx)
+{
+	__u32 v = judge(ctx);
+	__u32 index = v & (TERN_COUNTERS - 1);
+	__u64 *count = bpf_map_lookup_elem(&counters, &index);
+
+	if (count)
+		(*count)++; /* per CPU, and XDP does not nest */
+	return (v & ((1 << TERN_REASON_BITS) - 1)) >= TERN_FIRST_DROP ? XDP_DROP : XDP_PASS;
+}
+
+/* Never attached: returns the whole verdict to a test run (tern filter verdict, the differential test). */
+SEC("xdp")
+int tern_judge(struct xdp_md *ctx)
+{
+	return judge(ctx);
+}
+
+/* Never attached: what the test run itself costs, the yardstick of the benchmarks. */
+SEC("xdp")
+int tern_noop(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The numbers that the XDP program and its Go twin share. They are stable: dashboards and drop records carry
+ * them, so a number is never used again for something else. verdict.go has the same lists, and a test compares
+ * the two files.
+ */
+#ifndef TERN_VERDICT_H
+#define TERN_VERDICT_H
+
+/* What kind of datagram it is. MESH and ACCESS mean "for that port, kind not (yet) known". */
+enum tern_class {
+	TERN_CLASS_NONE = 0,
+	TERN_CLASS_MESH = 1,
+	TERN_CLASS_ACCESS = 2,
+	TERN_CLASS_GOSSIP = 3,
+	TERN_CLASS_PATH = 4,
+	TERN_CLASS_QUIC = 5,
+	TERN_CLASS_STUN = 6,
+	TERN_CLASS_DTLS = 7,
+	TERN_CLASS_RTP = 8,
+	TERN_CLASS_RTCP = 9,
+};
+
+/* Why. Each reason has exactly one action: reasons below TERN_FIRST_DROP pass, the others drop. */
+enum tern_reason {
+	TERN_REASON_OK = 0,
+	TERN_REASON_NOT_OURS = 1,
+	TERN_REASON_FRAGMENT_REST = 2,
+	TERN_REASON_FRAGMENT_PASSED = 3,
+
+	TERN_REASON_TRUNCATED = 16,
+	TERN_REASON_MALFORMED = 17,
+	TERN_REASON_EXT_HEADERS = 18,
+	TERN_REASON_FRAGMENT = 19,
+	TERN_REASON_BLOCKLIST = 20,
+	TERN_REASON_EMPTY = 21,
+	TERN_REASON_BAD_CLASS = 22,
+	TERN_REASON_SHORT = 23,
+	TERN_REASON_BAD_VERSION = 24,
+	TERN_REASON_BAD_HOPS = 25,
+	TERN_REASON_BAD_KIND = 26,
+	TERN_REASON_BAD_LENGTH = 27,
+	TERN_REASON_BAD_FENCE = 28,
+	TERN_REASON_BAD_COOKIE = 29,
+};
+
+#define TERN_FIRST_DROP 16
+#define TERN_REASON_BITS 6
+#define TERN_CLASS_BITS 4
+#define TERN_COUNTERS (1 << (TERN_REASON_BITS + TERN_CLASS_BITS))
+
+/* A verdict in 32 bits: 6 bits reason, 4 bits class, 22 bits number of the matching rule (0 = none). */
+#define TERN_RULE_SHIFT (TERN_REASON_BITS + TERN_CLASS_BITS)
+
+/* Bounds that both sides keep. */
+#define TERN_MAX_VLANS 2
+#define TERN_MAX_EXT_HEADERS 6
+#define TERN_MAX_RULES 100000
+
+/* Smallest UDP payload of each class, in bytes; doc.go says where each figure comes from. */
+#define TERN_MIN_GOSSIP 30
+#define TERN_MIN_PATH 30
+#define TERN_MIN_QUIC_SHORT 21
+#define TERN_MIN_QUIC_LONG 11
+#define TERN_MIN_STUN 20
+#define TERN_MIN_DTLS 13
+#define TERN_MIN_RTP 12
+#define TERN_MIN_RTCP 8
+
+#endif

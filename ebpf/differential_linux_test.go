@@ -1,0 +1,91 @@
+package ebpf
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// needKernel loads the program, or skips with the reason; under CI a machine that cannot is a failure, so that the
+// kernel tests cannot fall silent.
+func needKernel(t testing.TB, rules Rules) (*kernel, *Table) {
+	t.Helper()
+	table, err := Compile(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := openKernel(table)
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("CI has to run the kernel tests: %v", err)
+	}
+	if err != nil {
+		t.Skipf("the kernel cannot run the XDP program here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := k.close(); err != nil {
+			t.Errorf("unload: %v", err)
+		}
+	})
+	return k, table
+}
+
+// number reads a count or a seed from the environment.
+func number(t testing.TB, name string, otherwise uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 0, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TERN_FILTER_PACKETS makes the run longer, TERN_FILTER_SEED repeats one.
+func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
+	total := number(t, "TERN_FILTER_PACKETS", 200_000)
+	seed := number(t, "TERN_FILTER_SEED", rand.Uint64())
+	r := rand.New(rand.NewPCG(seed, 1))
+	k, table := needKernel(t, drawRules(r))
+	seen := map[string]int{}
+	for i := range total {
+		if i%10_000 == 9_999 { // other rules, through the running program
+			var err error
+			if table, err = Compile(drawRules(r)); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.replace(table); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := drawPacket(r)
+		v := compare(t, k, table, p, fmt.Sprintf("packet %d; again with TERN_FILTER_SEED=%d", i, seed))
+		seen[v.Class.String()+" "+v.Reason.String()]++
+	}
+	for reason, name := range reasonNames {
+		found := 0
+		for c := range classes {
+			found += seen[c.String()+" "+name]
+		}
+		if found == 0 && total >= 200_000 {
+			t.Errorf("no packet of %d had the verdict %v (%d): the comparison does not cover it", total, name, reason)
+		}
+	}
+	t.Logf("%d packets, seed %d, verdicts: %v", total, seed, seen)
+}
+
+func compare(t testing.TB, k *kernel, table *Table, p []byte, which string) Verdict {
+	t.Helper()
+	twin := table.Frame(p)
+	xdp, err := k.judge(p, table.rules.Blocklist)
+	if err != nil {
+		t.Fatalf("%s: %v", which, err)
+	}
+	if xdp != twin {
+		t.Fatalf("%s\nkernel: %v\ntwin:   %v\nframe:  %x\nrules:  %+v", which, xdp, twin, p, table.rules)
+	}
+	return twin
+}

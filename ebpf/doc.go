@@ -1,0 +1,2 @@
+// Package ebpf is the packet filter.
+package ebpf

@@ -1,0 +1,337 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What a Config may ask for.
+const (
+	ModeAuto = "auto" // XDP where it attaches, else the Go twin; the default
+	ModeXDP  = "xdp"  // XDP on every interface, or Run fails
+	ModeGo   = "go"   // the Go twin alone
+)
+
+// What Filter.Mode may answer, beside ModeGo.
+const (
+	ModeDriver  = "xdp-driver"  // in the driver of every interface
+	ModeGeneric = "xdp-generic" // in the kernel, but on some interface only behind its driver
+)
+
+// AutoInterfaces in Config.Interfaces stands for the interfaces that carry a default route when Run starts.
+const AutoInterfaces = "auto"
+
+// recheckEvery is how often Run looks whether its interfaces still carry the program.
+const recheckEvery = 2 * time.Second
+
+// ErrUnsupported is wrapped by errors of systems and kernels that cannot run the XDP program.
+var ErrUnsupported = errors.New("XDP is not available")
+
+// Config is what a Filter needs. Zero values are documented.
+type Config struct {
+	// Interfaces to attach to, by name ("lo" is allowed and runs in generic mode), or AutoInterfaces. None: the Go
+	// twin. Packets that arrive elsewhere are not filtered by the kernel: name every interface that carries our ports.
+	Interfaces []string
+	Mode       string // ModeAuto (also ""), ModeXDP or ModeGo
+	MeshPort   uint16 // UDP; 0 = none
+	AccessPort uint16 // UDP; 0 = none
+	Logger     *slog.Logger
+}
+
+// Attachment is what became of one interface.
+type Attachment struct {
+	Interface string
+	Mode      string // ModeDriver, ModeGeneric, or "" = not attached
+	Why       string // why not in driver mode; empty in driver mode
+}
+
+// Filter holds one rule set and runs it: in the kernel while Run has it attached, and as the Go twin always. All methods
+// are safe for concurrent use.
+type Filter struct {
+	cfg   Config
+	table atomic.Pointer[Table]
+	tally tally // the twin's verdicts
+	twin  atomic.Bool
+
+	updates, failures, lost atomic.Uint64
+
+	mu       sync.Mutex // guards everything below, and orders Update against attaching and detaching
+	kernel   *kernel    // nil unless Run has the program loaded
+	attached []Attachment
+	past     [counterSlots]uint64 // what kernels of earlier Runs counted
+	why      string               // why the mode is ModeGo
+}
+
+// New checks cfg and returns a Filter that judges by the twin, with no rules but the ports.
+func New(cfg Config) (*Filter, error) {
+	if cfg.Logger == nil {
+		return nil, errors.New("the packet filter needs a logger")
+	}
+	if cfg.Mode == "" {
+		cfg.Mode = ModeAuto
+	}
+	if !slices.Contains([]string{ModeAuto, ModeXDP, ModeGo}, cfg.Mode) {
+		return nil, fmt.Errorf("the packet filter's mode is %q, not auto, xdp or go", cfg.Mode)
+	}
+	if cfg.Mode == ModeXDP && len(cfg.Interfaces) == 0 {
+		return nil, errors.New("the packet filter's mode is xdp, but no interface is named")
+	}
+	table, err := Compile(Rules{MeshPort: cfg.MeshPort, AccessPort: cfg.AccessPort})
+	if err != nil {
+		return nil, fmt.Errorf("packet filter: %w", err)
+	}
+	f := &Filter{cfg: cfg, why: "not started"}
+	f.table.Store(table)
+	f.twin.Store(true)
+	return f, nil
+}
+
+// Update puts rules in force, in the kernel first and then in the twin, each atomically: every packet is judged by all
+// of the old rules or all of the new ones. Ports that are 0 keep those of the Config. On an error the
+// old rules stay in force everywhere. It may take a second for 100,000 entries, and does not slow packets down.
+func (f *Filter) Update(r Rules) error {
+	if r.MeshPort == 0 {
+		r.MeshPort = f.cfg.MeshPort
+	}
+	if r.AccessPort == 0 {
+		r.AccessPort = f.cfg.AccessPort
+	}
+	table, err := Compile(r)
+	if err != nil {
+		f.failures.Add(1)
+		return fmt.Errorf("filter rules: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kernel != nil {
+		if err := f.kernel.replace(table); err != nil {
+			f.failures.Add(1)
+			return fmt.Errorf("put the filter rules into the kernel: %w", err)
+		}
+	}
+	f.table.Store(table)
+	f.updates.Add(1)
+	return nil
+}
+
+// Run attaches the program to the interfaces, keeps it there and detaches it when ctx ends. It says once, in one line,
+// what filters and why. Links are owned by this process: if it dies, the kernel detaches. Run returns
+// nil when ctx ends, and an error only in ModeXDP, when an interface cannot be filtered. Run it once at a time.
+func (f *Filter) Run(ctx context.Context) error {
+	defer f.stop()
+	if err := f.start(); err != nil {
+		return err
+	}
+	f.announce()
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			f.recheck()
+		}
+	}
+}
+
+// start loads the rules in force before it attaches, so that no packet meets an empty program.
+func (f *Filter) start() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cfg.Mode == ModeGo {
+		f.why = "the configuration asks for it"
+		return nil
+	}
+	names, err := expand(f.cfg.Interfaces)
+	if err == nil && len(names) == 0 {
+		err = errors.New("no interface is named")
+	}
+	if err == nil {
+		f.kernel, err = openKernel(f.table.Load())
+	}
+	if err == nil {
+		f.attached = f.kernel.attach(names)
+		err = f.missing()
+	}
+	f.settle()
+	switch {
+	case err == nil:
+		return nil
+	case f.cfg.Mode == ModeXDP:
+		return fmt.Errorf("attach the packet filter: %w", err)
+	}
+	f.why = err.Error()
+	return nil
+}
+
+// missing says which interfaces the kernel does not filter. The caller holds mu.
+func (f *Filter) missing() error {
+	var errs []error
+	for _, a := range f.attached {
+		if a.Mode == "" {
+			errs = append(errs, fmt.Errorf("%s: %s", a.Interface, a.Why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settle puts the twin into the packet path, or out of it. The caller holds mu.
+func (f *Filter) settle() {
+	f.twin.Store(f.kernel == nil || len(f.attached) == 0 || f.missing() != nil)
+}
+
+func (f *Filter) announce() {
+	st := f.Status()
+	args := []any{"mode", st.Mode, "twin_in_path", st.TwinActive, "interfaces", st.summary()}
+	if st.Mode == ModeGo {
+		args = append(args, "why", strings.ReplaceAll(st.Why, "\n", "; "))
+	}
+	if st.Mode == ModeGo && f.cfg.Mode != ModeGo {
+		f.cfg.Logger.Warn("packet filter: the kernel does not filter, the Go twin does", args...)
+		return
+	}
+	f.cfg.Logger.Info("packet filter", args...)
+}
+
+// recheck attaches again where an interface has gone or come back, and says so when that changes anything.
+func (f *Filter) recheck() {
+	f.mu.Lock()
+	if f.kernel == nil {
+		f.mu.Unlock()
+		return
+	}
+	before := f.missing()
+	next, lost := f.kernel.reattach(f.attached)
+	f.attached = next
+	f.lost.Add(uint64(lost))
+	now := f.missing()
+	if now != nil {
+		f.why = now.Error()
+	}
+	f.settle()
+	f.mu.Unlock()
+	if lost > 0 || (before == nil) != (now == nil) {
+		f.announce()
+	}
+}
+
+// stop detaches, keeps the counts, and leaves the twin in charge.
+func (f *Filter) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.twin.Store(true)
+	if f.kernel == nil {
+		return
+	}
+	for i := range f.past {
+		f.past[i] += f.kernel.count(i)
+	}
+	if err := f.kernel.close(); err != nil {
+		f.cfg.Logger.Error("packet filter: detach", "err", err)
+	}
+	f.kernel, f.attached, f.why = nil, nil, "stopped"
+}
+
+// TwinActive says whether a reader of packets has to ask Allow or AllowPacket: true unless the kernel filters every
+// interface of the Config. One atomic load.
+func (f *Filter) TwinActive() bool { return f.twin.Load() }
+
+// AllowPacket judges one datagram by the twin and counts the verdict; see Table.AllowPacket.
+func (f *Filter) AllowPacket(src netip.AddrPort, dstPort uint16, payload []byte) Verdict {
+	v := f.table.Load().AllowPacket(src, dstPort, payload)
+	f.tally.add(v)
+	return v
+}
+
+// Allow judges a source alone, for protocols that have no rule but the blocklist (HTTPS, plain RTP); it counts
+// drops only.
+func (f *Filter) Allow(src netip.Addr) Verdict {
+	rule, blocked := f.table.Load().Blocked(src.Unmap())
+	if !blocked {
+		return judged(ClassNone, ReasonOK)
+	}
+	v := Verdict{Action: Drop, Class: ClassNone, Reason: ReasonBlocklist, Rule: rule}
+	f.tally.add(v)
+	return v
+}
+
+// Table returns the rules in force.
+func (f *Filter) Table() *Table { return f.table.Load() }
+
+// Mode returns what filters now: ModeDriver or ModeGeneric when the kernel filters every interface of the Config
+// (ModeGeneric when at least one runs so), else ModeGo.
+func (f *Filter) Mode() string { return f.Status().Mode }
+
+// Status is what filters now, and where.
+type Status struct {
+	Mode       string // see Filter.Mode
+	Why        string // why Mode is ModeGo
+	TwinActive bool
+	Interfaces []Attachment
+}
+
+// Status returns a snapshot.
+func (f *Filter) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := Status{Mode: f.mode(), TwinActive: f.twin.Load(), Interfaces: slices.Clone(f.attached)}
+	if st.Mode == ModeGo {
+		st.Why = f.why
+	}
+	return st
+}
+
+// mode works out Filter.Mode. The caller holds mu.
+func (f *Filter) mode() string {
+	switch {
+	case f.twin.Load():
+		return ModeGo
+	case slices.ContainsFunc(f.attached, func(a Attachment) bool { return a.Mode == ModeGeneric }):
+		return ModeGeneric
+	}
+	return ModeDriver
+}
+
+// summary is the interfaces in one log value.
+func (s Status) summary() string {
+	var parts []string
+	for _, a := range s.Interfaces {
+		switch a.Mode {
+		case ModeDriver:
+			parts = append(parts, a.Interface+" driver")
+		case ModeGeneric:
+			parts = append(parts, a.Interface+" generic ("+a.Why+")")
+		default:
+			parts = append(parts, a.Interface+" none ("+a.Why+")")
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Stats returns a snapshot of the counters.
+func (f *Filter) Stats() Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := Stats{
+		Go:      counts(func(i int) uint64 { return f.tally[i].Load() }),
+		Rules:   len(f.table.Load().rules.Blocklist),
+		Updates: f.updates.Load(), UpdateFailures: f.failures.Load(), Lost: f.lost.Load(),
+		Mode: f.mode(),
+	}
+	s.XDP = counts(func(i int) uint64 {
+		if f.kernel == nil {
+			return f.past[i]
+		}
+		return f.past[i] + f.kernel.count(i)
+	})
+	return s
+}

@@ -1,0 +1,214 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	cebpf "github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// kernel is the loaded XDP program, its maps and its links. Filter.mu guards it; tests that have no Filter own it.
+type kernel struct {
+	objs  filterObjects
+	trie4 *cebpf.MapSpec // of one generation's blocklist
+	trie6 *cebpf.MapSpec
+	gen   uint32 // the generation in use, 0 or 1
+	links map[string]held
+}
+
+// openKernel loads the program and gives it the rules. The error wraps ErrUnsupported.
+func openKernel(t *Table) (*kernel, error) {
+	k, err := loadKernel()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	if err := k.replace(t); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnsupported, err), k.close())
+	}
+	return k, nil
+}
+
+func loadKernel() (*kernel, error) {
+	// Kernels before 5.11 charge maps to this limit; on others it does nothing, and a failure shows in the load.
+	_ = rlimit.RemoveMemlock()
+	spec, err := loadFilter()
+	if err != nil {
+		return nil, err
+	}
+	k := &kernel{
+		trie4: spec.Maps[filterMapBlocklist4].InnerMap, trie6: spec.Maps[filterMapBlocklist6].InnerMap,
+		links: map[string]held{},
+	}
+	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
+		return nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	return k, nil
+}
+
+// close detaches and unloads.
+func (k *kernel) close() error { return errors.Join(k.detach(), k.objs.Close()) }
+
+// replace fills the generation that no packet reads, switches to it with one store, waits until no packet can still be
+// reading the other, and empties that. On an error before the switch the old rules stay in force.
+func (k *kernel) replace(t *Table) error {
+	next := 1 - k.gen
+	v4, err := fill(k.trie4, t.rules.Blocklist, key4Of)
+	if err != nil {
+		return err
+	}
+	defer closeMap(v4)
+	v6, err := fill(k.trie6, t.rules.Blocklist, key6Of)
+	if err != nil {
+		return err
+	}
+	defer closeMap(v6)
+	err = errors.Join(setInner(k.objs.Blocklist4, next, v4), setInner(k.objs.Blocklist6, next, v6),
+		k.objs.Settings.Put(next, settingsOf(t.rules)))
+	if err != nil {
+		return fmt.Errorf("write the rules: %w", err)
+	}
+	// The values are 0 and 1, so the store changes one byte and cannot tear.
+	if err := k.objs.Active.Put(uint32(0), next); err != nil {
+		return fmt.Errorf("switch to the new rules: %w", err)
+	}
+	old := k.gen
+	k.gen = next
+	return errors.Join(k.quiesce(v4), setInner(k.objs.Blocklist4, old, nil), setInner(k.objs.Blocklist6, old, nil))
+}
+
+// quiesce returns when every packet that was in the program has left it: the kernel waits for that whenever a
+// map inside a map changes. v4 is the map that already stands in the generation in use.
+func (k *kernel) quiesce(v4 *cebpf.Map) error {
+	if v4 != nil {
+		return setInner(k.objs.Blocklist4, k.gen, v4)
+	}
+	empty, err := cebpf.NewMap(k.trie4)
+	if err != nil {
+		return fmt.Errorf("wait for packets: %w", err)
+	}
+	defer closeMap(empty)
+	// An empty map says what no map says.
+	return errors.Join(setInner(k.objs.Blocklist4, k.gen, empty), setInner(k.objs.Blocklist4, k.gen, nil))
+}
+
+// setInner stores inner as generation gen of outer; nil empties the place.
+func setInner(outer *cebpf.Map, gen uint32, inner *cebpf.Map) error {
+	if inner != nil {
+		return outer.Put(gen, inner)
+	}
+	if err := outer.Delete(gen); err != nil && !errors.Is(err, cebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
+}
+
+func closeMap(m *cebpf.Map) {
+	if m != nil {
+		m.Close()
+	}
+}
+
+// key4 and key6 are struct key4 and key6 of bpf/filter.c: the length in the host's byte order, the address as on the wire.
+type key4 struct {
+	Bits uint32
+	Addr [4]byte
+}
+
+type key6 struct {
+	Bits uint32
+	Addr [16]byte
+}
+
+func key4Of(p netip.Prefix) (key4, bool) {
+	if !p.Addr().Is4() {
+		return key4{}, false
+	}
+	return key4{uint32(p.Bits()), p.Addr().As4()}, true
+}
+
+func key6Of(p netip.Prefix) (key6, bool) {
+	if !p.Addr().Is6() {
+		return key6{}, false
+	}
+	return key6{uint32(p.Bits()), p.Addr().As16()}, true
+}
+
+// fill makes one family's trie: prefix -> place in rules plus one. It returns nil when the family has no rules, so that
+// its packets skip the lookup. It walks backwards because of two equal rules the first counts.
+func fill[K any](spec *cebpf.MapSpec, rules []netip.Prefix, keyOf func(netip.Prefix) (K, bool)) (*cebpf.Map, error) {
+	var keys []K
+	var values []uint32
+	for i := len(rules) - 1; i >= 0; i-- {
+		if key, ok := keyOf(rules[i]); ok {
+			keys, values = append(keys, key), append(values, uint32(i+1))
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	m, err := cebpf.NewMap(spec)
+	if err != nil {
+		return nil, fmt.Errorf("create a blocklist map: %w", err)
+	}
+	if err := putAll(m, keys, values); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("fill a blocklist map with %d entries: %w", len(keys), err)
+	}
+	return m, nil
+}
+
+func putAll[K any](m *cebpf.Map, keys []K, values []uint32) error {
+	_, err := m.BatchUpdate(keys, values, nil)
+	if !errors.Is(err, cebpf.ErrNotSupported) {
+		return err
+	}
+	for i := range keys { // Linux before 5.6
+		if err := m.Put(keys[i], values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settingsOf is struct settings of bpf/filter.c; the ports as on the wire.
+func settingsOf(r Rules) [8]byte {
+	b := [8]byte{byte(r.MeshPort >> 8), byte(r.MeshPort), byte(r.AccessPort >> 8), byte(r.AccessPort)}
+	if r.PassFragments {
+		b[4] = 1
+	}
+	return b
+}
+
+// count sums one slot of the counters over all processors; 0 when the kernel does not answer.
+func (k *kernel) count(slot int) uint64 {
+	var perCPU []uint64
+	if err := k.objs.Counters.Lookup(uint32(slot), &perCPU); err != nil {
+		return 0
+	}
+	var sum uint64
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum
+}
+
+// judge asks the kernel for a verdict on one frame, without attaching anything.
+func (k *kernel) judge(packet []byte, rules []netip.Prefix) (Verdict, error) {
+	packed, err := k.objs.TernJudge.Run(&cebpf.RunOptions{Data: packet})
+	if err != nil {
+		return Verdict{}, fmt.Errorf("test run of %d bytes (the kernel takes 14 to about 3,500): %w", len(packet), err)
+	}
+	return unpack(packed, rules)
+}
+
+// judgeXDP loads the program for one verdict.
+func judgeXDP(t *Table, packet []byte) (Verdict, error) {
+	k, err := openKernel(t)
+	if err != nil {
+		return Verdict{}, err
+	}
+	v, err := k.judge(packet, t.rules.Blocklist)
+	return v, errors.Join(err, k.close())
+}

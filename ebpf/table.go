@@ -1,0 +1,212 @@
+package ebpf
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"slices"
+	"sort"
+)
+
+// Table is a set of rules made ready for lookups. It never changes, so any number of goroutines may use it.
+type Table struct {
+	rules Rules
+	v4    steps4
+	v6    steps6
+}
+
+// Compile validates rules and makes them ready. It copies the blocklist.
+func Compile(r Rules) (*Table, error) {
+	if _, err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return compile(r), nil
+}
+
+// Rules returns the rules that the table was made of. The blocklist must not be changed.
+func (t *Table) Rules() Rules { return t.rules }
+
+// Blocked returns the longest entry of the blocklist that holds src, if there is one. It allocates nothing.
+func (t *Table) Blocked(src netip.Addr) (netip.Prefix, bool) {
+	rule := noRule
+	switch {
+	case src.Is4():
+		a := src.As4()
+		rule = t.v4.find(binary.BigEndian.Uint32(a[:]))
+	case src.Is6():
+		a := src.As16()
+		rule = t.v6.find(wide{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])})
+	}
+	if rule == noRule {
+		return netip.Prefix{}, false
+	}
+	return t.rules.Blocklist[rule], true
+}
+
+const noRule int32 = -1
+
+// wide is an IPv6 address as a number.
+type wide struct{ hi, lo uint64 }
+
+func (a wide) less(b wide) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
+
+// steps4 cuts the address space where the answer changes: rule[i] holds from start[i] up to start[i+1]. jump gives, for
+// the high 16 bits of an address, the first step that may hold it: most lookups then search a handful of steps.
+type steps4 struct {
+	start []uint32
+	rule  []int32
+	jump  []uint32 // 65,537 entries, or none when there are no rules
+}
+
+func (s *steps4) find(a uint32) int32 {
+	if len(s.jump) == 0 {
+		return noRule
+	}
+	lo, hi := s.jump[a>>16], s.jump[a>>16+1]
+	for lo < hi { // the last step that starts at or before a
+		mid := (lo + hi + 1) / 2
+		if s.start[mid] <= a {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return s.rule[lo]
+}
+
+// steps6 is steps4 for IPv6, without the jump table: its addresses cluster in few high bits.
+type steps6 struct {
+	start []wide
+	rule  []int32
+}
+
+func (s *steps6) find(a wide) int32 {
+	i := sort.Search(len(s.start), func(i int) bool { return a.less(s.start[i]) })
+	if i == 0 {
+		return noRule
+	}
+	return s.rule[i-1]
+}
+
+// step is one cut of the address space; rule holds from here on.
+type step struct {
+	at   wide
+	rule int32
+}
+
+func compile(r Rules) *Table {
+	r.Blocklist = slices.Clone(r.Blocklist)
+	t := &Table{rules: r}
+	for _, s := range cut(r.Blocklist, true) {
+		if s.at.lo > math.MaxUint32 {
+			break // the step behind 255.255.255.255
+		}
+		t.v4.start = append(t.v4.start, uint32(s.at.lo))
+		t.v4.rule = append(t.v4.rule, s.rule)
+	}
+	t.v4.index()
+	for _, s := range cut(r.Blocklist, false) {
+		t.v6.start = append(t.v6.start, s.at)
+		t.v6.rule = append(t.v6.rule, s.rule)
+	}
+	return t
+}
+
+func (s *steps4) index() {
+	if len(s.start) == 0 {
+		return
+	}
+	s.jump = make([]uint32, 1<<16+1)
+	i := uint32(0)
+	for high := range uint32(1 << 16) {
+		for int(i)+1 < len(s.start) && s.start[i+1] <= high<<16 {
+			i++
+		}
+		s.jump[high] = i
+	}
+	s.jump[1<<16] = uint32(len(s.start) - 1)
+}
+
+// open is a range whose end the sweep in cut has not reached.
+type open struct {
+	last wide
+	rule int32
+}
+
+// cut turns nested prefixes of one family into disjoint steps in which the longest prefix wins, and among equal
+// ones the first.
+func cut(rules []netip.Prefix, v4 bool) []step {
+	order := make([]int32, 0, len(rules))
+	for i, p := range rules {
+		if p.Addr().Is4() == v4 {
+			order = append(order, int32(i))
+		}
+	}
+	if len(order) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return rules[a].Compare(rules[b]) })
+	order = slices.CompactFunc(order, func(a, b int32) bool { return rules[a] == rules[b] })
+	steps := []step{{rule: noRule}}
+	var stack []open
+	for _, i := range order {
+		first, last := span(rules[i])
+		steps, stack = closeBefore(steps, stack, &first)
+		steps = put(steps, step{first, i})
+		stack = append(stack, open{last, i})
+	}
+	steps, _ = closeBefore(steps, stack, nil)
+	return steps
+}
+
+// closeBefore ends the open ranges that lie wholly before at (nil: all of them).
+func closeBefore(steps []step, stack []open, at *wide) ([]step, []open) {
+	for len(stack) > 0 {
+		top := stack[len(stack)-1]
+		if at != nil && !top.last.less(*at) {
+			break
+		}
+		stack = stack[:len(stack)-1]
+		below := noRule
+		if len(stack) > 0 {
+			below = stack[len(stack)-1].rule
+		}
+		if next, ok := after(top.last); ok {
+			steps = put(steps, step{next, below})
+		}
+	}
+	return steps, stack
+}
+
+// put appends a step, or changes the last one when it stands at the same place.
+func put(steps []step, s step) []step {
+	if n := len(steps); steps[n-1].at == s.at {
+		steps[n-1] = s
+		return steps
+	}
+	return append(steps, s)
+}
+
+// span returns the first and the last address of a masked prefix.
+func span(p netip.Prefix) (first, last wide) {
+	free := p.Addr().BitLen() - p.Bits() // bits that vary
+	if p.Addr().Is4() {
+		a := p.Addr().As4()
+		first.lo = uint64(binary.BigEndian.Uint32(a[:]))
+		return first, wide{0, first.lo | (1<<free - 1)}
+	}
+	a := p.Addr().As16()
+	first = wide{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])}
+	if free >= 64 {
+		return first, wide{first.hi | (1<<(free-64) - 1), math.MaxUint64}
+	}
+	return first, wide{first.hi, first.lo | (1<<free - 1)}
+}
+
+// after returns the address behind a, unless a is the last one.
+func after(a wide) (wide, bool) {
+	if a.lo++; a.lo == 0 {
+		a.hi++
+	}
+	return a, a != wide{}
+}
