@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/mesh/identity"
 )
@@ -60,6 +62,7 @@ type Layer struct {
 	cfg       Config
 	transport *quic.Transport
 	handlers  map[string]Handler // written before Run only
+	refusals  *rate.Limiter      // of log lines about refused certificates
 
 	mu   sync.Mutex
 	out  map[netip.AddrPort]*link // guarded by mu
@@ -88,6 +91,7 @@ func New(cfg Config) (*Layer, error) {
 		cfg:       cfg,
 		transport: &quic.Transport{Conn: cfg.Conn, StatelessResetKey: key},
 		handlers:  make(map[string]Handler),
+		refusals:  rate.NewLimiter(rate.Every(time.Minute), 1),
 		out:       make(map[netip.AddrPort]*link),
 	}, nil
 }
@@ -122,7 +126,7 @@ func (l *Layer) Handle(kind string, h Handler) { l.handlers[kind] = h }
 
 // Run accepts connections until ctx ends, then says goodbye to every peer and closes the transport.
 func (l *Layer) Run(ctx context.Context) error {
-	ln, err := l.transport.Listen(l.cfg.Identity.ServerTLS(alpn), quicConfig())
+	ln, err := l.transport.Listen(l.serverTLS(), quicConfig())
 	if err != nil {
 		return fmt.Errorf("direct: listen: %w", err)
 	}
@@ -150,6 +154,20 @@ func (l *Layer) Run(ctx context.Context) error {
 	_ = l.cfg.Conn.Close() // before the transport: its Close waits for the reader
 	_ = l.transport.Close()
 	return err
+}
+
+// serverTLS refuses strangers and says so in the log, once a minute at most: the port is open to everybody.
+func (l *Layer) serverTLS() *tls.Config {
+	c := l.cfg.Identity.ServerTLS(alpn)
+	verify := c.VerifyConnection
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		err := verify(cs)
+		if err != nil && l.refusals.Allow() {
+			l.cfg.Logger.Warn("refused a node's certificate (further ones within a minute are not logged)", "err", err)
+		}
+		return err
+	}
+	return c
 }
 
 func (l *Layer) admit() bool {

@@ -1,0 +1,25 @@
+// Package node assembles one Tern process and is the only place that knows everyone: it opens the sockets, wires the
+// layers, turns policy into decisions, and ends them in order.
+//
+// Files, from the outside in:
+//
+//	config.go, environment.go   the configuration file and its TERN_* overrides
+//	node.go                     New, Run: the stages in the order of their start
+//	build.go                    how each part is made from those beneath it
+//	wiring.go                   who answers which kind of stream between nodes
+//	port.go                     the mesh port, told apart by class
+//	routes.go                   graph and fences into path sets, with hysteresis
+//	enforce.go                  policy into admission, fences and filter rules: the one place
+//	admin.go, status.go         the private listener and what it shows
+//	metrics.go                  counters of the parts as Prometheus metrics
+//	lifecycle.go, state.go      start, readiness, shutdown order
+//	secret.go, logging.go       the relay secret; the logger
+//
+// Ownership: a Node's parts are set by assemble before ready closes and never change after. The current policy is one
+// immutable snapshot behind an atomic pointer. No part starts a goroutine outside its own Run.
+//
+// Shutdown, within ShutdownTimeout: readiness fails, the HTTP listener stops, sessions say goodbye, media withdraws its
+// streams, raft hands leadership over, gossip leaves, peers are closed, the port closes, the filter detaches.
+//
+// Not here: anything that could be decided without knowing two parts at once.
+package node
