@@ -57,20 +57,25 @@ func (p *Player) Next() time.Duration {
 // Due appends the packets of all frames due at the elapsed time.
 func (p *Player) Due(elapsed time.Duration, out []Packet) []Packet {
 	for time.Duration(p.audios)*audioFrame <= elapsed {
-		for _, packet := range p.audio.Packetize(p.clip.audio[p.sound], uint32(audioClock*audioFrame/time.Second)) {
+		for _, packet := range p.audio.Packetize(p.clip.audio[p.sound], ticks(audioClock, audioFrame)) {
 			out = append(out, Packet{Audio, packet})
 		}
 		p.sound = (p.sound + 1) % len(p.clip.audio)
 		p.audios++
 	}
 	for time.Duration(p.videos)*p.clip.videoFrame <= elapsed {
-		for _, packet := range p.video.Packetize(p.clip.video[p.frame], uint32(videoClock*p.clip.videoFrame/time.Second)) {
+		for _, packet := range p.video.Packetize(p.clip.video[p.frame], ticks(videoClock, p.clip.videoFrame)) {
 			out = append(out, Packet{Video, packet})
 		}
 		p.frame = (p.frame + 1) % len(p.clip.video)
 		p.videos++
 	}
 	return out
+}
+
+// ticks is a duration in units of an RTP clock, rounded: a thirtieth of a second is not a whole number of nanoseconds.
+func ticks(clock time.Duration, d time.Duration) uint32 {
+	return uint32((clock*d + time.Second/2) / time.Second)
 }
 
 // Keyframe answers a viewer's request: the picture jumps ahead to the next key frame of the loop, since what is encoded
