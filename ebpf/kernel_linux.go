@@ -12,8 +12,8 @@ import (
 // kernel is the loaded XDP program, its maps and its links. Filter.mu guards it; tests that have no Filter own it.
 type kernel struct {
 	objs  filterObjects
-	trie4 *cebpf.MapSpec // of one generation's blocklist
-	trie6 *cebpf.MapSpec
+	list4 *cebpf.MapSpec // of one generation's blocklist
+	list6 *cebpf.MapSpec
 	gen   uint32 // the generation in use, 0 or 1
 	links map[string]held
 }
@@ -38,7 +38,7 @@ func loadKernel() (*kernel, error) {
 		return nil, err
 	}
 	k := &kernel{
-		trie4: spec.Maps[filterMapBlocklist4].InnerMap, trie6: spec.Maps[filterMapBlocklist6].InnerMap,
+		list4: spec.Maps[filterMapBlocklist4].InnerMap, list6: spec.Maps[filterMapBlocklist6].InnerMap,
 		links: map[string]held{},
 	}
 	if err := spec.LoadAndAssign(&k.objs, nil); err != nil {
@@ -54,12 +54,12 @@ func (k *kernel) close() error { return errors.Join(k.detach(), k.objs.Close()) 
 // reading the other, and empties that. On an error before the switch the old rules stay in force.
 func (k *kernel) replace(t *Table) error {
 	next := 1 - k.gen
-	v4, err := fill(k.trie4, t.rules.Blocklist, key4Of)
+	v4, err := fill(k.list4, t.v4.image())
 	if err != nil {
 		return err
 	}
 	defer closeMap(v4)
-	v6, err := fill(k.trie6, t.rules.Blocklist, key6Of)
+	v6, err := fill(k.list6, t.v6.image())
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (k *kernel) quiesce(v4 *cebpf.Map) error {
 	if v4 != nil {
 		return setInner(k.objs.Blocklist4, k.gen, v4)
 	}
-	empty, err := cebpf.NewMap(k.trie4)
+	empty, err := cebpf.NewMap(k.list4)
 	if err != nil {
 		return fmt.Errorf("wait for packets: %w", err)
 	}
@@ -110,66 +110,20 @@ func closeMap(m *cebpf.Map) {
 	}
 }
 
-// key4 and key6 are struct key4 and key6 of bpf/filter.c: the length in the host's byte order, the address as on the wire.
-type key4 struct {
-	Bits uint32
-	Addr [4]byte
-}
-
-type key6 struct {
-	Bits uint32
-	Addr [16]byte
-}
-
-func key4Of(p netip.Prefix) (key4, bool) {
-	if !p.Addr().Is4() {
-		return key4{}, false
-	}
-	return key4{uint32(p.Bits()), p.Addr().As4()}, true
-}
-
-func key6Of(p netip.Prefix) (key6, bool) {
-	if !p.Addr().Is6() {
-		return key6{}, false
-	}
-	return key6{uint32(p.Bits()), p.Addr().As16()}, true
-}
-
-// fill makes one family's trie: prefix -> place in rules plus one. It returns nil when the family has no rules, so that
-// its packets skip the lookup. It walks backwards because of two equal rules the first counts.
-func fill[K any](spec *cebpf.MapSpec, rules []netip.Prefix, keyOf func(netip.Prefix) (K, bool)) (*cebpf.Map, error) {
-	var keys []K
-	var values []uint32
-	for i := len(rules) - 1; i >= 0; i-- {
-		if key, ok := keyOf(rules[i]); ok {
-			keys, values = append(keys, key), append(values, uint32(i+1))
-		}
-	}
-	if len(keys) == 0 {
+// fill makes one family's list. It returns nil when the family has no rules, so that its packets skip the search.
+func fill(spec *cebpf.MapSpec, image []byte) (*cebpf.Map, error) {
+	if image == nil {
 		return nil, nil
 	}
 	m, err := cebpf.NewMap(spec)
 	if err != nil {
 		return nil, fmt.Errorf("create a blocklist map: %w", err)
 	}
-	if err := putAll(m, keys, values); err != nil {
+	if err := m.Put(uint32(0), image); err != nil {
 		m.Close()
-		return nil, fmt.Errorf("fill a blocklist map with %d entries: %w", len(keys), err)
+		return nil, fmt.Errorf("fill a blocklist map: %w", err)
 	}
 	return m, nil
-}
-
-func putAll[K any](m *cebpf.Map, keys []K, values []uint32) error {
-	_, err := m.BatchUpdate(keys, values, nil)
-	if !errors.Is(err, cebpf.ErrNotSupported) {
-		return err
-	}
-	for i := range keys { // Linux before 5.6
-		if err := m.Put(keys[i], values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // settingsOf is struct settings of bpf/filter.c; the ports as on the wire.

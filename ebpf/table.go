@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"sort"
 )
 
 // Table is a set of rules made ready for lookups. It never changes, so any number of goroutines may use it.
@@ -74,18 +73,60 @@ func (s *steps4) find(a uint32) int32 {
 	return s.rule[lo]
 }
 
-// steps6 is steps4 for IPv6, without the jump table: its addresses cluster in few high bits.
+// steps6 is steps4 for IPv6. Its rules cluster in a small part of the address space, so the jump table covers only the
+// part that has rules: slot i begins at base + i<<shift (high halves).
 type steps6 struct {
+	base  uint64
+	shift uint32
 	start []wide
 	rule  []int32
+	jump  []uint32 // 2^jump6Bits + 1 entries, or none when there are no rules
 }
 
+const jump6Bits = 14
+
 func (s *steps6) find(a wide) int32 {
-	i := sort.Search(len(s.start), func(i int) bool { return a.less(s.start[i]) })
-	if i == 0 {
+	if len(s.jump) == 0 || a.hi < s.base {
 		return noRule
 	}
-	return s.rule[i-1]
+	slot := min((a.hi-s.base)>>s.shift, 1<<jump6Bits-1)
+	lo, hi := s.jump[slot], s.jump[slot+1]
+	for lo < hi {
+		mid := (lo + hi + 1) / 2
+		if a.less(s.start[mid]) {
+			hi = mid - 1
+		} else {
+			lo = mid
+		}
+	}
+	return s.rule[lo]
+}
+
+func (s *steps6) index() {
+	if len(s.start) == 0 {
+		return
+	}
+	last := uint32(len(s.start) - 1)
+	if s.rule[0] == noRule { // nothing before the second step has a rule
+		s.base = s.start[1].hi
+	}
+	used := s.start[last].hi - s.base
+	for used>>s.shift >= 1<<jump6Bits {
+		s.shift++
+	}
+	s.jump = make([]uint32, 1<<jump6Bits+1)
+	i := uint32(0)
+	for slot := range s.jump {
+		if uint64(slot) > used>>s.shift || slot == 1<<jump6Bits {
+			s.jump[slot] = last
+			continue
+		}
+		begin := wide{s.base + uint64(slot)<<s.shift, 0}
+		for i < last && !begin.less(s.start[i+1]) {
+			i++
+		}
+		s.jump[slot] = i
+	}
 }
 
 // step is one cut of the address space; rule holds from here on.
@@ -109,6 +150,7 @@ func compile(r Rules) *Table {
 		t.v6.start = append(t.v6.start, s.at)
 		t.v6.rule = append(t.v6.rule, s.rule)
 	}
+	t.v6.index()
 	return t
 }
 

@@ -56,6 +56,9 @@ enum tern_reason {
 #define TERN_MAX_VLANS 2
 #define TERN_MAX_EXT_HEADERS 6
 #define TERN_MAX_RULES 100000
+#define TERN_MAX_STEPS (2 * TERN_MAX_RULES + 1) /* each rule cuts the address space twice at most */
+#define TERN_SEARCH 18 /* halvings of TERN_MAX_STEPS */
+#define TERN_JUMP6_BITS 14
 
 /* Smallest UDP payload of each class, in bytes; doc.go says where each figure comes from. */
 #define TERN_MIN_GOSSIP 30
