@@ -1,0 +1,149 @@
+package routing
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// gainShare or gainMS is what a new set must save, over all its paths, to be worth a change.
+	gainShare = 0.10
+	gainMS    = 5.0
+	// gainHold is how long the gain must last.
+	gainHold = 3 * time.Second
+)
+
+// Keeper is the hysteresis of one path set: it holds on to the set in use until a better one has stayed better. The zero
+// value is ready. It is not safe for concurrent use.
+//
+//	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
+//	shares less, or saves 10 % or 5 ms           -> change after 3 s of it without a break
+//	otherwise                                    -> keep
+type Keeper struct {
+	since time.Time // when the gain was first seen; zero: there is none
+}
+
+// Keep chooses between old, the set in use, and fresh, just computed on g by PathSet. The set returned has costs as of g;
+// a kept set keeps its order, so that the places of paths stay. A path is gone if a link of it is absent or down, a relay
+// is to be avoided, or the constraints that fresh was computed under forbid it.
+func (k *Keeper) Keep(now time.Time, old, fresh PathSet, g *Graph) PathSet {
+	alive := g.surviving(old, fresh.under)
+	if len(old.Paths) == 0 || len(alive) < len(old.Paths) || len(fresh.Paths) > len(old.Paths) {
+		k.since = time.Time{}
+		return g.mend(alive, fresh)
+	}
+	current := g.describe(alive, fresh.under)
+	if !gains(current, fresh) {
+		k.since = time.Time{}
+		return current
+	}
+	if k.since.IsZero() {
+		k.since = now
+	}
+	if now.Sub(k.since) < gainHold {
+		return current
+	}
+	k.since = time.Time{}
+	return fresh
+}
+
+// gains tells whether fresh is enough of an improvement over the set in use, if it lasts.
+func gains(current, fresh PathSet) bool {
+	if len(fresh.Paths) < len(current.Paths) {
+		return false
+	}
+	have, want := len(current.Shared), len(fresh.Shared)
+	if have != want {
+		return want < have
+	}
+	before, after := totalCost(current.Paths), totalCost(fresh.Paths)
+	return before-after >= gainMS || after <= before*(1-gainShare)
+}
+
+func totalCost(paths []Path) (sum float64) {
+	for _, p := range paths {
+		sum += p.CostMS
+	}
+	return sum
+}
+
+// surviving returns the paths of a set that may still be used, with their costs as of g.
+func (g *Graph) surviving(set PathSet, under *Constraints) (alive []Path) {
+	if under == nil {
+		under = &Constraints{} // nothing is known to be allowed
+	}
+	for _, p := range set.Paths {
+		if cost, ok := g.costOf(p.Nodes, under); ok {
+			alive = append(alive, Path{Nodes: p.Nodes, CostMS: milliseconds(cost)})
+		}
+	}
+	return alive
+}
+
+// costOf adds up the links of a path, if all are there and the constraints allow it.
+func (g *Graph) costOf(names []string, c *Constraints) (sum int64, ok bool) {
+	if len(names) < 2 || len(names)-2 > c.maxRelays() {
+		return 0, false
+	}
+	for i, name := range names {
+		at, known := g.index[name]
+		end := i == 0 || i == len(names)-1
+		if !known || !c.admits(g.nodes[at]) || !end && !c.admitsRelay(g.nodes[at]) {
+			return 0, false
+		}
+		if i == 0 {
+			continue
+		}
+		l, known := g.Link(names[i-1], name)
+		if !known || !l.usable() {
+			return 0, false
+		}
+		sum += l.cost()
+	}
+	return sum, true
+}
+
+// mend keeps the surviving paths and fills up with fresh ones that are disjoint from them. Where that comes out with fewer
+// paths, more sharing, or at a cost that the hysteresis would not bear, it is fresh as it stands.
+func (g *Graph) mend(alive []Path, fresh PathSet) PathSet {
+	paths := slices.Clone(alive)
+	for _, p := range fresh.Paths {
+		if len(paths) < len(fresh.Paths) && !slices.ContainsFunc(paths, func(q Path) bool { return collide(p, q) }) {
+			paths = append(paths, p)
+		}
+	}
+	mended := g.describe(paths, fresh.under)
+	if len(paths) != len(fresh.Paths) || gains(mended, fresh) {
+		return fresh
+	}
+	return mended
+}
+
+// collide tells whether two paths share a relay, or are the same.
+func collide(p, q Path) bool {
+	relays := q.Nodes[1 : len(q.Nodes)-1]
+	return slices.Equal(p.Nodes, q.Nodes) ||
+		slices.ContainsFunc(p.Nodes[1:len(p.Nodes)-1], func(n string) bool { return slices.Contains(relays, n) })
+}
+
+// describe makes a set of paths that are all in the graph.
+func (g *Graph) describe(paths []Path, under *Constraints) PathSet {
+	set := PathSet{Paths: paths, under: under}
+	if len(paths) == 0 {
+		return set
+	}
+	found := make([]candidate, len(paths))
+	for i, p := range paths {
+		found[i] = candidate{x: -1, y: -1}
+		if len(p.Nodes) > 2 {
+			found[i].x = g.index[p.Nodes[1]]
+		}
+		if len(p.Nodes) > 3 {
+			found[i].y = g.index[p.Nodes[2]]
+		}
+	}
+	ends := paths[0].Nodes
+	set.Shared = g.sharedOf(g.index[ends[0]], g.index[ends[len(ends)-1]], found)
+	set.Disjoint = len(set.Shared) == 0
+	return set
+}
