@@ -67,9 +67,25 @@ func TestAPublisherThatFailsOverLocallyIsFoundAtOnce(t *testing.T) {
 		n.stop("a") // in order: withdrawn, said goodbye
 		settle(30 * time.Second)
 		p := mustPublish(t, b, key("cam"), nil)
-		settle(100 * time.Millisecond) // no backoff of 5 s
+		settle(500 * time.Millisecond) // a lookup that runs just now may wait for its stragglers; no backoff of 5 s
 		if !flows(p, v) {
 			t.Fatal("the viewer waits for a retry although the publisher is here")
+		}
+	})
+}
+
+func TestALocalPublisherEndsAHopelessTryElsewhere(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		b := n.nodes["b"].hub
+		_, v := mustSubscribe(t, b, key("cam"))
+		n.kill("a")
+		settle(time.Second) // b now dials the dead node, whose registration lives on
+		p := mustPublish(t, b, key("cam"), nil)
+		settle(500 * time.Millisecond)
+		if !flows(p, v) {
+			t.Fatal("the viewer waits for the dead node although the publisher is here")
 		}
 	})
 }

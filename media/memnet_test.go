@@ -211,7 +211,6 @@ type memLink struct {
 	queue    chan []byte
 	done     chan struct{}
 	once     *sync.Once
-	lossy    bool
 }
 
 func (l *memLink) Peer() NodeID   { return nodeID(l.to.name) }

@@ -180,8 +180,10 @@ func (w *watch) find(ctx context.Context, past ending) (*supply, error) {
 		w.hub.count.attemptsFailed.Add(1)
 		w.hub.log.Debug("holder did not serve", "stream", w.key.String(), "node", r.Node, "err", failed)
 		err = fmt.Errorf("%w: %w", ErrUnavailable, failed)
+		if s, localErr := w.findLocal(); s != nil || localErr != nil {
+			return s, localErr // the publisher came here meanwhile
+		}
 	}
-	// A publisher may have come here while others were asked.
 	if s, localErr := w.findLocal(); s != nil || localErr != nil {
 		return s, localErr
 	}
@@ -211,6 +213,9 @@ func (w *watch) subscribeAt(ctx context.Context, r Registration) (*supply, error
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
 	h := w.hub
+	h.mu.Lock()
+	w.abort = cancel
+	h.mu.Unlock()
 	peer, ok := h.cfg.NodeID(r.Node)
 	if !ok {
 		return nil, fmt.Errorf("node %s is not a member", r.Node)

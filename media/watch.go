@@ -49,6 +49,7 @@ type watch struct {
 	waiting   int // viewers that wait for ready
 	idleSince time.Time
 	current   *supply
+	abort     context.CancelFunc // ends the running try at a holder
 	revoked   bool // by policy
 	gone      bool // not in Hub.watches any more
 }
@@ -91,7 +92,6 @@ func (w *watch) run(ctx context.Context) {
 		switch {
 		case err == nil && !w.fenced(s):
 			w.hub.leave(w)
-			err = ErrNotAllowed
 		case err == nil:
 			w.announce(s, announced)
 			announced, backoff = true, retryMin
