@@ -1,0 +1,227 @@
+package access
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/node/access/token"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxSessions = 2000
+	DefaultJoinRate    = 50  // joins per second and source address
+	DefaultJoinBurst   = 200 // joins at once per source address
+)
+
+const (
+	roundEvery   = time.Second      // how often expiries are looked at
+	halfOpenFor  = 15 * time.Second // from the answer to a connected peer
+	counterFor   = 30 * time.Second // from a counter-offer to its answer
+	silentFor    = 15 * time.Second // RTP ingest without a packet
+	shutdownFor  = 3 * time.Second  // closing everything
+	hubFor       = 4 * time.Second  // what media may take to answer a join
+	certificates = 7 * 24 * time.Hour
+)
+
+// Config of the client edge. Hub, App, UDP and UDPAdvertise must be set.
+type Config struct {
+	Hub    *media.Hub
+	Logger *slog.Logger // nil: no log
+
+	// App returns what the policy knows of an app; false if nothing. Called for each
+	// join, and by Reauthorise; it must not block.
+	App func(id string) (token.App, bool)
+
+	// UDP is the port of all WebRTC clients; access reads it and closes it when Run
+	// ends. UDPAdvertise are the addresses that clients are told to use for it.
+	UDP          net.PacketConn
+	UDPAdvertise []netip.AddrPort
+
+	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest.
+	// RTPHost is the address that the ingest's SDP names.
+	ListenRTP func(ctx context.Context) (net.PacketConn, error)
+	RTPHost   netip.Addr
+
+	// Draining says whether the node takes new sessions; nil: always.
+	Draining func() bool
+
+	MaxSessions int        // 0: DefaultMaxSessions
+	JoinRate    rate.Limit // per source address, joins per second; 0: DefaultJoinRate
+	JoinBurst   int        // 0: DefaultJoinBurst
+
+	// StrictIfMatch refuses (428) every PATCH without If-Match. By default only an ICE
+	// restart needs it: older clients trickle without.
+	StrictIfMatch bool
+
+	// Now is the clock for tokens and limits; nil: time.Now.
+	Now func() time.Time
+}
+
+// Access is the client edge of a node. Safe for concurrent use.
+type Access struct {
+	cfg    Config
+	hub    hub
+	log    *slog.Logger
+	now    func() time.Time
+	joins  *sourceLimits
+	counts counters
+	decoy  token.App // checked against for apps that do not exist
+	peers  *peerMaker
+
+	mu       sync.Mutex
+	sessions map[string]*session // by id
+	reserved int                 // joins in progress, counted against MaxSessions
+	running  bool                // between the start of Run and shutdown
+	closed   bool                // no goroutine may start any more
+	wg       sync.WaitGroup      // Add only under mu while !closed
+}
+
+// New validates cfg. Nothing runs and nothing is sent before Run.
+func New(cfg Config) (*Access, error) {
+	if cfg.Hub == nil {
+		return nil, errors.New("access: Config.Hub is missing")
+	}
+	return newAccess(cfg, mediaHub{cfg.Hub})
+}
+
+func newAccess(cfg Config, h hub) (*Access, error) {
+	switch {
+	case cfg.App == nil:
+		return nil, errors.New("access: Config.App is missing")
+	case cfg.UDP == nil:
+		return nil, errors.New("access: Config.UDP is missing")
+	case len(cfg.UDPAdvertise) == 0:
+		return nil, errors.New("access: Config.UDPAdvertise is empty")
+	case cfg.ListenRTP != nil && !cfg.RTPHost.IsValid():
+		return nil, errors.New("access: Config.RTPHost is missing")
+	case cfg.MaxSessions < 0 || cfg.JoinRate < 0 || cfg.JoinBurst < 0:
+		return nil, errors.New("access: a limit is negative")
+	}
+	for _, a := range cfg.UDPAdvertise {
+		if !a.IsValid() || a.Addr().IsUnspecified() || a.Port() == 0 {
+			return nil, fmt.Errorf("access: clients cannot be told to use %s", a)
+		}
+	}
+	cfg.defaults()
+	decoy := make([]byte, 16)
+	if _, err := rand.Read(decoy); err != nil {
+		return nil, fmt.Errorf("access: draw a key: %w", err)
+	}
+	a := &Access{
+		cfg: cfg, hub: h, log: cfg.Logger, now: cfg.Now,
+		joins:    newSourceLimits(cfg.JoinRate, cfg.JoinBurst),
+		decoy:    token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}},
+		sessions: map[string]*session{},
+	}
+	a.counts.init()
+	var err error
+	a.peers, err = newPeerMaker(cfg)
+	return a, err
+}
+
+func (c *Config) defaults() {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Draining == nil {
+		c.Draining = func() bool { return false }
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = DefaultMaxSessions
+	}
+	if c.JoinRate == 0 {
+		c.JoinRate = DefaultJoinRate
+	}
+	if c.JoinBurst == 0 {
+		c.JoinBurst = DefaultJoinBurst
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// Run serves until ctx ends, then says goodbye to every client and returns within
+// about 3 s. The UDP port is closed afterwards. It may be called once.
+func (a *Access) Run(ctx context.Context) error {
+	a.peers.start()
+	a.mu.Lock()
+	a.running = true
+	a.mu.Unlock()
+	tick := time.NewTicker(roundEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return a.shutdown()
+		case <-tick.C:
+			a.round(a.now())
+		}
+	}
+}
+
+// shutdown: no new joins, end every session (each peer gets a DTLS close_notify), wait
+// for the goroutines, close the port.
+func (a *Access) shutdown() error {
+	a.mu.Lock()
+	a.running = false
+	a.mu.Unlock()
+	for _, s := range a.all() {
+		s.end("shutdown")
+	}
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends with the sessions, at the latest when the port below closes
+		a.wg.Wait()
+		close(done)
+	}()
+	late := time.NewTimer(shutdownFor)
+	defer late.Stop()
+	var err error
+	select {
+	case <-done:
+	case <-late.C:
+		err = fmt.Errorf("access: sessions did not close within %s", shutdownFor)
+	}
+	a.peers.stop()
+	return err
+}
+
+// spawn starts f unless Run is over. What it starts, Run waits for.
+func (a *Access) spawn(f func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.wg.Go(f)
+	return true
+}
+
+// Reauthorise ends the sessions that the policy no longer admits. Call it after every
+// change of the policy. Rights that were given are not extended by it.
+func (a *Access) Reauthorise() {
+	now := a.now()
+	for _, s := range a.all() {
+		if err := a.stillAdmitted(s, now); err != nil {
+			s.end("revoked: " + string(token.ReasonOf(err)))
+		}
+	}
+}
+
+// Handler serves the client API; it answers 503 unless Run runs.
+func (a *Access) Handler() http.Handler { return a.routes() }

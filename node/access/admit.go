@@ -1,0 +1,175 @@
+package access
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/node/access/token"
+)
+
+// right is what a session lives on.
+type right uint8
+
+const (
+	rightJoin right = 1 << iota
+	rightAudio
+	rightVideo
+	rightSubscribe
+)
+
+// expiry returns the earliest expiry of the rights in need; zero if one is missing.
+func (need right) expiry(g token.Grant) time.Time {
+	end := g.Join
+	for _, f := range []struct {
+		bit   right
+		until time.Time
+	}{{rightAudio, g.PublishAudio}, {rightVideo, g.PublishVideo}, {rightSubscribe, g.Subscribe}} {
+		if need&f.bit != 0 && (f.until.IsZero() || f.until.Before(end)) {
+			end = f.until
+		}
+	}
+	return end
+}
+
+// join is a request that passed the gate: a place is reserved until leave.
+type join struct {
+	app, channel string
+	bearer       string
+	grant        token.Grant
+}
+
+// enter is the common beginning of every join: may anybody enter, may this address,
+// may this token. On success the caller must call a.leave once.
+func (a *Access) enter(r *http.Request) (join, *problem) {
+	if p := a.reserve(); p != nil {
+		return join{}, p
+	}
+	j, p := a.check(r)
+	if p != nil {
+		a.leave()
+	}
+	return j, p
+}
+
+// check decides by address, names and token.
+func (a *Access) check(r *http.Request) (join, *problem) {
+	now := a.now()
+	if !a.joins.allow(r.RemoteAddr, now) {
+		return join{}, &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "join_rate", retryAfter: 1}
+	}
+	j := join{app: r.PathValue("app"), channel: r.PathValue("channel"), bearer: bearer(r)}
+	if !validChannel(j.channel) {
+		return j, bad("bad_channel", "the channel's name is not valid", nil)
+	}
+	grant, err := token.Verify(j.bearer, a.app(j.app), j.channel, now)
+	if err != nil {
+		return j, refusal(err)
+	}
+	j.grant = grant
+	return j, nil
+}
+
+// app returns the app, or one that nobody has a certificate of: the work and the
+// answer are the same, so that a stranger cannot tell which apps exist.
+func (a *Access) app(id string) token.App {
+	if app, ok := a.cfg.App(id); ok {
+		return app
+	}
+	app := a.decoy
+	app.ID = id
+	return app
+}
+
+// refusal turns a token error into an answer.
+func refusal(err error) *problem {
+	reason := token.ReasonOf(err)
+	p := &problem{status: reason.Status(), reason: "token_" + string(reason), err: err, detail: "a valid token is required"}
+	if p.status == http.StatusForbidden {
+		p.detail = "the token does not allow this"
+	}
+	return p
+}
+
+// require refuses a grant that lacks a right that the request needs.
+func (a *Access) require(g token.Grant, need right) (time.Time, *problem) {
+	until := need.expiry(g)
+	if !a.now().Before(until) {
+		return time.Time{}, refusal(token.ReasonNotGranted)
+	}
+	return until, nil
+}
+
+// stillAdmitted asks the token of a session again.
+func (a *Access) stillAdmitted(s *session, now time.Time) error {
+	grant, err := token.Verify(s.bearer, a.app(s.app), s.channel, now)
+	if err != nil {
+		return err
+	}
+	if !now.Before(s.need.expiry(grant)) {
+		return token.ReasonNotGranted
+	}
+	return nil
+}
+
+// bearer returns the token of the Authorization header, "" if there is none.
+func bearer(r *http.Request) string {
+	scheme, tok, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(tok)
+}
+
+// validChannel bounds channel names: what media takes, without slashes.
+func validChannel(s string) bool {
+	return s != "" && len(s) <= media.MaxNameBytes && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' })
+}
+
+// validStream is the grammar of stream ids that clients choose.
+func validStream(s string) bool {
+	const set = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return s != "" && len(s) <= 64 && strings.Trim(s, set) == ""
+}
+
+// hubProblem translates media's errors.
+func hubProblem(err error) *problem {
+	switch {
+	case errors.Is(err, media.ErrNotLive):
+		return &problem{status: http.StatusConflict, reason: "not_live", err: err, detail: "nothing is live here now", retryAfter: 2}
+	case errors.Is(err, media.ErrNotAllowed):
+		return &problem{status: http.StatusForbidden, reason: "fence", err: err, detail: "the token does not allow this"}
+	case errors.Is(err, media.ErrInvalid):
+		return bad("invalid", "the request is not valid", err)
+	}
+	// Everything else passes: a limit, a restart, a directory that did not answer.
+	return &problem{status: http.StatusServiceUnavailable, reason: "unavailable", err: err, detail: "try again", retryAfter: 2}
+}
+
+// reserve takes a session's place before any work is done for it.
+func (a *Access) reserve() *problem {
+	draining := a.cfg.Draining()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case !a.running:
+		return &problem{status: http.StatusServiceUnavailable, reason: "not_running", detail: "try again", retryAfter: 5}
+	case draining:
+		return &problem{status: http.StatusServiceUnavailable, reason: "draining", detail: "try again", retryAfter: 5}
+	case len(a.sessions)+a.reserved >= a.cfg.MaxSessions:
+		return &problem{status: http.StatusServiceUnavailable, reason: "sessions", detail: "try again", retryAfter: 5}
+	}
+	a.reserved++
+	return nil
+}
+
+// leave gives the place back; a session that was registered has its own by then.
+func (a *Access) leave() {
+	a.mu.Lock()
+	a.reserved--
+	a.mu.Unlock()
+}

@@ -1,0 +1,71 @@
+// Package access lets clients in and out: WHIP and plain RTP publishers, WHEP viewers.
+// It decides once who may enter (node/access/token), speaks WebRTC on one UDP port for
+// everybody, and hands RTP packets to and from media, which learns of no token and no
+// user: app, channel and stream ids are all that leaves this package.
+//
+// # Reading order: a session's way in, then a packet's way through
+//
+//	access.go     Config, New, Run: start, the one-second round, shutdown
+//	http.go       routes, methods, CORS, problem answers
+//	limits.go     joins per source address, sessions per node
+//	admit.go      token -> grant -> the session's right and expiry
+//	whip.go       POST /whip/{app}/{channel}
+//	whep.go       POST /whep/{app}/{channel}[/{stream}], counter-offers
+//	rtp.go        POST /v1/apps/{app}/channels/{channel}/rtp, the ingest and its loop
+//	rtpsdp.go     the body and the SDP of plain RTP
+//	list.go       GET /v1/apps/{app}/channels/{channel}
+//	patch.go      PATCH and DELETE of a session: trickle, restart, counter-answer
+//	frag.go       the SDP fragment of trickle ICE; pure
+//	offer.go      what an SDP offers; pure
+//	codecs.go     which codec a session uses; pure
+//	session.go    sessions: registry, half-open, expiry, end
+//	peer.go       one pion PeerConnection per session, and its codecs
+//	mux.go        the one UDP port, advertised under the addresses of Config
+//	repair.go     NACK answers for packets that the library can keep
+//	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
+//	viewer.go     RTP from media to one viewer: queue, writer, keyframe requests from it
+//	splice.go     joins two sources of one stream into one RTP sequence; pure
+//	hub.go        what is asked of media
+//	stats.go      counters and their snapshot
+//	pionlog.go    the library's log, at debug level
+//
+// # Who owns what
+//
+// Access.mu guards the registry and the closed flag. A session's end runs once, by
+// whoever comes first: DELETE, the round, media, the peer, Reauthorise or shutdown.
+// session.negotiation serialises PATCHes of one session. A viewer's queue is filled by
+// media and emptied by the viewer's one writer goroutine. All goroutines are started
+// by spawn; Run waits for them, at most 3 s.
+//
+// # Bounds
+//
+//	sessions of the node        Config.MaxSessions, then 503
+//	joins per source address    Config.JoinRate, then 429; 4,096 addresses, least recent forgotten
+//	body                        64 KiB, then 413
+//	candidates of one peer      64, the rest ignored
+//	viewer queue                512 packets, newest dropped and counted
+//	half-open session           15 s (30 s for a counter-offer nobody answered)
+//	silent RTP ingest           15 s
+//	RTP packet                  1,500 bytes, longer ones dropped and counted
+//
+// # Invariants
+//
+//   - A refusal is precise in the log and vague on the wire. An unknown app is refused
+//     like a bad token, after the same work.
+//   - RTP payloads pass unchanged. Towards viewers SSRC and payload type are the
+//     session's; header extensions are removed, because their numbers and the MID in
+//     them belong to the publisher's connection.
+//   - Writing to one viewer never waits: not for the network, not for another viewer.
+//   - A session ends within one round (1 s) of its expiry.
+//   - A stream uses one codec per track, fixed when its offer was answered.
+//
+// # What it does not do
+//
+// No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
+// TCP, no ICE-lite, no SRTP ingest, no redirect to another node. A session whose
+// counter-offer was answered cannot restart ICE. An app with the id "s" cannot be
+// reached by WHIP or WHEP: its paths are those of sessions. Packets over 1,458 bytes
+// of payload are sent but not kept for repair. Sender reports to viewers take their
+// clock from this node, so audio and video are in step only as far as they arrive in
+// step.
+package access

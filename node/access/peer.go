@@ -1,0 +1,209 @@
+package access
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/nack"
+	"github.com/pion/interceptor/pkg/report"
+	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/sdp/v3"
+	"github.com/pion/transport/v4/stdnet"
+	"github.com/pion/webrtc/v4"
+)
+
+const (
+	// maxPacket is the longest RTP packet that passes.
+	maxPacket = 1500
+	// packetBuffer leaves room to notice a longer one.
+	packetBuffer = maxPacket + 100
+
+	iceDisconnected = 5 * time.Second  // silence until a peer counts as disconnected
+	iceFailed       = 10 * time.Second // and from then until its session ends
+	iceKeepalive    = 2 * time.Second
+	gatherFor       = 2 * time.Second
+)
+
+// peerMaker makes the PeerConnections of all sessions. Its certificate is shared,
+// since making one costs more than the rest of a join, and renewed weekly.
+type peerMaker struct {
+	conn      net.PacketConn
+	advertise []netip.AddrPort
+	log       pionLog
+	now       func() time.Time
+
+	mu   sync.Mutex // guards the rest
+	cert *webrtc.Certificate
+	made time.Time
+	se   *webrtc.SettingEngine // nil unless running
+	mux  *portMux
+}
+
+func newPeerMaker(cfg Config) (*peerMaker, error) {
+	p := &peerMaker{conn: cfg.UDP, advertise: cfg.UDPAdvertise, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
+	_, err := p.certificate()
+	return p, err
+}
+
+// certificate returns the shared DTLS certificate. Sessions keep the one they began
+// with, so renewing it disturbs nobody. Called with mu held, or before sharing.
+func (p *peerMaker) certificate() (webrtc.Certificate, error) {
+	if now := p.now(); p.cert == nil || now.Sub(p.made) > certificates {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return webrtc.Certificate{}, fmt.Errorf("make a DTLS key: %w", err)
+		}
+		cert, err := webrtc.GenerateCertificate(key)
+		if err != nil {
+			return webrtc.Certificate{}, fmt.Errorf("make a DTLS certificate: %w", err)
+		}
+		p.cert, p.made = cert, now
+	}
+	return *p.cert, nil
+}
+
+// start opens the port's mux, which reads from then on.
+func (p *peerMaker) start() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mux = newPortMux(p.conn, p.advertise, p.log)
+	p.se = p.settings()
+}
+
+// stop closes the mux and the port.
+func (p *peerMaker) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.se = nil
+	_ = p.mux.Close() // the port is gone either way
+}
+
+// settings are those of every session.
+func (p *peerMaker) settings() *webrtc.SettingEngine {
+	se := &webrtc.SettingEngine{LoggerFactory: p.log}
+	se.SetICEUDPMux(p.mux)
+	se.SetIncludeLoopbackCandidate(true) // only what Config advertises is a candidate anyway
+	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	se.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
+	se.SetReceiveMTU(packetBuffer)
+	// AEAD first: a third of the cost of the profile that must be there.
+	se.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
+	_ = se.SetAnsweringDTLSRole(webrtc.DTLSRoleServer) // fails for other values only
+	if n, err := stdnet.NewNet(); err == nil {
+		se.SetNet(n) // shared: each peer would list the interfaces for itself
+	}
+	return se
+}
+
+// make builds a PeerConnection that knows exactly the given codecs.
+func (p *peerMaker) make(publisher bool, codecs []codec) (*webrtc.PeerConnection, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.se == nil {
+		return nil, errors.New("not running")
+	}
+	cert, err := p.certificate()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := newEngine(publisher, codecs)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := newChain(publisher, p.log)
+	if err != nil {
+		return nil, err
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(*p.se))
+	return api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
+}
+
+// newEngine registers codecs, feedback and the header extensions that are ours to read.
+func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
+	m := new(webrtc.MediaEngine)
+	for _, c := range codecs {
+		var feedback []webrtc.RTCPFeedback
+		if c.codecType() == webrtc.RTPCodecTypeVideo {
+			feedback = []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
+		}
+		if publisher {
+			feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC})
+		}
+		for _, p := range c.parameters(feedback) {
+			if err := m.RegisterCodec(p, c.codecType()); err != nil {
+				return nil, fmt.Errorf("register codec %s: %w", c.mime, err)
+			}
+		}
+	}
+	if !publisher {
+		return m, nil // what is written to viewers has no extensions
+	}
+	for _, uri := range []string{sdp.TransportCCURI, sdp.SDESMidURI, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI} {
+		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
+			if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, kind); err != nil {
+				return nil, fmt.Errorf("register extension %s: %w", uri, err)
+			}
+		}
+	}
+	return m, nil
+}
+
+// newChain makes the RTCP machinery: towards a publisher receiver reports, NACKs and
+// transport-wide feedback; towards a viewer sender reports and answers to NACKs.
+func newChain(publisher bool, log pionLog) (*interceptor.Registry, error) {
+	chain := new(interceptor.Registry)
+	if !publisher {
+		answers, err1 := nack.NewResponderInterceptor(nack.ResponderSize(repairPackets), nack.WithResponderLoggerFactory(log))
+		reports, err2 := report.NewSenderInterceptor(report.WithSenderLoggerFactory(log))
+		chain.Add(repairFactory{answers})
+		chain.Add(reports)
+		return chain, errors.Join(err1, err2)
+	}
+	requests, err1 := nack.NewGeneratorInterceptor(nack.WithGeneratorLoggerFactory(log), nack.GeneratorMaxNacksPerPacket(10))
+	reports, err2 := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(log))
+	feedback, err3 := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(log))
+	chain.Add(requests)
+	chain.Add(reports)
+	chain.Add(feedback)
+	return chain, errors.Join(err1, err2, err3)
+}
+
+// answerOffer applies a client's SDP and returns our answer with all candidates.
+func answerOffer(ctx context.Context, pc *webrtc.PeerConnection, offer string) (string, error) {
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		return "", fmt.Errorf("apply the offer: %w", err)
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return "", fmt.Errorf("create the answer: %w", err)
+	}
+	return settle(ctx, pc, answer)
+}
+
+// settle makes a description ours and waits until its candidates are complete.
+func settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDescription) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, gatherFor)
+	defer cancel()
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(d); err != nil {
+		return "", fmt.Errorf("apply our own description: %w", err)
+	}
+	select {
+	case <-gathered:
+		return pc.LocalDescription().SDP, nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("gather candidates: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,117 @@
+package access
+
+import (
+	"sync"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/ternmesh/tern/media"
+)
+
+// publisher moves a WebRTC client's packets into media.
+type publisher struct {
+	s      *session
+	tracks []media.Track
+
+	mu    sync.Mutex // guards the rest
+	pub   publication
+	ssrcs map[int]uint32 // of the tracks that have arrived
+	early []func()       // readers of tracks that arrived before pub was there
+}
+
+// publish announces the stream and begins to read what arrives.
+func (p *publisher) publish(h hub, key media.Key) error {
+	pub, err := h.publish(key, p.tracks, p.keyframe)
+	if err != nil {
+		return err
+	}
+	p.s.atEnd(pub.Close)
+	p.s.a.spawn(func() { // ends with the publication, which atEnd closes
+		<-pub.Done()
+		p.s.end("stream_" + pub.Reason())
+	})
+	p.mu.Lock()
+	p.pub = pub
+	early := p.early
+	p.early = nil
+	p.mu.Unlock()
+	for _, read := range early {
+		p.s.a.spawn(read)
+	}
+	return nil
+}
+
+// arrived is the library's OnTrack: a track's first packet is here.
+func (p *publisher) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+	index := -1
+	for i, known := range p.tracks {
+		if known.Kind == t.Kind().String() {
+			index = i
+		}
+	}
+	if index < 0 {
+		return
+	}
+	read := func() { p.read(index, t) }
+	p.mu.Lock()
+	p.ssrcs[index] = uint32(t.SSRC())
+	ready := p.pub != nil
+	if !ready {
+		p.early = append(p.early, read)
+	}
+	p.mu.Unlock()
+	if ready {
+		p.s.a.spawn(read)
+	}
+	p.s.a.spawn(func() { drainRTCP(r) })
+	if t.Kind() == webrtc.RTPCodecTypeVideo {
+		p.keyframe(index) // what viewers asked for before there was anybody to ask
+	}
+}
+
+// read is the packet loop of one track; it ends when the peer is closed.
+func (p *publisher) read(index int, t *webrtc.TrackRemote) {
+	p.mu.Lock()
+	pub := p.pub
+	p.mu.Unlock()
+	counts := &p.s.a.counts
+	buf := make([]byte, packetBuffer)
+	for {
+		n, _, err := t.Read(buf)
+		if err != nil {
+			return
+		}
+		if n > maxPacket {
+			counts.size.Add(1)
+			continue
+		}
+		counts.in.Add(1)
+		pub.Write(index, buf[:n])
+	}
+}
+
+// drainRTCP reads what the publisher reports; reading is what makes the library
+// process it.
+func drainRTCP(r *webrtc.RTPReceiver) {
+	buf := make([]byte, packetBuffer)
+	for {
+		if _, _, err := r.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// keyframe asks the publisher for a keyframe of a track. Media calls it from a
+// goroutine of its own, coalesced over all viewers and at most twice a second.
+func (p *publisher) keyframe(index int) {
+	p.mu.Lock()
+	ssrc, ok := p.ssrcs[index]
+	p.mu.Unlock()
+	if !ok || !p.s.connected.Load() {
+		return // asked when the track arrives
+	}
+	if p.s.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: ssrc}}) == nil {
+		p.s.a.counts.sent.Add(1)
+	}
+}

@@ -1,0 +1,200 @@
+package access
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+)
+
+// Kinds of session, as in paths, logs and counters.
+const (
+	kindWHIP = "whip"
+	kindWHEP = "whep"
+	kindRTP  = "rtp"
+)
+
+// session is one client's connection. Fields without a guard are set before it is
+// registered and not changed after.
+type session struct {
+	a            *Access
+	id, kind     string
+	app, channel string
+	stream       string
+	bearer       string // to ask again when the policy changes; never logged
+	need         right
+	expires      time.Time
+	pc           *webrtc.PeerConnection // nil for plain RTP
+
+	once      sync.Once
+	ended     atomic.Bool
+	connected atomic.Bool
+	heard     atomic.Int64 // plain RTP: Unix nanoseconds of the last packet
+
+	// negotiation serialises everything that talks to pc about SDP or ICE, and guards
+	// the state of that talk.
+	negotiation sync.Mutex
+	etag        string
+	remote      offer // the client's description in force; zero while counter is open
+	ufrag       string
+
+	mu      sync.Mutex // guards the rest
+	since   time.Time  // start of the half-open time
+	counter bool       // a counter-offer waits for its answer
+	closers []func()   // run in reverse when the session ends
+}
+
+// newSession prepares a session; it counts only once registered.
+func (a *Access) newSession(kind string, j join, need right, expires time.Time) *session {
+	return &session{a: a, id: randomID(16), kind: kind, app: j.app, channel: j.channel, bearer: j.bearer,
+		need: need, expires: expires, since: a.now(), etag: newETag()}
+}
+
+// randomID returns n random bytes in hex. With 16 bytes nobody guesses it.
+func randomID(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b)
+}
+
+// newETag names one ICE generation of a session, strongly.
+func newETag() string { return `"` + randomID(8) + `"` }
+
+// path is the session's URL, root-relative.
+func (s *session) path() string {
+	if s.kind == kindRTP {
+		return "/v1/rtp/" + s.id
+	}
+	return "/" + s.kind + "/s/" + s.id
+}
+
+// atEnd adds something to do when the session ends; at once if it has.
+func (s *session) atEnd(f func()) {
+	s.mu.Lock()
+	if !s.ended.Load() {
+		s.closers = append(s.closers, f)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	f()
+}
+
+// register makes the session reachable. False: it ended meanwhile, or the node does.
+func (a *Access) register(s *session) bool {
+	a.mu.Lock()
+	ok := a.running && !s.ended.Load()
+	if ok {
+		a.sessions[s.id] = s
+	}
+	a.mu.Unlock()
+	if !ok {
+		s.end("not registered")
+		return false
+	}
+	a.log.Info("session opened", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("app", s.app),
+		slog.String("channel", s.channel), slog.String("stream", s.stream), slog.Time("expires", s.expires))
+	return true
+}
+
+// short names a session in logs without giving its URL away.
+func (s *session) short() string { return s.id[:8] }
+
+// end closes the session, once, without waiting: callers may hold locks of media or be
+// callbacks of the library.
+func (s *session) end(reason string) {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.ended.Store(true)
+		closers := s.closers
+		s.mu.Unlock()
+		s.a.mu.Lock()
+		_, known := s.a.sessions[s.id]
+		delete(s.a.sessions, s.id)
+		s.a.mu.Unlock()
+		if known {
+			s.a.counts.ended(s.kind, reason)
+			s.a.log.Info("session ended", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("reason", reason))
+		}
+		closeAll := func() {
+			for _, f := range slices.Backward(closers) {
+				f()
+			}
+		}
+		if !s.a.spawn(closeAll) {
+			closeAll()
+		}
+	})
+}
+
+// session finds a session of a kind, nil if there is none.
+func (a *Access) session(kind, id string) *session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.sessions[id]; s != nil && s.kind == kind {
+		return s
+	}
+	return nil
+}
+
+// all returns the sessions of this moment.
+func (a *Access) all() []*session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.sessions))
+}
+
+// round ends what is over at now: expired grants, peers that never connected, RTP
+// sources that fell silent.
+func (a *Access) round(now time.Time) {
+	for _, s := range a.all() {
+		if reason := s.over(now); reason != "" {
+			s.end(reason)
+		}
+	}
+}
+
+// over says why the session must end at now, "" if it need not.
+func (s *session) over(now time.Time) string {
+	switch {
+	case !now.Before(s.expires):
+		return "expired"
+	case s.kind == kindRTP && now.Sub(time.Unix(0, s.heard.Load())) > silentFor:
+		return "silent"
+	case s.kind != kindRTP && !s.connected.Load():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		limit := halfOpenFor
+		if s.counter {
+			limit = counterFor
+		}
+		if now.Sub(s.since) > limit {
+			return "half_open"
+		}
+	}
+	return ""
+}
+
+// attach makes pc the session's peer. onConnected runs once, when media can flow.
+func (s *session) attach(pc *webrtc.PeerConnection, onConnected func()) {
+	s.pc = pc
+	s.atEnd(func() { _ = pc.Close() }) // sends close_notify; nothing can be done about a failure
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			if s.connected.CompareAndSwap(false, true) {
+				onConnected()
+			}
+		case webrtc.PeerConnectionStateFailed:
+			s.end("ice_failed")
+		case webrtc.PeerConnectionStateClosed:
+			s.end("peer_closed")
+		}
+	})
+}

@@ -1,0 +1,45 @@
+package access
+
+import "github.com/pion/rtp"
+
+// splice joins the packets of one source after another (a publisher that came back
+// has another SSRC, sequence and clock) into one sequence, so that a viewer's decoder
+// sees a stream that goes on. Within a source packets pass with their distances kept:
+// losses and reordering stay visible. The zero value is ready. Not for concurrent use.
+type splice struct {
+	ssrc, before uint32 // current and previous source
+	started      bool
+	seq          uint16 // added to sequence numbers
+	ts           uint32 // added to timestamps
+	lastSeq      uint16 // highest sent
+	lastTS       uint32
+	lastAt       int64 // nanoseconds, arrival of lastTS
+}
+
+// apply rewrites h; now is in nanoseconds, rate the clock rate in ticks per second.
+// False: a late packet of the source before, to be dropped.
+func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
+	switch {
+	case !s.started:
+		s.started, s.ssrc = true, h.SSRC
+		s.mark(h.SequenceNumber, h.Timestamp, now)
+		return true
+	case h.SSRC == s.before && h.SSRC != s.ssrc:
+		return false
+	case h.SSRC != s.ssrc:
+		s.before, s.ssrc = s.ssrc, h.SSRC
+		s.seq = s.lastSeq + 1 - h.SequenceNumber
+		gap := max(now-s.lastAt, 0)
+		s.ts = s.lastTS + max(1, uint32(gap/1000*int64(rate)/1e6)) - h.Timestamp
+	}
+	h.SequenceNumber += s.seq
+	h.Timestamp += s.ts
+	if int16(h.SequenceNumber-s.lastSeq) > 0 {
+		s.mark(h.SequenceNumber, h.Timestamp, now)
+	}
+	return true
+}
+
+func (s *splice) mark(seq uint16, ts uint32, now int64) {
+	s.lastSeq, s.lastTS, s.lastAt = seq, ts, now
+}

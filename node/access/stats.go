@@ -1,0 +1,73 @@
+package access
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// Event is a kind of session ("whip", "whep", "rtp") with a result or reason.
+type Event struct{ Kind, Reason string }
+
+// Stats is a snapshot. Counters only grow; they count since New.
+type Stats struct {
+	Sessions map[string]int   // open now, by kind
+	Joins    map[Event]uint64 // by kind and "ok", "counter_offer" or the reason of refusal
+	Ended    map[Event]uint64 // by kind and why
+
+	PacketsIn   uint64 // RTP packets from publishers that went to media
+	PacketsOut  uint64 // RTP packets written to viewers
+	DropsQueue  uint64 // the viewer's queue was full
+	DropsEarly  uint64 // the viewer was not connected yet
+	DropsSize   uint64 // longer than 1,500 bytes, either way
+	DropsIngest uint64 // plain RTP: not RTP, another payload type, or another source
+	DropsWrite  uint64 // the library or the network refused a packet to a viewer
+	DropsStale  uint64 // late packets of a source that the stream no longer comes from
+
+	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
+	KeyframesSent  uint64 // PLI to publishers
+}
+
+// counters are the live ones.
+type counters struct {
+	mu     sync.Mutex // guards the maps
+	joins  map[Event]uint64
+	endeds map[Event]uint64
+
+	in, out, queue, early, size, ingest, write, stale, asked, sent atomic.Uint64
+}
+
+func (c *counters) init() {
+	c.joins, c.endeds = map[Event]uint64{}, map[Event]uint64{}
+}
+
+func (c *counters) join(kind, result string) {
+	c.mu.Lock()
+	c.joins[Event{kind, result}]++
+	c.mu.Unlock()
+}
+
+func (c *counters) ended(kind, reason string) {
+	c.mu.Lock()
+	c.endeds[Event{kind, reason}]++
+	c.mu.Unlock()
+}
+
+// Stats returns a snapshot. Safe at any time.
+func (a *Access) Stats() Stats {
+	c := &a.counts
+	s := Stats{
+		Sessions:  map[string]int{kindWHIP: 0, kindWHEP: 0, kindRTP: 0},
+		PacketsIn: c.in.Load(), PacketsOut: c.out.Load(),
+		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
+		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load(), DropsStale: c.stale.Load(),
+		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
+	}
+	for _, one := range a.all() {
+		s.Sessions[one.kind]++
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.Joins, s.Ended = maps.Clone(c.joins), maps.Clone(c.endeds)
+	return s
+}

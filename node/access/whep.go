@@ -1,0 +1,155 @@
+package access
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/ternmesh/tern/media"
+)
+
+// postWHEP opens a viewer's session: token, subscription, answer or counter-offer.
+func (a *Access) postWHEP(w http.ResponseWriter, r *http.Request) *problem {
+	countered, p := a.openWHEP(w, r)
+	if countered && p == nil {
+		a.counts.join(kindWHEP, "counter_offer")
+		return nil
+	}
+	a.countJoin(kindWHEP, p)
+	return p
+}
+
+func (a *Access) openWHEP(w http.ResponseWriter, r *http.Request) (countered bool, p *problem) {
+	j, p := a.enter(r)
+	if p != nil {
+		return false, p
+	}
+	defer a.leave()
+	until, p := a.require(j.grant, rightJoin|rightSubscribe)
+	if p != nil {
+		return false, p
+	}
+	stream := r.PathValue("stream")
+	if stream != "" && !validStream(stream) {
+		return false, bad("bad_stream", "the stream's name is not valid", nil)
+	}
+	o, p := readOffer(w, r)
+	if p != nil {
+		return false, p
+	}
+	s := a.newSession(kindWHEP, j, rightJoin|rightSubscribe, until)
+	v, p := a.subscribeViewer(r, s, stream)
+	if p == nil {
+		countered, p = v.reply(w, r, o)
+	}
+	if p != nil {
+		s.end("refused")
+	}
+	return countered, p
+}
+
+// subscribeViewer finds the stream. What it sends before the peer is up is dropped.
+func (a *Access) subscribeViewer(r *http.Request, s *session, stream string) (*viewer, *problem) {
+	v := newViewer(s)
+	ctx, cancel := context.WithTimeout(r.Context(), hubFor)
+	defer cancel()
+	sub, err := a.hub.subscribe(ctx, media.Key{App: s.app, Channel: s.channel, Stream: stream}, v)
+	if err != nil {
+		return nil, hubProblem(err)
+	}
+	v.sub = sub
+	s.stream = sub.Key().Stream
+	s.atEnd(sub.Close)
+	return v, nil
+}
+
+// reply answers the offer, or makes one of our own if it cannot be answered.
+func (v *viewer) reply(w http.ResponseWriter, r *http.Request, o offer) (countered bool, p *problem) {
+	tracks := v.sub.Tracks()
+	if matched, ok := o.viewed(tracks); ok {
+		if p := v.build(tracks, matched); p != nil {
+			return false, p
+		}
+		answer, p := v.s.negotiate(r, o)
+		if p != nil {
+			return false, p
+		}
+		return false, created(w, v.s.a, v.s, answer)
+	}
+	if p := v.build(tracks, counterCodecs(tracks)); p != nil {
+		return true, p
+	}
+	return true, v.counterOffer(w, r)
+}
+
+// build makes the peer with one sender for each matched track.
+func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
+	var codecs []codec
+	for _, c := range matched {
+		if c != nil {
+			codecs = append(codecs, *c)
+		}
+	}
+	pc, err := v.s.a.peers.make(false, codecs)
+	if err != nil {
+		return internal(err)
+	}
+	v.s.attach(pc, v.connected)
+	out := make([]*webrtc.TrackLocalStaticRTP, len(matched))
+	v.rates = make([]uint32, len(matched))
+	v.joined = make([]splice, len(matched))
+	for i, c := range matched {
+		if c == nil {
+			continue
+		}
+		if out[i], err = v.addTrack(pc, i, *c); err != nil {
+			return internal(err)
+		}
+		v.rates[i] = tracks[i].ClockRate
+	}
+	// Published to Write by the connected flag, which is set after this.
+	v.tracks = out
+	return nil
+}
+
+// addTrack adds one sender and listens to its RTCP.
+func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec) (*webrtc.TrackLocalStaticRTP, error) {
+	local, err := webrtc.NewTrackLocalStaticRTP(c.parameters(nil)[0].RTPCodecCapability, c.track().Kind, v.s.stream)
+	if err != nil {
+		return nil, err
+	}
+	t, err := pc.AddTransceiverFromTrack(local, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+	if err != nil {
+		return nil, err
+	}
+	v.s.a.spawn(func() { v.listen(index, t.Sender()) })
+	return local, nil
+}
+
+// counterOffer answers 406 with an offer of ours; the client has 30 s to answer it by
+// PATCH.
+func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
+	s := v.s
+	own, err := s.pc.CreateOffer(nil)
+	if err != nil {
+		return internal(err)
+	}
+	text, err := settle(r.Context(), s.pc, own)
+	if err != nil {
+		return internal(err)
+	}
+	s.counter = true // not shared yet
+	if !s.a.register(s) {
+		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	}
+	h := w.Header()
+	h.Set("Content-Type", typeSDP)
+	h.Set("Location", s.path())
+	h.Set("ETag", s.etag)
+	h.Set("Accept-Patch", typeSDP+", "+typeFrag)
+	w.WriteHeader(http.StatusNotAcceptable)
+	_, _ = io.WriteString(w, text)
+	return nil
+}

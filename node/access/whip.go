@@ -1,0 +1,163 @@
+package access
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/ternmesh/tern/media"
+)
+
+// postWHIP opens a publisher's session: token, offer, answer, announcement.
+func (a *Access) postWHIP(w http.ResponseWriter, r *http.Request) *problem {
+	p := a.openWHIP(w, r)
+	a.countJoin(kindWHIP, p)
+	return p
+}
+
+func (a *Access) countJoin(kind string, p *problem) {
+	if p == nil {
+		a.counts.join(kind, "ok")
+		return
+	}
+	a.counts.join(kind, p.reason)
+}
+
+func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
+	j, p := a.enter(r)
+	if p != nil {
+		return p
+	}
+	defer a.leave()
+	o, p := readOffer(w, r)
+	if p != nil {
+		return p
+	}
+	codecs, err := o.published()
+	if err != nil {
+		return sdpProblem(err)
+	}
+	need := publishRights(codecs)
+	until, p := a.require(j.grant, need)
+	if p != nil {
+		return p
+	}
+	stream, p := chosenStream(r)
+	if p != nil {
+		return p
+	}
+	s := a.newSession(kindWHIP, j, need, until)
+	s.stream = stream
+	answer, p := a.acceptPublisher(r, s, o, codecs)
+	if p != nil {
+		s.end("refused")
+		return p
+	}
+	return created(w, a, s, answer)
+}
+
+// readOffer reads and parses the body.
+func readOffer(w http.ResponseWriter, r *http.Request) (offer, *problem) {
+	body, _, p := readBody(w, r, typeSDP)
+	if p != nil {
+		return offer{}, p
+	}
+	o, err := parseOffer(body)
+	if err != nil {
+		return o, sdpProblem(err)
+	}
+	if o.passive() {
+		return o, unprocessable("setup_passive", "the offer cannot be served", nil)
+	}
+	return o, nil
+}
+
+func sdpProblem(err error) *problem {
+	if errors.Is(err, errUnprocessable) {
+		return unprocessable("unprocessable_sdp", "the offer cannot be served", err)
+	}
+	return bad("bad_sdp", "the SDP is not valid", err)
+}
+
+// publishRights are what a publisher of these codecs needs.
+func publishRights(codecs []codec) right {
+	need := rightJoin
+	for _, c := range codecs {
+		if c.codecType() == webrtc.RTPCodecTypeAudio {
+			need |= rightAudio
+		} else {
+			need |= rightVideo
+		}
+	}
+	return need
+}
+
+// chosenStream is the stream id that the client wants, or a random one.
+func chosenStream(r *http.Request) (string, *problem) {
+	stream := r.URL.Query().Get("stream")
+	if stream == "" {
+		return randomID(8), nil
+	}
+	if !validStream(stream) {
+		return "", bad("bad_stream", "the stream's name is not valid", nil)
+	}
+	return stream, nil
+}
+
+// acceptPublisher makes the peer, the answer and the publication. The stream is
+// announced before the answer is sent, so that a refusal by media reaches the client.
+func (a *Access) acceptPublisher(r *http.Request, s *session, o offer, codecs []codec) (string, *problem) {
+	pc, err := a.peers.make(true, codecs)
+	if err != nil {
+		return "", internal(err)
+	}
+	p := &publisher{s: s, ssrcs: map[int]uint32{}}
+	for _, c := range codecs {
+		p.tracks = append(p.tracks, c.track())
+	}
+	s.attach(pc, func() {})
+	pc.OnTrack(p.arrived)
+	answer, prob := s.negotiate(r, o)
+	if prob != nil {
+		return "", prob
+	}
+	if err := p.publish(a.hub, media.Key{App: s.app, Channel: s.channel, Stream: s.stream}); err != nil {
+		return "", hubProblem(err)
+	}
+	return answer, nil
+}
+
+// negotiate answers the first offer of a session.
+func (s *session) negotiate(r *http.Request, o offer) (string, *problem) {
+	text, err := o.text()
+	if err != nil {
+		return "", bad("bad_sdp", "the SDP is not valid", err)
+	}
+	answer, err := answerOffer(r.Context(), s.pc, text)
+	if err != nil {
+		if r.Context().Err() != nil {
+			return "", bad("gone", "", err)
+		}
+		// Nothing of ours is unusual here, so it is the offer that the library refuses.
+		return "", bad("bad_sdp", "the SDP is not valid", err)
+	}
+	s.remote, s.ufrag = o, o.ufrag
+	return answer, nil
+}
+
+// created registers the session and answers 201.
+func created(w http.ResponseWriter, a *Access, s *session, answer string) *problem {
+	if !a.register(s) {
+		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	}
+	h := w.Header()
+	h.Set("Content-Type", typeSDP)
+	h.Set("Location", s.path())
+	h.Set("ETag", s.etag)
+	h.Set("Accept-Patch", typeFrag)
+	w.WriteHeader(http.StatusCreated)
+	_, _ = io.WriteString(w, answer) // a client that is gone will not connect either
+	return nil
+}
