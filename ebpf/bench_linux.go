@@ -3,8 +3,6 @@ package ebpf
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net/netip"
 	"time"
 
 	cebpf "github.com/cilium/ebpf"
@@ -29,38 +27,10 @@ const (
 	benchRounds = 5 // the fastest round counts: the others met an interrupt or a busy neighbour
 )
 
-type benchPacket struct {
-	name  string
-	frame []byte
-}
-
-// benchPackets come with the rules under which they are judged. Four blocked sources of each family, because entries
-// differ in depth; the slowest of them is reported.
-func benchPackets() (Rules, []benchPacket) {
-	rules := Rules{
-		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules, rand.New(rand.NewPCG(7, 7))),
-	}
-	media, noise := sampleRTP(1100), append([]byte{0xb0, 0xff}, sampleRTP(200)...)
-	good4, good6 := netip.MustParseAddr("198.18.3.4"), netip.MustParseAddr("2001:db8::34")
-	packets := []benchPacket{
-		{"rtp, ipv4", sample{src: good4, port: 7401, payload: media}.frame()},
-		{"rtp, ipv6", sample{src: good6, port: 7401, payload: media}.frame()},
-		{"rtp noise, ipv4", sample{src: good4, port: 7401, payload: noise}.frame()},
-		{"path frame, ipv4", sample{src: good4, port: 7400, payload: samplePath(1100)}.frame()},
-		{"path frame, ipv6", sample{src: good6, port: 7400, payload: samplePath(1100)}.frame()},
-		{"another service", sample{src: good4, port: 53, payload: media}.frame()},
-	}
-	for i, p := range rules.Blocklist[:8] {
-		s := sample{src: p.Addr(), port: 7401, payload: media}
-		packets = append(packets, benchPacket{fmt.Sprintf("blocklisted %d, /%d", i+1, p.Bits()), s.frame()})
-	}
-	return rules, packets
-}
-
 // Bench measures the XDP program alone, in test runs on this processor, with a full blocklist. It takes about a second
 // per case. The error wraps ErrUnsupported where the program cannot run.
 func Bench() (BenchReport, error) {
-	rules, packets := benchPackets()
+	rules, packets := sampleCases()
 	t, err := Compile(rules)
 	if err != nil {
 		return BenchReport{}, err
@@ -73,7 +43,7 @@ func Bench() (BenchReport, error) {
 	return report, errors.Join(err, k.close())
 }
 
-func (k *kernel) bench(rules Rules, packets []benchPacket) (BenchReport, error) {
+func (k *kernel) bench(rules Rules, packets []sampleCase) (BenchReport, error) {
 	var report BenchReport
 	noop, err := fastest(k.objs.TernNoop, packets[0].frame)
 	if err != nil {

@@ -4,7 +4,7 @@ import "testing"
 
 // The figure per case is a ratio against a program that does nothing.
 func BenchmarkXDP(b *testing.B) {
-	rules, packets := benchPackets()
+	rules, packets := sampleCases()
 	k, _ := needKernel(b, rules)
 	report, err := k.bench(rules, packets)
 	if err != nil {

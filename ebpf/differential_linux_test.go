@@ -5,23 +5,42 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 )
 
-// needKernel loads the program, or skips with the reason; under CI a machine that cannot is a failure, so that the
-// kernel tests cannot fall silent.
+var tried = sync.OnceValue(func() error {
+	k, err := openKernel(compile(Rules{}))
+	if err == nil {
+		err = k.close()
+	}
+	return err
+})
+
+// runnable skips a test with the reason where the kernel cannot run the program; under CI a machine that cannot is a
+// failure, so that the kernel tests cannot fall silent.
+func runnable(t testing.TB) {
+	t.Helper()
+	switch err := tried(); {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("CI has to run the kernel tests: %v", err)
+	default:
+		t.Skipf("the kernel cannot run the XDP program here: %v", err)
+	}
+}
+
+// needKernel loads the program with rules, unattached.
 func needKernel(t testing.TB, rules Rules) (*kernel, *Table) {
 	t.Helper()
+	runnable(t)
 	table, err := Compile(rules)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k, err := openKernel(table)
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("CI has to run the kernel tests: %v", err)
-	}
 	if err != nil {
-		t.Skipf("the kernel cannot run the XDP program here: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := k.close(); err != nil {

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 )
@@ -104,4 +105,33 @@ func sampleBlocklist(n int, r *rand.Rand) []netip.Prefix {
 		}
 	}
 	return out
+}
+
+// sampleCase is a frame that the benchmarks send.
+type sampleCase struct {
+	name  string
+	frame []byte
+}
+
+// sampleCases come with the rules under which they are judged. Four blocked sources of each family, because entries
+// differ in length and in what lies near them.
+func sampleCases() (Rules, []sampleCase) {
+	rules := Rules{
+		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules, rand.New(rand.NewPCG(7, 7))),
+	}
+	media, noise := sampleRTP(1100), append([]byte{0xb0, 0xff}, sampleRTP(200)...)
+	good4, good6 := netip.MustParseAddr("198.18.3.4"), netip.MustParseAddr("2001:db8::34")
+	packets := []sampleCase{
+		{"rtp, ipv4", sample{src: good4, port: 7401, payload: media}.frame()},
+		{"rtp, ipv6", sample{src: good6, port: 7401, payload: media}.frame()},
+		{"rtp noise, ipv4", sample{src: good4, port: 7401, payload: noise}.frame()},
+		{"path frame, ipv4", sample{src: good4, port: 7400, payload: samplePath(1100)}.frame()},
+		{"path frame, ipv6", sample{src: good6, port: 7400, payload: samplePath(1100)}.frame()},
+		{"another service", sample{src: good4, port: 53, payload: media}.frame()},
+	}
+	for i, p := range rules.Blocklist[:8] {
+		s := sample{src: p.Addr(), port: 7401, payload: media}
+		packets = append(packets, sampleCase{fmt.Sprintf("blocklisted %d, /%d", i+1, p.Bits()), s.frame()})
+	}
+	return rules, packets
 }

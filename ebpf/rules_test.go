@@ -1,0 +1,139 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, s := range texts {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func TestValidateNamesWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		rules Rules
+		want  string
+	}{
+		{Rules{Blocklist: prefixes("10.0.0.1/8")}, "10.0.0.0/8 is the range"},
+		{Rules{Blocklist: prefixes("10.0.0.0/8", "0.0.0.0/0")}, "entry 2: 0.0.0.0/0 blocks every address"},
+		{Rules{Blocklist: prefixes("::ffff:10.0.0.0/104")}, "write it as IPv4"},
+		{Rules{Blocklist: make([]netip.Prefix, 1)}, "is not an address range"},
+		{Rules{MeshPort: 7, AccessPort: 7}, "both 7"},
+		{Rules{Blocklist: make([]netip.Prefix, 30)}, "and 10 more"},
+		{Rules{Blocklist: sampleBlocklist(MaxRules+1, rand.New(rand.NewPCG(1, 1)))}, "at most 100000 fit"},
+	} {
+		if _, err := c.rules.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v does not say %q", err, c.want)
+		}
+	}
+}
+
+func TestValidateNamesDuplicatesAndOverlaps(t *testing.T) {
+	r := Rules{Blocklist: prefixes("10.1.0.0/16", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "11.0.0.0/8", "2001:db8::/32")}
+	findings, err := r.Validate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range findings {
+		got = append(got, f.Problem+": "+f.Detail)
+	}
+	want := []string{
+		"overlapping: 10.1.0.0/16 lies inside 10.0.0.0/8",
+		"duplicate: 10.1.0.0/16 is listed more than once",
+		"overlapping: 10.1.2.0/24 lies inside 10.1.0.0/16",
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("findings:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestLockedOutNamesTheAddresses(t *testing.T) {
+	r := Rules{Blocklist: prefixes("10.0.0.0/8")}
+	out := r.LockedOut([]netip.Addr{addr("10.2.3.4"), addr("11.2.3.4"), addr("::ffff:10.0.0.1")})
+	if len(out) != 2 || out[0] != addr("10.2.3.4") {
+		t.Errorf("locked out: %v", out)
+	}
+}
+
+func TestParseRules(t *testing.T) {
+	r, err := ParseRules([]byte("mesh_port: 7400\naccess_port: 7401\nfragments: pass\nblocklist: [203.0.113.0/24, 2001:db8::1]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.MeshPort != 7400 || !r.PassFragments || len(r.Blocklist) != 2 || r.Blocklist[1].Bits() != 128 {
+		t.Errorf("read %+v", r)
+	}
+	for doc, want := range map[string]string{
+		"blocklist: [10.0.0.0/33]":     `"10.0.0.0/33" is not a CIDR range`,
+		"blocklist: [example.org]":     `"example.org" is neither an address`,
+		"blocklist: [fe80::1%eth0]":    "neither an address",
+		"blocklist: [10.0.0.7/8]":      "10.0.0.0/8 is the range",
+		"blocklists: [10.0.0.0/8]":     "blocklists",
+		"fragments: maybe":             `"maybe", not drop or pass`,
+		"mesh_port: 7\naccess_port: 7": "both 7",
+	} {
+		if _, err := ParseRules([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v does not say %q", doc, err, want)
+		}
+	}
+}
+
+// The oracle looks at every rule.
+func slowest(rules []netip.Prefix, a netip.Addr) (best netip.Prefix, found bool) {
+	for _, p := range rules {
+		if p.Contains(a) && (!found || p.Bits() > best.Bits()) {
+			best, found = p, true
+		}
+	}
+	return best, found
+}
+
+func TestLookupsAgreeWithALinearSearch(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 3))
+	for round := range 200 {
+		rules := drawRules(r)
+		rules.Blocklist = append(rules.Blocklist, sampleBlocklist(r.IntN(60), r)...)
+		if round%10 == 0 {
+			rules.Blocklist = append(rules.Blocklist, prefixes("255.255.255.255/32", "0.0.0.0/1", "ffff::/16", "::/3")...)
+		}
+		table, err := Compile(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			a := drawAddr(r).Unmap()
+			if n := len(rules.Blocklist); n > 0 && r.IntN(2) == 0 { // at and around the edges of a rule
+				a = []netip.Addr{a, rules.Blocklist[r.IntN(n)].Addr(), rules.Blocklist[r.IntN(n)].Addr().Prev()}[r.IntN(3)]
+			}
+			got, ok := table.Blocked(a)
+			if want, found := slowest(rules.Blocklist, a); got != want || ok != found {
+				t.Fatalf("seed %d: %v: %v %v, want %v %v, rules %v", seed, a, got, ok, want, found, rules.Blocklist)
+			}
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	frame := sample{src: addr("203.0.113.1"), port: testMesh, payload: samplePath(9)}.frame()
+	for _, mode := range []string{ModeGo, ModeXDP} {
+		v, err := Judge(testRules(), mode, frame)
+		if errors.Is(err, ErrUnsupported) {
+			t.Skipf("only the twin runs here: %v", err)
+		}
+		if err != nil || v.String() != "drop mesh blocklist 203.0.113.0/24" {
+			t.Errorf("%s: %v, %v", mode, v, err)
+		}
+	}
+	if _, err := Judge(testRules(), "psychic", frame); err == nil {
+		t.Error("an unknown mode was accepted")
+	}
+}
