@@ -1,0 +1,2 @@
+// Package braid placeholder.
+package braid

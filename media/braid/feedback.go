@@ -1,0 +1,220 @@
+package braid
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// reportInterval is how often each side reports what it sent and received; while no media flows, every tenth time.
+	reportInterval = 100 * time.Millisecond
+	reportIdle     = 10
+	// deadAfter is how long, beyond a round trip, a path may bring nothing of what was sent on it.
+	deadAfter = 300 * time.Millisecond
+	// silentAfter is when a sender that hears no reports takes all paths for dead.
+	silentAfter = 3 * time.Second
+)
+
+// feedbackLoop reports, and asks for what is missing, until ctx ends.
+func (s *Session) feedbackLoop(ctx context.Context) error {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	var (
+		r            report
+		buf          []byte
+		asks         []uint64
+		idle         int
+		sent, gotten uint64
+	)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.asked:
+		case now := <-tick.C:
+			s.settle(now)
+			s.compose(&r, now)
+			idle++
+			if r.mediaNext != sent || r.received != gotten || idle >= reportIdle {
+				sent, gotten, idle = r.mediaNext, r.received, 0
+				buf = r.append(buf[:0])
+				_ = s.conn.SendDatagram(buf) // an error means that the connection has ended; ctx follows
+			}
+		}
+		s.f.rxMu.Lock()
+		asks = append(asks[:0], s.rx.asks...)
+		s.rx.asks = s.rx.asks[:0]
+		s.f.rxMu.Unlock()
+		if len(asks) > 0 {
+			s.asksSent.Add(uint64(len(asks)))
+			buf = appendRepair(buf[:0], asks)
+			_ = s.conn.SendDatagram(buf)
+		}
+	}
+}
+
+// settle does what waits for time to pass: frames that leave the window, reports that become due, holes, the next key.
+func (s *Session) settle(now time.Time) {
+	ms := uint64(now.UnixMilli())
+	f := s.f
+	f.rxMu.Lock()
+	defer f.rxMu.Unlock()
+	s.rx.settle.run(ms, s.rx.rescued)
+	for i := range f.in.paths {
+		f.in.paths[i].settle(ms)
+	}
+	s.rx.due(ms, f.live())
+	if s.rx.keys[2] == nil {
+		key, err := newMediaKey(s.export, s.direction(false), s.rx.epoch+1)
+		if err != nil {
+			s.b.log.Error("no next media key", "peer", uint32(f.key.peer), "error", err)
+			return
+		}
+		s.rx.keys[2] = key
+	}
+}
+
+// compose fills a report. A path that is long gone is no longer mentioned.
+func (s *Session) compose(r *report, now time.Time) {
+	f := s.f
+	r.in, r.out = r.in[:0], r.out[:0]
+	r.mediaNext = s.nextSeq.Load()
+	f.rxMu.Lock()
+	r.duplicates, r.undelivered, r.repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
+	r.received = s.packetsReceived.Load()
+	ms := uint64(now.UnixMilli())
+	for i := range f.in.paths {
+		p := &f.in.paths[i]
+		if !p.used || ms-max(p.lastMS, p.due) > 10_000 {
+			continue
+		}
+		r.in = append(r.in, inReport{
+			id: p.id, next: uint32(p.next), received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
+			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
+			jitterUS: int32(p.jitter * 1000),
+		})
+	}
+	f.rxMu.Unlock()
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	for _, p := range f.paths {
+		r.out = append(r.out, outReport{id: p.id, relayN: uint8(p.relayN), relays: p.relays, next: p.seq, sent: p.sent})
+	}
+}
+
+// datagramLoop takes the peer's DATAGRAMs: media of the datagram carrier, reports, repair requests.
+func (s *Session) datagramLoop(ctx context.Context) error {
+	var asked []uint64
+	for {
+		b, err := s.conn.ReceiveDatagram(ctx)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if len(b) == 0 {
+			continue
+		}
+		why := DropNone
+		switch b[0] {
+		case datagramRecords:
+			why = s.handleRecords(b, now)
+		case datagramReport:
+			var r report
+			if err = r.parse(b); err == nil {
+				s.handleReport(&r, now)
+			}
+		case datagramRepair:
+			if asked, err = parseRepair(b, asked[:0]); err == nil {
+				s.repair(asked, now)
+			}
+		default:
+			why = DropMalformed
+		}
+		if err != nil {
+			why = DropMalformed
+		}
+		if why != DropNone {
+			s.b.counters.drop(why)
+		}
+	}
+}
+
+func (s *Session) handleRecords(b []byte, now time.Time) DropReason {
+	seq, records, ok := parseDatagramHeader(b)
+	if !ok {
+		return DropMalformed
+	}
+	ms := uint64(now.UnixMilli())
+	s.f.rxMu.Lock()
+	fresh := s.rx.acceptDatagram(seq, ms)
+	s.f.rxMu.Unlock()
+	if !fresh {
+		return DropNone
+	}
+	return s.deliver(records, ms)
+}
+
+// handleReport takes the peer's view in: what of ours arrived, and what it has sent.
+func (s *Session) handleReport(r *report, now time.Time) {
+	s.remote.Store(r)
+	rtt := s.conn.ConnectionStats().SmoothedRTT
+	f := s.f
+	f.sendMu.Lock()
+	f.lastReport, f.rtt = now, rtt
+	for _, in := range r.in {
+		if p := f.outPath(in.id); p != nil {
+			p.heard(in, now, rtt)
+		}
+	}
+	for _, p := range f.paths {
+		if !slices.ContainsFunc(r.in, func(in inReport) bool { return in.id == p.id }) {
+			p.heard(p.seen, now, rtt)
+		}
+	}
+	f.sendMu.Unlock()
+
+	ms := uint64(now.UnixMilli())
+	f.rxMu.Lock()
+	defer f.rxMu.Unlock()
+	for _, out := range r.out {
+		f.in.path(out.id, out.relayN, out.relays).reported(out.next, out.sent, ms)
+	}
+	// What the peer has sent and nobody brought is awaited from now on, also when nothing follows it.
+	if r.mediaNext > 0 {
+		s.rx.settle.know(r.mediaNext-1, ms, s.rx.rescued)
+		if s.rx.frames {
+			s.rx.missing.know(r.mediaNext, ms)
+		}
+	}
+}
+
+// outPath finds a path by id, the newest if it was used twice. Holds sendMu.
+func (f *flow) outPath(id uint8) *outPath {
+	for _, p := range f.paths {
+		if p.id == id {
+			return p
+		}
+	}
+	for _, p := range slices.Backward(f.retired) {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// heard takes the peer's report on this path: if the path brought something new it lives; if it brought nothing of what
+// has been under way for too long, it is dead. Dead paths still get copies, so they come back by themselves.
+func (p *outPath) heard(in inReport, now time.Time, rtt time.Duration) {
+	progress := in.received > p.seen.received
+	p.seen = in
+	switch {
+	case in.next == p.seq:
+		p.waiting, p.dead = time.Time{}, false
+	case progress:
+		p.waiting, p.dead = now, false
+	case !p.waiting.IsZero() && now.Sub(p.waiting) > deadAfter+rtt:
+		p.dead = true
+	}
+}

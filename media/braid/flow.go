@@ -1,0 +1,210 @@
+package braid
+
+import (
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// flow is all traffic between this node and one peer under one fence: the paths there, what is known of the paths back,
+// and the session, of which there is at most one once the handshakes have settled.
+type flow struct {
+	b   *Braid
+	key flowKey
+
+	mu      sync.Mutex // guards the block below
+	current *Session
+	dial    *dialing      // one dial at a time; nil = none
+	changed chan struct{} // closed and replaced when current changes
+	used    time.Time
+
+	sendMu     sync.Mutex // guards the block below; held while runs are written
+	paths      []*outPath
+	retired    []*outPath // paths of earlier sets, oldest first, at most keptPaths
+	nextID     uint8
+	refreshed  bool
+	stash      [][]byte // QUIC packets that wait for the first path to get its keys
+	macBuf     [macInputSize]byte
+	quicBuf    [MaxDatagram]byte
+	one        [1][]byte     // the frame of a single send, kept here so that it is not allocated
+	lastReport time.Time     // from the peer
+	rtt        time.Duration // of the session, for judging silence
+
+	rxMu     sync.Mutex // guards the block below; taken for every frame that arrives
+	in       inbound
+	sessions []*Session // those whose handshake is done; the current one among them
+	virtual  *net.UDPAddr
+	incarn   uint32 // the one in virtual
+}
+
+// maxStash bounds the QUIC packets that wait for keys; the oldest gives way.
+const maxStash = 16
+
+// outPath is one path to the peer. Guarded by flow.sendMu.
+type outPath struct {
+	id     uint8
+	relayN int
+	relays [maxRelays]NodeID
+	seq    uint32
+
+	ready bool // keys of all hops are there
+	epoch uint32
+	keys  [maxRelays + 1]hopKey // relays in order, then the egress
+
+	sent    uint64
+	waiting time.Time // since when something sent has not been reported as arrived; zero = nothing
+	dead    bool
+	seen    inReport // newest report of the peer
+	retired bool
+}
+
+func newFlow(b *Braid, key flowKey) *flow {
+	return &flow{b: b, key: key, changed: make(chan struct{}), used: time.Now()}
+}
+
+// first is the node that frames on this path go to from here.
+func (p *outPath) first(peer NodeID) NodeID {
+	if p.relayN > 0 {
+		return p.relays[0]
+	}
+	return peer
+}
+
+// refresh asks for the flow's paths again. A path that stays keeps its id, sequence and counts; a changed one is a new
+// path with a new id.
+func (f *flow) refresh() {
+	fresh := f.b.cfg.Paths(f.key.peer, f.key.fence)
+	now := time.Now()
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	f.refreshed = true
+	old := f.paths
+	f.paths = nil
+	for _, path := range fresh {
+		if len(f.paths) == maxPaths || len(path.Relays) > maxRelays {
+			continue
+		}
+		if slices.ContainsFunc(path.Relays, func(r NodeID) bool { return !f.b.cfg.Allow(f.key.fence, r) }) {
+			f.b.counters.drop(DropPathFenced)
+			continue
+		}
+		if i := slices.IndexFunc(old, func(p *outPath) bool { return slices.Equal(p.relays[:p.relayN], path.Relays) }); i >= 0 {
+			f.paths = append(f.paths, old[i])
+			old = slices.Delete(slices.Clone(old), i, i+1)
+			continue
+		}
+		f.paths = append(f.paths, f.newPath(path, old))
+	}
+	for _, p := range old {
+		p.retired = true
+		if len(f.retired) >= keptPaths {
+			f.retired = slices.Delete(f.retired, 0, 1)
+		}
+		f.retired = append(f.retired, p)
+	}
+	f.resolveKeys(now)
+	f.flushStash(now)
+}
+
+// newPath gives a path the next id that is not in use. Its sequence begins at random, so that the peer never takes it
+// for the continuation of an earlier path with this id.
+func (f *flow) newPath(path Path, old []*outPath) *outPath {
+	taken := func(id uint8) bool {
+		same := func(p *outPath) bool { return p.id == id }
+		return slices.ContainsFunc(old, same) || slices.ContainsFunc(f.paths, same)
+	}
+	for taken(f.nextID) {
+		f.nextID = (f.nextID + 1) % pathIDs
+	}
+	p := &outPath{id: f.nextID, relayN: len(path.Relays), seq: rand.Uint32()}
+	copy(p.relays[:], path.Relays)
+	f.nextID = (f.nextID + 1) % pathIDs
+	return p
+}
+
+// rekey moves paths to the keys of a new epoch, and wants the next epoch's in time.
+func (f *flow) rekey(now time.Time) {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	f.resolveKeys(now)
+}
+
+// resolveKeys picks, per path, the best epoch for which every hop's key is there: the current one, else a neighbour,
+// which the holders accept as well. Holds sendMu.
+func (f *flow) resolveKeys(now time.Time) {
+	epoch := epochOf(uint64(now.UnixMilli()))
+	late := uint64(now.Unix())%epochSeconds >= epochSeconds-prefetch
+	for _, p := range f.paths {
+		p.ready = false
+		for _, e := range [...]uint32{epoch, epoch - 1, epoch + 1} {
+			if f.keysOf(p, e, e == epoch, now) {
+				break
+			}
+		}
+		if late {
+			f.eachHop(p, func(_ int, hop NodeID) bool {
+				f.b.keys.get(hop, epoch+1, now)
+				return true
+			})
+		}
+	}
+}
+
+// keysOf puts the keys of one epoch into p if all are there; want: the missing ones are fetched.
+func (f *flow) keysOf(p *outPath, epoch uint32, want bool, now time.Time) bool {
+	var keys [maxRelays + 1]hopKey
+	complete := f.eachHop(p, func(i int, hop NodeID) (ok bool) {
+		if want {
+			keys[i], ok = f.b.keys.get(hop, epoch, now)
+		} else {
+			keys[i], ok = f.b.keys.peek(hop, epoch)
+		}
+		return ok
+	})
+	if complete {
+		p.keys, p.epoch, p.ready = keys, epoch, true
+	}
+	return complete
+}
+
+// eachHop calls do for every relay and the egress, all of them; it reports whether all calls did.
+func (f *flow) eachHop(p *outPath, do func(i int, hop NodeID) bool) bool {
+	all := true
+	for i, relay := range p.relays[:p.relayN] {
+		all = do(i, relay) && all
+	}
+	return do(p.relayN, f.key.peer) && all
+}
+
+// keyArrived is called when a key of holder has been fetched.
+func (f *flow) keyArrived(holder NodeID, now time.Time) {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	for _, p := range f.paths {
+		if holder == f.key.peer || slices.Contains(p.relays[:p.relayN], holder) {
+			f.resolveKeys(now)
+			f.flushStash(now)
+			return
+		}
+	}
+}
+
+// session is the current session, nil if there is none.
+func (f *flow) session() *Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current
+}
+
+// idle: no session, no dial, and nothing has arrived or been asked for in a while.
+func (f *flow) idle(now time.Time) bool {
+	f.rxMu.Lock()
+	last := time.UnixMilli(int64(f.in.lastMS))
+	busy := len(f.sessions) > 0
+	f.rxMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !busy && f.current == nil && f.dial == nil && now.Sub(last) > flowIdle && now.Sub(f.used) > flowIdle
+}

@@ -1,0 +1,174 @@
+package braid
+
+import "time"
+
+const (
+	pathIDs = 16 // the rolling path id has four bits
+	// keptPaths bounds the records of paths no longer in use.
+	keptPaths = 16
+	// restartJump is a sequence jump that means a new count, not loss.
+	restartJump = 1 << 22
+	// horizonMS is how long after a report of the source its sequence numbers must have arrived to count as not lost.
+	horizonMS = 500
+	// floorMS is how long the lowest delay seen holds as the floor.
+	floorMS = 30_000
+	// aliveMS: a path that delivered nothing for this long while others did is dead.
+	aliveMS = 300
+)
+
+// inPath is what a receiver knows of one path of a source. Guarded by flow.rxMu.
+type inPath struct {
+	id      uint8
+	used    bool
+	heard   bool // something arrived on it
+	lowest  bool // the source's lowest-cost path
+	relayN  uint8
+	relays  [maxRelays]NodeID
+	base    uint64 // sequence numbers unwrapped to 64 bits; the first one expected
+	next    uint64 // one past the highest that arrived or, horizonMS later, that the source reported
+	horizon uint64 // reported by the source, waiting for horizonAt
+	due     uint64 // when horizon becomes due, Unix ms; 0 = none
+	sent    uint64 // the source's own count, from its reports
+
+	counted    uint64 // arrived since base
+	lostBefore uint64 // in counts before the present one
+	received, first, rescued uint64
+
+	lastMS  uint64  // when the last frame arrived, Unix ms
+	delay   float64 // one-way, smoothed, ms; off by the two clocks' difference
+	floor   int64   // lowest one-way delay lately
+	floorAt uint64
+	jitter  float64 // mean deviation between neighbours, ms (RFC 3550's)
+	transit int64   // of the last frame
+}
+
+// arrive notes one authenticated frame.
+func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
+	seq := p.unwrap(h.seq)
+	if !p.heard || seq+restartJump < p.next || seq > p.next+restartJump {
+		p.restart(uint64(h.seq) + 1<<32)
+		seq = p.base
+	}
+	p.lowest = h.flags&flagLowestCost != 0
+	p.received++
+	p.counted++
+	p.next = max(p.next, seq+1)
+	p.base = min(p.base, seq)
+	p.lastMS = nowMS
+	p.time(int64(nowMS-sentMS), nowMS)
+}
+
+// restart begins a new count at seq; what the one before lost stays counted.
+func (p *inPath) restart(seq uint64) {
+	p.lostBefore = p.lost()
+	p.base, p.next, p.counted = seq, seq, 0
+	p.heard, p.due = true, 0
+}
+
+// unwrap extends a 32-bit sequence number to the value nearest to the newest.
+func (p *inPath) unwrap(seq uint32) uint64 {
+	return p.next + uint64(int64(int32(seq-uint32(p.next))))
+}
+
+func (p *inPath) time(transit int64, nowMS uint64) {
+	if p.floorAt == 0 || transit < p.floor || nowMS-p.floorAt > floorMS {
+		p.floor, p.floorAt = transit, nowMS
+	}
+	if p.received <= 1 {
+		p.delay, p.transit = float64(transit), transit
+		return
+	}
+	p.delay += (float64(transit) - p.delay) / 16
+	d := float64(transit - p.transit)
+	p.jitter += (max(d, -d) - p.jitter) / 16
+	p.transit = transit
+}
+
+// reported notes that the source has sent all numbers below next, the first of them sent frames ago. They count as
+// expected once horizonMS has passed: that is how the frames lost on a dead path are counted.
+func (p *inPath) reported(next uint32, sent, nowMS uint64) {
+	p.sent = max(p.sent, sent)
+	if p.due != 0 {
+		return
+	}
+	if !p.heard {
+		p.base = uint64(next) + 1<<32 - min(sent, 1<<31)
+		p.next, p.heard = p.base, true
+	}
+	p.horizon, p.due = p.unwrap(next), nowMS+horizonMS
+}
+
+// settle applies a report that has become due.
+func (p *inPath) settle(nowMS uint64) {
+	if p.due != 0 && nowMS >= p.due {
+		if p.horizon > p.next && p.horizon-p.next < restartJump {
+			p.next = p.horizon
+		}
+		p.due = 0
+	}
+}
+
+func (p *inPath) lost() uint64 {
+	if expected := p.next - p.base; expected > p.counted {
+		return p.lostBefore + expected - p.counted
+	}
+	return p.lostBefore
+}
+
+// inbound is all paths of one source under one fence. Guarded by flow.rxMu.
+type inbound struct {
+	paths   [pathIDs]inPath
+	history []inPath // replaced ones, oldest first
+	lastMS  uint64   // newest arrival on any path
+}
+
+// path returns the record of a path id, a new one if the id now means other relays.
+func (in *inbound) path(id, relayN uint8, relays [maxRelays]NodeID) *inPath {
+	p := &in.paths[id&(pathIDs-1)]
+	if p.used && p.relayN == relayN && p.relays == relays {
+		return p
+	}
+	if p.used {
+		if len(in.history) >= keptPaths {
+			in.history = append(in.history[:0], in.history[1:]...)
+		}
+		in.history = append(in.history, *p)
+	}
+	*p = inPath{id: id, used: true, relayN: relayN, relays: relays}
+	return p
+}
+
+// arrive notes one authenticated frame and returns its path.
+func (in *inbound) arrive(h *pathHeader, sentMS, nowMS uint64) *inPath {
+	p := in.path(h.path, h.relayN, h.relays)
+	p.arrive(h, sentMS, nowMS)
+	in.lastMS = nowMS
+	return p
+}
+
+// alive: it delivered within aliveMS of the newest arrival on any path.
+func (in *inbound) alive(p *inPath) bool { return p.lastMS != 0 && in.lastMS-p.lastMS <= aliveMS }
+
+func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// stats is the receiver's own view of its paths, replaced ones included.
+func (in *inbound) stats(nowMS uint64) []PathStats {
+	var out []PathStats
+	add := func(p *inPath, active bool) {
+		out = append(out, PathStats{
+			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: p.lowest,
+			Active: active, Alive: active && in.alive(p) && nowMS-p.lastMS < 10*aliveMS,
+			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued,
+			Delay: millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
+		})
+	}
+	for i := range in.history {
+		add(&in.history[i], false)
+	}
+	for i := range in.paths {
+		if p := &in.paths[i]; p.used {
+			add(p, nowMS-max(p.lastMS, p.due) < 20*aliveMS)
+		}
+	}
+	return out
+}

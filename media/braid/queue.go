@@ -1,0 +1,151 @@
+package braid
+
+import "time"
+
+// Bounds of a session's send queue, in packets. A packet that finds its queue full is dropped and counted.
+const (
+	queueAudio  = 256
+	queueStream = 512  // video, one stream
+	queueVideo  = 2048 // video, all streams
+)
+
+// How long a packet may wait before it is dropped as stale.
+const (
+	deadlineAudio = 200 * time.Millisecond
+	deadlineVideo = 400 * time.Millisecond
+)
+
+// queued is one packet that waits.
+type queued struct {
+	buf    []byte
+	stream uint16
+	at     time.Time
+}
+
+// fifo is a ring that grows to what it is used for.
+type fifo struct {
+	ring    []queued
+	head, n int
+}
+
+func (f *fifo) push(q queued) {
+	if f.n == len(f.ring) {
+		ring := make([]queued, max(8, 2*f.n))
+		for i := range f.n {
+			ring[i] = f.ring[(f.head+i)%len(f.ring)]
+		}
+		f.ring, f.head = ring, 0
+	}
+	f.ring[(f.head+f.n)%len(f.ring)] = q
+	f.n++
+}
+
+func (f *fifo) pop() queued {
+	q := f.ring[f.head]
+	f.ring[f.head] = queued{}
+	f.head, f.n = (f.head+1)%len(f.ring), f.n-1
+	return q
+}
+
+// sendQueue holds what a session has to send: audio first, then video by turns between the streams, so that one stream's
+// keyframe delays no other. The zero value is ready. Guarded by Session.queueMu.
+type sendQueue struct {
+	audio   fifo
+	streams map[uint16]*fifo
+	turns   []*fifo // streams with packets, in the order of their turns
+	video   int     // packets in streams
+	bytes   int
+	free    [][]byte // buffers for reuse
+}
+
+func (q *sendQueue) len() int { return q.audio.n + q.video }
+
+// push copies a packet into the queue.
+func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) DropReason {
+	if class == Audio {
+		if q.audio.n >= queueAudio {
+			return DropQueueFull
+		}
+		q.audio.push(queued{q.copy(packet), stream, now})
+		return DropNone
+	}
+	f := q.streams[stream]
+	if f == nil {
+		f = q.newStream(stream)
+	}
+	if f.n >= queueStream || q.video >= queueVideo {
+		return DropQueueFull
+	}
+	if f.n == 0 {
+		q.turns = append(q.turns, f)
+	}
+	f.push(queued{q.copy(packet), stream, now})
+	q.video++
+	return DropNone
+}
+
+// newStream adds a queue and sweeps out those of streams long gone.
+func (q *sendQueue) newStream(stream uint16) *fifo {
+	if q.streams == nil {
+		q.streams = make(map[uint16]*fifo)
+	}
+	if len(q.streams) >= 256 {
+		for id, f := range q.streams {
+			if f.n == 0 {
+				delete(q.streams, id)
+			}
+		}
+	}
+	f := &fifo{}
+	q.streams[stream] = f
+	return f
+}
+
+// pop takes the next packet that is not stale; stale ones are freed and counted. The caller gives the buffer back with
+// release.
+func (q *sendQueue) pop(now time.Time, stale *uint64) (queued, bool) {
+	for q.audio.n > 0 {
+		p := q.audio.pop()
+		q.bytes -= len(p.buf)
+		if now.Sub(p.at) <= deadlineAudio {
+			return p, true
+		}
+		q.release(p.buf)
+		*stale++
+	}
+	for len(q.turns) > 0 {
+		f := q.turns[0]
+		p := f.pop()
+		q.video--
+		q.bytes -= len(p.buf)
+		// Turn over: to the back of the line, or out of it.
+		copy(q.turns, q.turns[1:])
+		q.turns = q.turns[:len(q.turns)-1]
+		if f.n > 0 {
+			q.turns = append(q.turns, f)
+		}
+		if now.Sub(p.at) <= deadlineVideo {
+			return p, true
+		}
+		q.release(p.buf)
+		*stale++
+	}
+	return queued{}, false
+}
+
+func (q *sendQueue) copy(packet []byte) []byte {
+	q.bytes += len(packet)
+	if n := len(q.free); n > 0 {
+		buf := q.free[n-1]
+		q.free = q.free[:n-1]
+		return append(buf[:0], packet...)
+	}
+	return append(make([]byte, 0, MaxPacket), packet...)
+}
+
+// release takes a buffer back; beyond one run's worth the garbage collector has it.
+func (q *sendQueue) release(buf []byte) {
+	if len(q.free) < 128 {
+		q.free = append(q.free, buf)
+	}
+}

@@ -1,0 +1,296 @@
+package braid
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// A frame's way through this file: HandleFrame -> (relay | egress) -> authenticate -> probe | QUIC | media ->
+// inMedia.accept (check, open, mark) -> Session.deliver (records, fragments) -> Handler.Packet.
+
+// HandleFrame takes one path frame from the mesh port's reader. It never blocks and allocates nothing; the frame is valid
+// during the call, and the call may change it in place.
+func (b *Braid) HandleFrame(frame []byte, _ netip.AddrPort) {
+	var h pathHeader
+	if why := parsePathFrame(frame, &h); why != DropNone {
+		b.counters.drop(why)
+		return
+	}
+	nowMS := uint64(time.Now().UnixMilli())
+	if h.hop < h.relayN {
+		if why := b.relay(frame, &h, nowMS); why != DropNone {
+			b.counters.drop(why)
+		}
+		return
+	}
+	if why := b.egress(frame, &h, nowMS); why != DropNone {
+		b.counters.drop(why)
+	}
+}
+
+// authenticate checks this hop's MAC and the frame's freshness. Nothing may be counted against a source before.
+// relayed is the number of bytes to take from the source's relay budget.
+func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64, relayed int) (sentMS uint64, why DropReason) {
+	if _, member := b.cfg.Addr(h.source); !member {
+		return 0, DropNotMember
+	}
+	b.sourceMu.Lock()
+	defer b.sourceMu.Unlock()
+	src := b.sources.get(h.source, epochOf(nowMS))
+	sentMS, why = src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
+	if why == DropNone && relayed > 0 && !src.budget.take(relayed, nowMS) {
+		why = DropBudget
+	}
+	return sentMS, why
+}
+
+// relay forwards a frame to its next hop: the same bytes with the hop index moved on, never more, only between members
+// that the frame's fence allows.
+func (b *Braid) relay(frame []byte, h *pathHeader, nowMS uint64) DropReason {
+	if h.relays[h.hop] != b.cfg.Self {
+		return DropNotForUs
+	}
+	if _, why := b.authenticate(frame, h, nowMS, len(frame)); why != DropNone {
+		return why
+	}
+	next := h.dest
+	if h.hop+1 < h.relayN {
+		next = h.relays[h.hop+1]
+	}
+	if h.fence == 0 || !b.cfg.Allow(h.fence, b.cfg.Self) {
+		return DropFence
+	}
+	if !b.cfg.Allow(h.fence, next) {
+		return DropNextFence
+	}
+	to, member := b.cfg.Addr(next)
+	if !member || next == b.cfg.Self {
+		return DropNotMember
+	}
+	advanceHop(frame)
+	if err := b.cfg.Wire.WriteRun(frame, len(frame), to); err != nil {
+		return DropRelayWrite
+	}
+	b.counters.relayed.Add(1)
+	b.counters.relayedBytes.Add(uint64(len(frame)))
+	return DropNone
+}
+
+// egress takes a frame that ends here.
+func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
+	if h.dest != b.cfg.Self {
+		return DropNotForUs
+	}
+	sentMS, why := b.authenticate(frame, h, nowMS, 0)
+	if why != DropNone {
+		return why
+	}
+	payload := h.payload(frame)
+	switch h.kind {
+	case kindProbe:
+		if h.fence != 0 || h.relayN != 0 {
+			return DropFence
+		}
+		if b.cfg.Probe != nil {
+			b.cfg.Probe(h.source, payload)
+		}
+		b.counters.probes.Add(1)
+		return DropNone
+	case kindQUIC, kindMedia:
+		if h.fence == 0 || !b.cfg.Allow(h.fence, b.cfg.Self) || !b.cfg.Allow(h.fence, h.source) {
+			return DropFence
+		}
+		f := b.flow(flowKey{h.source, h.fence}, h.kind == kindQUIC)
+		if f == nil && h.kind == kindQUIC {
+			return DropTooManyFlows
+		}
+		if f == nil {
+			return DropNoSession
+		}
+		if h.kind == kindQUIC {
+			return f.receiveQUIC(h, payload, sentMS, nowMS)
+		}
+		return f.receiveMedia(h, payload, sentMS, nowMS)
+	}
+	return DropMalformed
+}
+
+// receiveQUIC hands a QUIC packet to the QUIC stack, which drops the copies itself.
+func (f *flow) receiveQUIC(h *pathHeader, payload []byte, sentMS, nowMS uint64) DropReason {
+	if len(payload) < 5 {
+		return DropMalformed
+	}
+	incarnation := binary.BigEndian.Uint32(payload)
+	f.rxMu.Lock()
+	f.in.arrive(h, sentMS, nowMS)
+	if f.virtual == nil || f.incarn != incarnation {
+		f.virtual, f.incarn = virtualAddr(f.key, incarnation), incarnation
+	}
+	from := f.virtual
+	f.rxMu.Unlock()
+	f.b.counters.quicReceived.Add(1)
+	if !f.b.conn.push(payload[4:], from) {
+		return DropInboxFull
+	}
+	return DropNone
+}
+
+// receiveMedia finds the session whose keys sealed the frame, and delivers what is in it if this is the first copy.
+func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64) DropReason {
+	tag, epoch, seq, ok := parseMediaHeader(payload)
+	if !ok {
+		return DropMalformed
+	}
+	f.rxMu.Lock()
+	path := f.in.arrive(h, sentMS, nowMS)
+	var (
+		records []byte
+		s       *Session
+		why     = DropNoSession
+	)
+	for _, s = range f.sessions {
+		if s.rx.tag == tag {
+			records, why = s.rx.accept(payload, epoch, seq, path, nowMS)
+			break
+		}
+	}
+	// A late copy counts here too: it is the slowest path's copies that show which frames no path will bring.
+	if why == DropNone && s.rx.due(nowMS, f.live()) {
+		s.kick()
+	}
+	f.rxMu.Unlock()
+	if why != DropNone || records == nil {
+		return why
+	}
+	f.b.counters.mediaReceived.Add(1)
+	return s.deliver(records, nowMS)
+}
+
+// live is the set of path ids that deliver at present. Holds rxMu.
+func (f *flow) live() (set uint16) {
+	for i := range f.in.paths {
+		if p := &f.in.paths[i]; p.used && f.in.alive(p) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// inMedia is a session's receiving end of media frames. Guarded by flow.rxMu.
+type inMedia struct {
+	tag     uint8
+	epoch   uint8        // of keys[1]
+	keys    [3]*mediaKey // previous, current, next; nil = none (yet)
+	window  window
+	settle  settle
+	missing missing
+	frames  bool     // the peer's newest media came in frames, so it can be repaired
+	asks    []uint64 // frames to ask for; capacity maxAsked
+	rescued func(path uint8)
+}
+
+// accept checks the window, opens the frame and marks it, in this order: a frame that does not open leaves no trace,
+// so an injector on one path cannot suppress what comes on the others. records is nil for a copy.
+func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, nowMS uint64) (records []byte, why DropReason) {
+	if m.window.Seen(seq) {
+		m.settle.arrive(seq, path.id, path.lowest, false, nowMS, m.rescued)
+		m.missing.arrive(seq, path.id, nowMS)
+		return nil, DropNone
+	}
+	which := epoch - m.epoch + 1
+	if which > 2 || m.keys[which] == nil {
+		return nil, DropKeyEpoch
+	}
+	records, ok := m.keys[which].open(frame)
+	if !ok {
+		return nil, DropBadSeal
+	}
+	if which == 2 {
+		m.keys[0], m.keys[1], m.keys[2] = m.keys[1], m.keys[2], nil // the feedback loop derives the next one
+		m.epoch++
+	}
+	m.window.Mark(seq)
+	m.frames = true
+	path.first++
+	m.settle.arrive(seq, path.id, path.lowest, true, nowMS, m.rescued)
+	m.missing.arrive(seq, path.id, nowMS)
+	return records, DropNone
+}
+
+// acceptDatagram is accept for records that came in a QUIC DATAGRAM.
+func (m *inMedia) acceptDatagram(seq, nowMS uint64) bool {
+	if m.window.Seen(seq) {
+		return false
+	}
+	m.window.Mark(seq)
+	m.frames = false
+	m.settle.arrive(seq, noPath, true, true, nowMS, m.rescued)
+	return true
+}
+
+// due moves holes that are due to asks and reports whether there is something to ask for.
+func (m *inMedia) due(nowMS uint64, live uint16) bool {
+	before := len(m.asks)
+	m.asks = m.missing.poll(nowMS, live, m.window.Seen, m.asks)
+	for _, seq := range m.asks[before:] {
+		m.settle.asked(seq)
+	}
+	return len(m.asks) > before
+}
+
+// deliver hands the packets in a frame's records to the handler, one call at a time.
+func (s *Session) deliver(records []byte, nowMS uint64) DropReason {
+	s.deliverMu.Lock()
+	defer s.deliverMu.Unlock()
+	if s.ended {
+		return DropNoSession
+	}
+	s.open()
+	for len(records) > 0 {
+		r, rest, ok := nextRecord(records)
+		if !ok {
+			return DropMalformed // sealed by the peer, so the peer is broken; what came before it is good
+		}
+		records = rest
+		packet := r.data
+		if r.fragment {
+			if packet = s.rejoin.add(r, nowMS); packet == nil {
+				continue
+			}
+		}
+		s.packetsReceived.Add(1)
+		s.b.cfg.Handler.Packet(s, r.stream, packet)
+	}
+	return DropNone
+}
+
+// SendProbe sends a link probe straight to a member: at most 1,000 bytes, not encrypted, and not under the MAC.
+func (b *Braid) SendProbe(to NodeID, payload []byte) error {
+	now := time.Now()
+	ms := uint64(now.UnixMilli())
+	addr, ok := b.cfg.Addr(to)
+	if !ok {
+		return ErrNoAddress
+	}
+	if len(payload) > 1000 {
+		return errTooLarge
+	}
+	epoch := epochOf(ms)
+	key, ok := b.keys.get(to, epoch, now)
+	if !ok {
+		return ErrNoKey
+	}
+	b.probeMu.Lock()
+	defer b.probeMu.Unlock()
+	b.probeSeq++
+	h := pathHeader{
+		flags: uint8(epoch) << epochShift & 0x0f, kind: kindProbe, length: uint16(len(payload)), seq: b.probeSeq,
+		time: uint16(ms), source: b.cfg.Self, dest: to,
+	}
+	frame := b.probeBuf[:headerLen(0)+len(payload)]
+	h.put(frame)
+	sign(frame, macInput(&b.probeInput, frame, 0, ms), 0, 0, &key)
+	copy(frame[headerLen(0):], payload)
+	return b.cfg.Wire.WriteRun(frame, len(frame), addr)
+}

@@ -1,0 +1,151 @@
+package braid
+
+import "time"
+
+const (
+	// runFrames bounds the frames of one moment: the kernel takes 64 segments and 65,507 bytes in one GSO run.
+	runFrames = 44
+	runBytes  = runFrames * MaxDatagram
+	// padBytes is how far a frame may be padded to the size of its neighbours, so that they leave as one run.
+	padBytes = 96
+)
+
+// runLength says how many of the frames, given by their sizes, can leave as one run of equal segments: a frame may be
+// padded a little, only the last may be shorter by more, and none may be larger than the first.
+func runLength(frames [][]byte) int {
+	segment := len(frames[0])
+	n := 1
+	for ; n < len(frames) && len(frames[n]) <= segment; n++ {
+		if segment-len(frames[n]) > padBytes {
+			return n + 1
+		}
+	}
+	return n
+}
+
+// send writes frames, one copy per path, and reports on how many paths they went out. Holds sendMu.
+func (f *flow) send(kind uint8, frames [][]byte, now time.Time) int {
+	used := 0
+	for i, p := range f.paths {
+		if !p.ready {
+			f.b.counters.dropN(DropNoKey, uint64(len(frames)))
+			continue
+		}
+		to, ok := f.b.cfg.Addr(p.first(f.key.peer))
+		if !ok {
+			f.b.counters.dropN(DropNoAddress, uint64(len(frames)))
+			continue
+		}
+		used++
+		run := f.b.runs.Get().(*[runBytes]byte)
+		for rest := frames; len(rest) > 0; {
+			n := runLength(rest)
+			size := f.buildRun(run, p, i == 0, kind, rest[:n], now)
+			segment := headerLen(p.relayN) + len(rest[0])
+			if err := f.b.cfg.Wire.WriteRun(run[:size], segment, to); err != nil {
+				f.b.counters.dropN(DropWrite, uint64(n))
+			}
+			rest = rest[n:]
+		}
+		f.b.runs.Put(run)
+		if p.waiting.IsZero() {
+			p.waiting = now
+		}
+	}
+	if used == 0 {
+		f.b.counters.dropN(DropNoPath, uint64(len(frames)))
+	}
+	return used
+}
+
+// buildRun lays the frames of a run out behind their path headers and returns its size. All segments but the last are
+// as long as the first; what a shorter frame leaves is padding.
+func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind uint8, frames [][]byte, now time.Time) int {
+	ms := uint64(now.UnixMilli())
+	h := pathHeader{
+		flags: uint8(p.epoch) << epochShift & 0x0f, relayN: uint8(p.relayN), path: p.id, kind: kind, time: uint16(ms),
+		fence: f.key.fence, source: f.b.cfg.Self, dest: f.key.peer, relays: p.relays,
+	}
+	if lowest {
+		h.flags |= flagLowestCost
+	}
+	head := headerLen(p.relayN)
+	segment := head + len(frames[0])
+	at := 0
+	for i, frame := range frames {
+		h.length, h.seq = uint16(len(frame)), p.seq
+		p.seq++
+		p.sent++
+		out := run[at : at+segment]
+		h.put(out)
+		input := macInput(&f.macBuf, out, p.relayN, ms)
+		for hop := range p.relayN + 1 {
+			sign(out, input, p.relayN, hop, &p.keys[hop])
+		}
+		used := head + copy(out[head:], frame)
+		if i == len(frames)-1 {
+			return at + used
+		}
+		clear(out[used:])
+		at += segment
+	}
+	return at
+}
+
+// sendMedia writes sealed media frames.
+func (f *flow) sendMedia(frames [][]byte, now time.Time) int {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	return f.send(kindMedia, frames, now)
+}
+
+// sendQUIC writes one QUIC packet behind this node's incarnation. While no path has its keys it is stashed: a lost first
+// packet would cost the handshake a retransmission timeout.
+func (f *flow) sendQUIC(packet []byte) {
+	if len(packet)+4+MaxHeader > MaxDatagram {
+		f.b.counters.drop(DropTooLarge)
+		return
+	}
+	f.sendMu.Lock()
+	asked := f.refreshed
+	f.sendMu.Unlock()
+	if !asked {
+		f.refresh()
+	}
+	now := time.Now()
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	for _, p := range f.paths {
+		if p.ready {
+			f.sendQUICLocked(packet, now)
+			return
+		}
+	}
+	f.resolveKeys(now) // asks for the keys
+	if len(f.stash) >= maxStash {
+		f.stash = append(f.stash[:0], f.stash[1:]...)
+		f.b.counters.drop(DropNoPath)
+	}
+	f.stash = append(f.stash, append([]byte(nil), packet...))
+}
+
+func (f *flow) sendQUICLocked(packet []byte, now time.Time) {
+	b := f.quicBuf[:4+len(packet)]
+	putUint32(b, f.b.cfg.Incarnation)
+	copy(b[4:], packet)
+	f.one[0] = b
+	f.send(kindQUIC, f.one[:], now)
+}
+
+// flushStash sends what waited for keys. Holds sendMu.
+func (f *flow) flushStash(now time.Time) {
+	for _, p := range f.paths {
+		if p.ready {
+			for _, packet := range f.stash {
+				f.sendQUICLocked(packet, now)
+			}
+			f.stash = nil
+			return
+		}
+	}
+}

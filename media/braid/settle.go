@@ -1,0 +1,102 @@
+package braid
+
+const (
+	// settleFrames is how many media frames may be unsettled at once, a power of two; older ones settle early.
+	settleFrames = 1 << 14
+	// settleMS is how long a frame may take to arrive, repair included, before it counts as undelivered.
+	settleMS = 1000
+	// noPath marks arrival by other means than a path frame: a QUIC DATAGRAM.
+	noPath = 0xff
+)
+
+// settleSlot is one media frame inside the settle window.
+type settleSlot struct {
+	atMS  uint32 // when it was first known of, milliseconds, wrapping
+	first uint8  // the path that delivered first
+	flags uint8
+}
+
+const (
+	slotArrived  = 1 << iota
+	slotByLowest // a copy came by the source's lowest-cost path
+	slotAsked    // a repair was asked for before it arrived
+)
+
+// settle keeps, per media frame, which paths delivered it, and counts when a frame leaves the window: only then is it
+// known what a path rescued and what nobody delivered. Guarded by flow.rxMu.
+type settle struct {
+	slots        []settleSlot
+	oldest, next uint64 // unsettled frames: oldest <= seq < next
+
+	undelivered, duplicates, repaired uint64
+}
+
+// arrive notes a copy of frame seq on a path. first: nobody delivered it before. rescued is called for frames that
+// settle on the way.
+func (s *settle) arrive(seq uint64, path uint8, lowest, first bool, nowMS uint64, rescued func(path uint8)) {
+	s.know(seq, nowMS, rescued)
+	if !first {
+		s.duplicates++
+	}
+	if seq < s.oldest {
+		return
+	}
+	slot := &s.slots[seq%settleFrames]
+	if first {
+		slot.first = path
+		slot.flags |= slotArrived
+		if slot.flags&slotAsked != 0 {
+			s.repaired++
+		}
+	}
+	if lowest {
+		slot.flags |= slotByLowest
+	}
+}
+
+// know extends the window to seq: whatever lies between is awaited from now on.
+func (s *settle) know(seq, nowMS uint64, rescued func(path uint8)) {
+	if s.slots == nil {
+		s.slots = make([]settleSlot, settleFrames)
+	}
+	if seq >= s.next+settleFrames {
+		// A gap wider than the window: nothing of it can be told apart any more.
+		for s.oldest < s.next {
+			s.settleOne(rescued)
+		}
+		s.undelivered += seq - s.next
+		s.oldest, s.next = seq, seq
+	}
+	for ; s.next <= seq; s.next++ {
+		if s.next-s.oldest >= settleFrames {
+			s.settleOne(rescued)
+		}
+		s.slots[s.next%settleFrames] = settleSlot{atMS: uint32(nowMS)}
+	}
+}
+
+// asked notes that a repair of seq was asked for.
+func (s *settle) asked(seq uint64) {
+	if seq >= s.oldest && seq < s.next {
+		s.slots[seq%settleFrames].flags |= slotAsked
+	}
+}
+
+// run settles what has been in the window for settleMS.
+func (s *settle) run(nowMS uint64, rescued func(path uint8)) {
+	for s.oldest < s.next && uint32(nowMS)-s.slots[s.oldest%settleFrames].atMS >= settleMS {
+		s.settleOne(rescued)
+	}
+}
+
+func (s *settle) settleOne(rescued func(path uint8)) {
+	slot := s.slots[s.oldest%settleFrames]
+	s.oldest++
+	switch {
+	case slot.flags&slotArrived == 0:
+		s.undelivered++
+	case slot.flags&(slotByLowest|slotAsked) == 0 && slot.first != noPath && rescued != nil:
+		// The lowest-cost path alone would have lost this frame. Repaired frames prove nothing about paths.
+		rescued(slot.first)
+	}
+}
