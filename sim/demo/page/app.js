@@ -44,18 +44,22 @@ function flow() {
   return state.flows.find((f) => f.to === to) ?? state.flows[0];
 }
 
+// indexed gives each path its colour and pattern. A path keeps them while it carries media; one that left gives way.
 function indexed(paths) {
-  const keys = paths.map((p) => p.hops.join(">"));
-  for (const key of place.keys()) if (!keys.includes(key)) place.delete(key);
-  return paths.map((p, i) => {
-    if (!place.has(keys[i])) {
-      const taken = new Set(place.values());
-      let free = 0;
-      while (taken.has(free)) free++;
-      place.set(keys[i], free);
-    }
-    return { ...p, index: place.get(keys[i]) };
-  });
+  const live = paths.filter((p) => p.active);
+  const key = (p) => p.hops.join(">");
+  const taken = new Set(live.map((p) => place.get(key(p))));
+  for (const p of live) {
+    if (place.has(key(p))) continue;
+    let free = 0;
+    while (taken.has(free)) free++;
+    place.set(key(p), free);
+    taken.add(free);
+  }
+  const known = new Set(paths.map(key));
+  for (const k of place.keys()) if (!known.has(k)) place.delete(k);
+  // Those in use first, in the order of their styles; then those that left.
+  return paths.map((p) => ({ ...p, index: place.get(key(p)) ?? 0 })).sort((a, b) => b.active - a.active || a.index - b.index);
 }
 
 const number = (n) => n.toLocaleString("en");
@@ -71,12 +75,12 @@ function row(p, cities) {
   };
   const via = p.hops.slice(1, -1).map((h) => cities.get(h)?.city ?? h);
   const what = via.length ? `via ${via.join(", ")}` : "direct";
-  cell(what + (p.alive ? "" : p.active ? " (no answer)" : " (left)")).prepend(sample(p.index));
-  cell(p.alive ? ms(p.delay_ms) : "–");
-  cell(p.alive || p.active ? `${p.loss_percent.toFixed(1)} %` : "–", p.loss_percent >= 2 ? "warn" : "");
+  cell(what + (!p.active ? " (left)" : p.alive ? "" : " (no answer)")).prepend(p.active ? sample(p.index) : "");
+  cell(p.active && p.alive ? ms(p.delay_ms) : "–");
+  cell(p.active ? `${p.loss_percent.toFixed(1)} %` : "–", p.active && p.loss_percent >= 2 ? "warn" : "");
   cell(number(p.first));
   cell(number(p.rescued));
-  tr.className = p.alive ? "" : "old";
+  tr.className = p.active ? "" : "old";
   return tr;
 }
 
@@ -84,7 +88,7 @@ function drawFlow() {
   const cities = names();
   const f = flow();
   const paths = indexed(f?.paths ?? []);
-  drawRoutes(layers.routes, paths.filter((p) => p.active || p.alive), cities);
+  drawRoutes(layers.routes, paths.filter((p) => p.active), cities);
   drawCities(layers.cities, cities, f);
   $("flow").textContent = f
     ? `${cities.get(f.from)?.city} to ${cities.get(f.to)?.city}; loss of the last seconds, copies since the path began`
@@ -113,7 +117,7 @@ function drawControls() {
       o.textContent = c.city + (c.alive ? "" : " (dead)");
     }
   }
-  toggled("test", state.test_city !== "", `Stop the test stream in ${names().get(state.test_city)?.city ?? ""}`, "Start the test stream");
+  toggled("test", state.test_city !== "", "Stop the test stream", "Start the test stream");
   toggled("camera", endCamera !== null, "Stop the camera", "Publish the camera");
   toggled("watch", viewer !== null, "Stop watching", "Watch there");
   toggled("lose", state.lossy, "Stop losing 5 %", "Lose 5 % on every path");
@@ -162,6 +166,7 @@ async function stopWatching() {
   viewer = null;
   $("video").srcObject = null;
   $("idle").hidden = false;
+  $("video").controls = false;
   await old?.end();
 }
 
@@ -201,6 +206,7 @@ async function startWatching() {
   });
   viewer = { ...joined, city };
   $("idle").hidden = true;
+  $("video").controls = true;
   say("watch-note", `Watching at ${names().get(city).city}.`);
 }
 

@@ -17,8 +17,8 @@ const lands = [
   [167,-46,173,-41,178,-38,174,-36,172,-44],[-84,22,-75,20,-78,22],[80,9,82,7,80,6],[144,-41,148,-41,146,-43],
 ];
 
-// Which side of its dot a city's label stands, so that none runs over a neighbour.
-const sides = { ashburn: "end", "sao-paulo": "end", frankfurt: "start", singapore: "end", tokyo: "start", sydney: "end" };
+// Where a city's label stands, so that none runs over a neighbour or the edge: beside its dot, or above it.
+const sides = { ashburn: "end", "sao-paulo": "end", frankfurt: "middle", singapore: "end", tokyo: "middle", sydney: "end" };
 
 function make(name, attributes, parent, text) {
   const e = document.createElementNS(svgns, name);
@@ -74,7 +74,8 @@ export function drawCities(layer, cities, flow) {
     if (role === "dead") make("path", { d: `M${c.lon - 2.4} ${-c.lat - 2.4}l4.8 4.8m0-4.8l-4.8 4.8`, stroke: "var(--bad)", "stroke-width": 1.2 }, g);
     const side = sides[c.node] ?? "start";
     const word = { dead: " (dead)", in: " (in)", out: " (out)" }[role] ?? "";
-    make("text", { x: c.lon + (side === "end" ? -5 : 5), y: -c.lat + 2.5, "text-anchor": side }, g, c.city + word);
+    const dx = { start: 5, end: -5, middle: 0 }[side], dy = side === "middle" ? -6 : 2.5;
+    make("text", { x: c.lon + dx, y: -c.lat + dy, "text-anchor": side }, g, c.city + word);
   }
 }
 
