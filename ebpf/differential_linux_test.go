@@ -1,12 +1,15 @@
 package ebpf
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"sync"
 	"testing"
+
+	cebpf "github.com/cilium/ebpf"
 )
 
 var tried = sync.OnceValue(func() error {
@@ -21,8 +24,11 @@ var tried = sync.OnceValue(func() error {
 // failure, so that the kernel tests cannot fall silent.
 func runnable(t testing.TB) {
 	t.Helper()
-	switch err := tried(); {
+	err, refused := tried(), (*cebpf.VerifierError)(nil)
+	switch {
 	case err == nil:
+	case errors.As(err, &refused):
+		t.Fatalf("the verifier refuses the program: %+v", refused)
 	case os.Getenv("CI") == "true":
 		t.Fatalf("CI has to run the kernel tests: %v", err)
 	default:
@@ -65,6 +71,7 @@ func number(t testing.TB, name string, otherwise uint64) uint64 {
 
 // TERN_FILTER_PACKETS makes the run longer, TERN_FILTER_SEED repeats one.
 func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
+	t.Parallel()
 	total := number(t, "TERN_FILTER_PACKETS", 200_000)
 	seed := number(t, "TERN_FILTER_SEED", rand.Uint64())
 	r := rand.New(rand.NewPCG(seed, 1))

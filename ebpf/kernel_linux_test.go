@@ -199,6 +199,7 @@ func xdpCount(f *Filter, c Class, r Reason) (n uint64) {
 }
 
 func TestDriverDropsBlockedSourcesWhileRulesAreReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWire(t)
 	f := newTestFilter(t, Config{Interfaces: []string{nodeIface}, Mode: ModeXDP})
 	if err := f.Update(Rules{Blocklist: badRanges}); err != nil {
@@ -278,6 +279,7 @@ func replaceUntil(f *Filter, finished <-chan struct{}) error {
 }
 
 func TestInterfaceThatGoesAwayPutsTheTwinIntoThePath(t *testing.T) {
+	t.Parallel()
 	w := newWire(t)
 	f := newTestFilter(t, Config{Interfaces: []string{nodeIface}})
 	stop := w.run(f)
@@ -290,6 +292,7 @@ func TestInterfaceThatGoesAwayPutsTheTwinIntoThePath(t *testing.T) {
 }
 
 func TestLoopbackAttachesInGenericMode(t *testing.T) {
+	t.Parallel()
 	w := newWire(t)
 	f := newTestFilter(t, Config{Interfaces: []string{"lo"}})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -327,6 +330,7 @@ func TestAutoFallsBackAndXDPModeFails(t *testing.T) {
 
 // A node that dies must not leave a filter behind that blocks a fresh start.
 func TestKilledProcessLeavesNoFilter(t *testing.T) {
+	t.Parallel()
 	w := newWire(t)
 	cmd := exec.Command("ip", "netns", "exec", w.node, os.Args[0], "-test.run=^TestHelperHoldsTheFilter$")
 	cmd.Env = append(os.Environ(), "TERN_FILTER_HOLD="+nodeIface)

@@ -107,6 +107,9 @@ func sampleBlocklist(n int, r *rand.Rand) []netip.Prefix {
 	return out
 }
 
+// crowd is how many entries of the benchmarks' blocklist stand side by side.
+const crowd = 30_000
+
 // sampleCase is a frame that the benchmarks send.
 type sampleCase struct {
 	name  string
@@ -117,7 +120,11 @@ type sampleCase struct {
 // differ in length and in what lies near them.
 func sampleCases() (Rules, []sampleCase) {
 	rules := Rules{
-		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules, rand.New(rand.NewPCG(7, 7))),
+		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules-crowd, rand.New(rand.NewPCG(7, 7))),
+	}
+	for i := range uint32(crowd) { // every other address of 100.64.0.0/16: the longest search
+		a := netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)})
+		rules.Blocklist = append(rules.Blocklist, netip.PrefixFrom(a, 32))
 	}
 	media, noise := sampleRTP(1100), append([]byte{0xb0, 0xff}, sampleRTP(200)...)
 	good4, good6 := netip.MustParseAddr("198.18.3.4"), netip.MustParseAddr("2001:db8::34")
@@ -127,6 +134,7 @@ func sampleCases() (Rules, []sampleCase) {
 		{"rtp noise, ipv4", sample{src: good4, port: 7401, payload: noise}.frame()},
 		{"path frame, ipv4", sample{src: good4, port: 7400, payload: samplePath(1100)}.frame()},
 		{"path frame, ipv6", sample{src: good6, port: 7400, payload: samplePath(1100)}.frame()},
+		{"blocklisted in a crowd", sample{src: netip.AddrFrom4([4]byte{100, 64, 77, 76}), port: 7401, payload: media}.frame()},
 		{"another service", sample{src: good4, port: 53, payload: media}.frame()},
 	}
 	for i, p := range rules.Blocklist[:8] {

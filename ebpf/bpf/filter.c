@@ -114,13 +114,10 @@ struct {
 } counters SEC(".maps");
 
 /* What the IP header says about the datagram behind it. */
-struct datagram {
-	void *udp;
-	void *end;     /* of the frame */
-	__u32 room;    /* bytes that the IP header promises from udp on */
-	__u8 fragment; /* the first fragment of several */
-	__u8 malformed; /* the IP header contradicts itself; matters only for our ports */
-};
+#define FLAG_FRAGMENT 1  /* the first fragment of several */
+#define FLAG_MALFORMED 2 /* the IP header contradicts itself; matters only for our ports */
+#define FLAG_IP6 4
+#define MAX_OFFSET 0x3fff /* more than all headers can take; the verifier wants a bound */
 
 static __always_inline __u32 verdict(__u32 class, __u32 reason)
 {
@@ -164,8 +161,8 @@ static __always_inline void advance(__u32 *at, __u32 *left, __u32 half, __u64 up
 }
 
 /*
- * blocked4 and blocked6 are global functions: the verifier checks each once, instead of once for every way that leads
- * to its call.
+ * blocked4, blocked6 and judge_udp are global functions: the verifier checks each once, instead of once for every
+ * way of headers that leads to its call (300,000 instructions in one piece, 1,000,000 are allowed).
  */
 __noinline __u32 blocked4(__u32 gen, __u32 a)
 {
@@ -310,16 +307,30 @@ static __always_inline __u64 half(const struct in6_addr *a, int i)
 	return (__u64)bpf_ntohl(a->in6_u.u6_addr32[i]) << 32 | bpf_ntohl(a->in6_u.u6_addr32[i + 1]);
 }
 
-/* ip4 or ip6 is set; both callers inline this, so the family costs no branch. */
-static __always_inline __u32 judge_udp(struct datagram *d, const struct iphdr *ip4, const struct ipv6hdr *ip6)
+/*
+ * ip_at and udp_at are the places of the IP and the UDP header in the frame; room is the number of bytes that the
+ * IP header promises from the UDP header on.
+ */
+__noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 room, __u32 flags)
 {
-	struct udphdr *udp = d->udp;
-	struct settings *set;
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
 	__u32 zero = 0, gen, class, rule, length, size;
+	struct settings *set;
+	struct udphdr *udp;
+	struct iphdr *ip4;
+	struct ipv6hdr *ip6;
 	__u32 *gen_at;
 	__be16 port;
 
-	if ((void *)(udp + 1) > d->end)
+	if (udp_at > MAX_OFFSET)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	KEEP(udp_at); /* or the compiler joins the two checks into one of `udp_at | ip_at` */
+	if (ip_at > MAX_OFFSET)
+		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
+	udp = data + udp_at;
+	KEEP(udp); /* one register for the check and the reads, or the verifier loses the connection */
+	if ((void *)(udp + 1) > end)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
 	gen_at = bpf_map_lookup_elem(&active, &zero);
 	if (!gen_at)
@@ -338,52 +349,56 @@ static __always_inline __u32 judge_udp(struct datagram *d, const struct iphdr *i
 		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
 
 	length = bpf_ntohs(udp->len);
-	if (d->malformed || length < sizeof(*udp) || d->room < sizeof(*udp) || d->room > (__u32)(d->end - d->udp))
+	if (flags & FLAG_MALFORMED || length < sizeof(*udp) || room < sizeof(*udp) || room > (__u32)(end - (void *)udp))
 		return verdict(class, TERN_REASON_MALFORMED);
-	if (d->fragment && !set->pass_fragments)
+	if (flags & FLAG_FRAGMENT && !set->pass_fragments)
 		return verdict(class, TERN_REASON_FRAGMENT);
-	if (!d->fragment && length > d->room)
+	if (!(flags & FLAG_FRAGMENT) && length > room)
 		return verdict(class, TERN_REASON_MALFORMED);
 
-	if (ip4)
+	ip4 = data + ip_at;
+	KEEP(ip4);
+	ip6 = (void *)ip4;
+	if (flags & FLAG_IP6 && (void *)(ip6 + 1) <= end)
+		rule = blocked6(gen, half(&ip6->saddr, 0), half(&ip6->saddr, 2));
+	else if ((void *)(ip4 + 1) <= end)
 		rule = blocked4(gen, bpf_ntohl(ip4->saddr));
 	else
-		rule = blocked6(gen, half(&ip6->saddr, 0), half(&ip6->saddr, 2));
+		return verdict(class, TERN_REASON_TRUNCATED);
 	if (rule)
 		return verdict(class, TERN_REASON_BLOCKLIST) | rule << TERN_RULE_SHIFT;
-	if (d->fragment)
+	if (flags & FLAG_FRAGMENT)
 		return verdict(class, TERN_REASON_FRAGMENT_PASSED);
 
 	size = length - sizeof(*udp);
 	if (class == TERN_CLASS_MESH)
-		return judge_mesh((void *)(udp + 1), d->end, size);
-	return judge_access((void *)(udp + 1), d->end, size);
+		return judge_mesh((void *)(udp + 1), end, size);
+	return judge_access((void *)(udp + 1), end, size);
 }
 
-static __always_inline __u32 judge_ip4(void *at, void *end)
+static __always_inline __u32 judge_ip4(struct xdp_md *ctx, __u32 ip_at, void *at, void *end)
 {
 	struct iphdr *ip = at;
-	struct datagram d = {.end = end};
-	__u32 header, total, frag;
+	__u32 header, total, frag, flags = 0;
 
 	if ((void *)(ip + 1) > end)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
 	header = ip->ihl * 4;
 	if (ip->version != 4 || header < sizeof(*ip))
 		return verdict(TERN_CLASS_NONE, TERN_REASON_MALFORMED);
-	d.udp = at + header;
-	if (d.udp > end)
+	if (at + header > end)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
 	if (ip->protocol != IPPROTO_UDP)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
 	frag = bpf_ntohs(ip->frag_off);
 	if (frag & IP4_OFFSET)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_FRAGMENT_REST);
-	d.fragment = !!(frag & IP4_MORE);
+	if (frag & IP4_MORE)
+		flags |= FLAG_FRAGMENT;
 	total = bpf_ntohs(ip->tot_len);
-	d.malformed = total < header;
-	d.room = total - header;
-	return judge_udp(&d, ip, 0);
+	if (total < header)
+		flags |= FLAG_MALFORMED;
+	return judge_udp(ctx, ip_at, ip_at + header, total - header, flags);
 }
 
 /* ::ffff:0:0/96 never stands on a wire; a socket would show such a source as IPv4, past the IPv6 blocklist. */
@@ -392,11 +407,10 @@ static __always_inline int mapped4(const struct in6_addr *a)
 	return !a->in6_u.u6_addr32[0] && !a->in6_u.u6_addr32[1] && a->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline __u32 judge_ip6(void *at, void *end)
+static __always_inline __u32 judge_ip6(struct xdp_md *ctx, __u32 ip_at, void *at, void *end)
 {
 	struct ipv6hdr *ip = at;
-	struct datagram d = {.end = end};
-	__u32 used = 0, step, total;
+	__u32 used = 0, step, total, flags = FLAG_IP6;
 	void *cur = ip + 1;
 	__u8 next, *ext;
 	__u16 frag;
@@ -430,7 +444,8 @@ static __always_inline __u32 judge_ip6(void *at, void *end)
 			frag = (__u16)ext[2] << 8 | ext[3];
 			if (frag & 0xfff8)
 				return verdict(TERN_CLASS_NONE, TERN_REASON_FRAGMENT_REST);
-			d.fragment |= frag & 1;
+			if (frag & 1)
+				flags |= FLAG_FRAGMENT;
 			step = 8;
 		} else if (next == IPPROTO_AH) {
 			step = ((__u32)ext[1] + 2) * 4;
@@ -457,10 +472,9 @@ static __always_inline __u32 judge_ip6(void *at, void *end)
 upper:
 	if (next != IPPROTO_UDP)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
-	d.udp = cur;
-	d.malformed = total < used || mapped4(&ip->saddr);
-	d.room = total - used;
-	return judge_udp(&d, 0, ip);
+	if (total < used || mapped4(&ip->saddr))
+		flags |= FLAG_MALFORMED;
+	return judge_udp(ctx, ip_at, ip_at + sizeof(*ip) + used, total - used, flags);
 }
 
 static __always_inline __u32 judge(struct xdp_md *ctx)
@@ -469,6 +483,7 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	void *cur = eth + 1;
+	__u32 ip_at = sizeof(*eth);
 	__be16 *tag, proto;
 
 	if (cur > end)
@@ -483,11 +498,12 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 		if (cur > end)
 			return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
 		proto = tag[1];
+		ip_at += 4;
 	}
 	if (proto == bpf_htons(ETH_P_IP))
-		return judge_ip4(cur, end);
+		return judge_ip4(ctx, ip_at, cur, end);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return judge_ip6(cur, end);
+		return judge_ip6(ctx, ip_at, cur, end);
 	return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
 }
 
