@@ -1,0 +1,257 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxVoters bounds Config.Expect: more voters make every write slower and no safer.
+const maxVoters = 9
+
+// Member is what control needs to know about a node of the mesh. Voter must be proven by the node's certificate.
+type Member struct {
+	Node          string
+	Voter, Alive  bool
+	PolicyVersion uint64 // what the node says it enforces
+}
+
+// Config is what a Control runs on. All functions may be called from several goroutines at once.
+type Config struct {
+	Mesh   string       // recorded in the data directory; empty is allowed and means "not checked against another mesh"
+	Node   string       // this node's name
+	Voter  bool         // takes part in raft
+	Expect int          // voters that must be seen before the very first start, 1 to 9; unused without Voter
+	Dir    string       // data directory, created with mode 0700
+	Logger *slog.Logger // nil: discard
+
+	// Stream carries raft between voters; addresses are node names. Required with Voter. Whoever provides it accepts
+	// streams from voters only: raft itself trusts its peers.
+	Stream raft.StreamLayer
+	// Members lists the mesh as this node sees it; whether it includes this node does not matter.
+	Members func() []Member
+	// Call sends one request to a peer's Serve and returns its answer. The peer's name is authenticated on both sides.
+	Call func(ctx context.Context, node string, request []byte) ([]byte, error)
+	// Sign and Verify are this node's identity. Required: Verify; Sign with Voter.
+	Sign   func(msg []byte) (certDER, sig []byte, err error)
+	Verify func(msg, certDER, sig []byte) (node string, voter bool, err error)
+	// Enforce is told of every policy that comes into force here, in rising order of versions, from one goroutine at
+	// a time. A version that was overtaken before its turn is left out. It must not block for long and must not
+	// change the policy; nil is allowed.
+	Enforce func(Policy)
+}
+
+// Control holds this node's policy. See the package comment for who owns what.
+type Control struct {
+	cfg  Config
+	dir  string // Config.Dir
+	fsm  *fsm
+	wake chan struct{} // capacity 1: fetch now
+	news chan struct{} // capacity 1: the log applied something
+
+	running atomic.Bool
+	stage   atomic.Int32 // stageOpening ...; see bootstrap.go
+	counts  counters
+
+	turn        chan struct{} // capacity 1, a lock that can be waited for with a context: one proposal or membership change at a time
+	barrierTerm uint64        // guarded by turn: the term in which this leader has caught up
+
+	installMu sync.Mutex // held while a copy is stored and enforced, so that both happen in order
+
+	mu      sync.Mutex
+	copy    envelope      // guarded by mu: what this node enforces, signed; zero before the first
+	policy  Policy        // guarded by mu: the same, decoded
+	raft    *raft.Raft    // guarded by mu: nil unless a running voter
+	promise []string      // guarded by mu: see bootstrap.go
+	lastErr string        // guarded by mu
+	wrap    func(*stores) // tests only: put faults around the stores; nil otherwise
+}
+
+// counters are the numbers of Status.
+type counters struct {
+	fetched, refused, failed, requests atomic.Uint64
+}
+
+// New validates cfg, prepares the data directory and loads the last policy from it. A damaged or foreign directory
+// is an error that says what to do (see CorruptError). It starts nothing.
+func New(cfg Config) (*Control, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Enforce == nil {
+		cfg.Enforce = func(Policy) {}
+	}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
+	if err := prepareDir(cfg.Dir, owner{Mesh: cfg.Mesh, Node: cfg.Node}); err != nil {
+		return nil, err
+	}
+	return c, c.load()
+}
+
+func (cfg Config) validate() error {
+	var errs []error
+	need := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New(what))
+		}
+	}
+	need(cfg.Node != "", "node name is empty")
+	need(cfg.Dir != "", "data directory is empty")
+	need(cfg.Members != nil && cfg.Call != nil && cfg.Verify != nil, "members, call and verify are needed")
+	if cfg.Voter {
+		need(cfg.Stream != nil && cfg.Sign != nil, "a voter needs stream and sign")
+		need(cfg.Expect >= 1 && cfg.Expect <= maxVoters, fmt.Sprintf("a voter expects 1 to %d voters, not %d", maxVoters, cfg.Expect))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	return nil
+}
+
+// Run enforces the policy from disk, then takes part in the mesh until ctx ends; a leader hands its office over
+// first, so the streams and calls must outlive Run. It returns nil after ctx ended, and an error if the stored data is
+// damaged or raft cannot start. Call it once.
+func (c *Control) Run(ctx context.Context) error {
+	if c.running.Swap(true) {
+		return errors.New("control: Run may be called once")
+	}
+	lock, err := lockDir(c.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	if p := c.Policy(); p.Version > 0 {
+		c.cfg.Enforce(p)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.fetchLoop(ctx) })
+	if c.cfg.Voter {
+		g.Go(func() error { return c.publishLoop(ctx) })
+		g.Go(func() error { return c.runVoter(ctx) })
+	}
+	return g.Wait()
+}
+
+// Wake tells Control that Members changed, so that a newer policy is fetched at once. Never blocks.
+func (c *Control) Wake() { nudge(c.wake) }
+
+// nudge fills a channel of capacity 1.
+func nudge(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// Policy is the policy in force on this node, secrets included; version 0 before the first.
+func (c *Control) Policy() Policy {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy
+}
+
+// Status is a snapshot for people and metrics.
+type Status struct {
+	Voter         bool     `json:"voter"`
+	Role          string   `json:"role"`   // leader, follower, candidate; starting (a voter not yet in raft); subscriber
+	Leader        string   `json:"leader"` // empty if unknown here
+	Term          uint64   `json:"term"`
+	Commit        uint64   `json:"commit"`         // log index
+	Applied       uint64   `json:"applied"`        // log index
+	PolicyVersion uint64   `json:"policy_version"` // in force here
+	Voters        []string `json:"voters"`         // as raft has them; on a subscriber, as Members has them
+	LastError     string   `json:"last_error"`     // the latest thing that went wrong, if it still matters
+	Fetched       uint64   `json:"fetched"`        // copies taken from peers
+	Refused       uint64   `json:"refused"`        // copies that failed verification
+	FetchErrors   uint64   `json:"fetch_errors"`   // peers that did not answer
+	Requests      uint64   `json:"requests"`       // served
+}
+
+// Status never blocks on the network.
+func (c *Control) Status() Status {
+	r := c.node()
+	c.mu.Lock()
+	s := Status{Voter: c.cfg.Voter, Role: "subscriber", PolicyVersion: c.policy.Version, LastError: c.lastErr}
+	c.mu.Unlock()
+	c.fsm.read(func(st *state) {
+		if st.stopped != nil {
+			s.LastError = st.stopped.Error()
+		}
+	})
+	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
+	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
+	switch {
+	case r != nil:
+		_, leader := r.LeaderWithID()
+		s.Leader, s.Role = string(leader), roleName(r.State())
+		s.Term, s.Commit, s.Applied = r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
+		s.Voters = votersOf(r)
+	case c.cfg.Voter:
+		s.Role = "starting"
+		fallthrough
+	default:
+		for _, m := range c.cfg.Members() {
+			if m.Voter {
+				s.Voters = append(s.Voters, m.Node)
+			}
+		}
+	}
+	slices.Sort(s.Voters)
+	return s
+}
+
+func roleName(s raft.RaftState) string {
+	switch s {
+	case raft.Leader:
+		return "leader"
+	case raft.Candidate:
+		return "candidate"
+	case raft.Follower:
+		return "follower"
+	}
+	return "starting"
+}
+
+func (c *Control) node() *raft.Raft {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.raft
+}
+
+// fail records an error for Status and logs it when it is a new one; "" clears it.
+func (c *Control) fail(text string) {
+	c.mu.Lock()
+	changed := c.lastErr != text
+	c.lastErr = text
+	c.mu.Unlock()
+	if changed && text != "" {
+		c.cfg.Logger.Warn("control", "error", text)
+	}
+}
+
+// pause waits, or returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (c *Control) raftDir() string { return filepath.Join(c.dir, "raft") }

@@ -1,0 +1,183 @@
+package control
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Copies travel by pull: a node that sees a higher PolicyVersion among its members asks one of them, at random.
+const (
+	fetchInterval = 300 * time.Millisecond // plus up to as much again; a look at a local table
+	fetchTimeout  = 5 * time.Second
+	fetchPeers    = 3 // asked in one round before it is given up
+)
+
+// envelope is a version of the policy, signed by a voter. Who holds one can prove it to anybody in the mesh, so any
+// peer may hand it on.
+type envelope struct {
+	Version  uint64 `json:"version"`
+	Document []byte `json:"document"` // stored form, secrets included
+	Cert     []byte `json:"cert"`     // DER, of the signer
+	Sig      []byte `json:"sig"`
+}
+
+// signedBytes is what the signature covers: a fixed label (no signature made for anything else can pass for one of
+// these), the version (u64, big-endian) and the document to the end.
+func (e envelope) signedBytes() []byte {
+	b := append([]byte("tern policy envelope 1\x00"), make([]byte, 8)...)
+	binary.BigEndian.PutUint64(b[len(b)-8:], e.Version)
+	return append(b, e.Document...)
+}
+
+// errNotVoter refuses a signature by a node that has no say.
+var errNotVoter = errors.New("signed by a node that is not a voter of this mesh")
+
+// open verifies e and decodes its policy.
+func (e envelope) open(verify func(msg, cert, sig []byte) (string, bool, error)) (Policy, error) {
+	if e.Version == 0 || len(e.Document) > MaxDocumentBytes {
+		return Policy{}, fmt.Errorf("envelope of version %d with %d bytes", e.Version, len(e.Document))
+	}
+	signer, voter, err := verify(e.signedBytes(), e.Cert, e.Sig)
+	if err != nil {
+		return Policy{}, fmt.Errorf("policy version %d: %w", e.Version, err)
+	}
+	if !voter {
+		return Policy{}, fmt.Errorf("policy version %d by %s: %w", e.Version, signer, errNotVoter)
+	}
+	return decodeDocument(e.Document, e.Version)
+}
+
+func (c *Control) copyFile() string { return filepath.Join(c.dir, "policy.bin") }
+
+// load takes the last copy from disk. The signature is not asked again: its certificate may have expired since, and
+// a node must start from what it enforced before. The checksum guards against damage.
+func (c *Control) load() error {
+	payload, err := readSealed(c.copyFile(), copyMagic, remedyCopy)
+	if err != nil || payload == nil {
+		return err
+	}
+	var e envelope
+	var p Policy
+	if err = json.Unmarshal(payload, &e); err == nil {
+		p, err = decodeDocument(e.Document, e.Version)
+	}
+	if err != nil {
+		return &CorruptError{File: c.copyFile(), Remedy: remedyCopy, Err: err}
+	}
+	c.copy, c.policy = e, p // before Run: nobody else is there
+	return nil
+}
+
+// install stores a verified copy and enforces it, unless this node is there already. A full disk does not keep a
+// policy from being enforced; it is reported, and the next version is stored again.
+func (c *Control) install(e envelope, p Policy) {
+	c.installMu.Lock()
+	defer c.installMu.Unlock()
+	if p.Version <= c.Policy().Version {
+		return
+	}
+	b, err := json.Marshal(e)
+	if err == nil {
+		err = writeSealed(c.copyFile(), copyMagic, b)
+	}
+	if err != nil {
+		c.fail(fmt.Sprintf("policy version %d is enforced but not on disk: %v", p.Version, err))
+	}
+	c.mu.Lock()
+	c.copy, c.policy = e, p
+	c.mu.Unlock()
+	c.cfg.Enforce(p)
+	c.cfg.Logger.Info("policy enforced", "version", p.Version, "apps", len(p.Apps), "blocklist", len(p.Blocklist))
+}
+
+// publishLoop signs what the log applied, on voters. Versions that were overtaken meanwhile are passed over.
+func (c *Control) publishLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.news:
+		}
+		var e envelope
+		var p Policy
+		c.fsm.read(func(st *state) { e.Version, e.Document, p = st.version, st.document, st.policy })
+		if e.Version <= c.Policy().Version {
+			continue
+		}
+		var err error
+		if e.Cert, e.Sig, err = c.cfg.Sign(e.signedBytes()); err != nil {
+			c.fail(fmt.Sprintf("policy version %d cannot be signed, peers will not get it here: %v", e.Version, err))
+		}
+		c.install(e, p)
+	}
+}
+
+// fetchLoop keeps up with the mesh, on voters too: one that is cut off from raft may still reach a peer.
+func (c *Control) fetchLoop(ctx context.Context) error {
+	for {
+		t := time.NewTimer(fetchInterval + rand.N(fetchInterval))
+		select {
+		case <-ctx.Done():
+		case <-c.wake:
+		case <-t.C:
+		}
+		t.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.fetchNewer(ctx)
+	}
+}
+
+// fetchNewer asks up to fetchPeers of the members that claim a higher version.
+func (c *Control) fetchNewer(ctx context.Context) {
+	have := c.Policy().Version
+	var ahead []string
+	for _, m := range c.cfg.Members() {
+		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion > have {
+			ahead = append(ahead, m.Node)
+		}
+	}
+	rand.Shuffle(len(ahead), func(i, j int) { ahead[i], ahead[j] = ahead[j], ahead[i] })
+	for _, node := range slices.Clip(ahead[:min(len(ahead), fetchPeers)]) {
+		err := c.fetch(ctx, node, have)
+		if err == nil {
+			c.fail("")
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		c.fail(fmt.Sprintf("policy from %s: %v", node, err))
+	}
+}
+
+// fetch takes one copy from node.
+func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	a, err := c.call(ctx, node, request{Op: opEnvelope, Have: have})
+	if err != nil {
+		c.counts.failed.Add(1)
+		return err
+	}
+	if a.Envelope == nil || a.Envelope.Version <= have {
+		c.counts.refused.Add(1)
+		return fmt.Errorf("claims a policy above version %d and has none", have)
+	}
+	p, err := a.Envelope.open(c.cfg.Verify)
+	if err != nil {
+		c.counts.refused.Add(1)
+		return err
+	}
+	c.counts.fetched.Add(1)
+	c.install(*a.Envelope, p)
+	return nil
+}

@@ -1,0 +1,2 @@
+// Package control agrees on the mesh's policy.
+package control

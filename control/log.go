@@ -1,0 +1,43 @@
+package control
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// hclogTo hands raft's log lines to l. Raft logs indices, terms and names, never the content of entries.
+func hclogTo(l *slog.Logger) hclog.Logger {
+	level := hclog.Info
+	if l.Enabled(context.Background(), slog.LevelDebug) {
+		level = hclog.Debug
+	}
+	out := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Output: io.Discard, Level: hclog.Off})
+	out.RegisterSink(sink{l: l, least: level})
+	return out
+}
+
+// sink implements hclog.SinkAdapter.
+type sink struct {
+	l     *slog.Logger
+	least hclog.Level
+}
+
+// Accept forwards one line.
+func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
+	if level < s.least {
+		return
+	}
+	to := slog.LevelDebug
+	switch {
+	case level >= hclog.Error:
+		to = slog.LevelError
+	case level == hclog.Warn:
+		to = slog.LevelWarn
+	case level == hclog.Info:
+		to = slog.LevelInfo
+	}
+	s.l.Log(context.Background(), to, msg, append([]any{"part", name}, args...)...)
+}

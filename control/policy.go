@@ -1,0 +1,175 @@
+package control
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Limits of a policy document. Every one is checked by Parse, so no node ever holds more.
+const (
+	MaxDocumentBytes = 5 << 20 // as written by the operator and as stored
+	MaxApps          = 10_000
+	MaxRegions       = 256
+	MaxBlocklist     = 100_000
+	MaxCertificates  = 2 // primary and secondary
+	MaxIDLength      = 64
+	MaxNameLength    = 128
+	MinSecretLength  = 16
+	MaxSecretLength  = 256
+)
+
+// How a client of an app proves that it may enter.
+const (
+	AuthToken = "token"  // a signed token; the default
+	AuthAppID = "app_id" // the app's id alone
+)
+
+// How many copies of an app's packets cross the mesh.
+const (
+	RedundancyFull     = "full" // the default
+	RedundancyAdaptive = "adaptive"
+	RedundancyOff      = "off"
+)
+
+// fingerprintPrefix marks a secret that is named, not written: prefix and eight hex digits. No real secret may
+// begin with it, or a document could not say which of the two it means.
+const fingerprintPrefix = "sha256:"
+
+// Policy is one version of the mesh's rules. A Policy is a value that nobody changes after it was made: the slices
+// are shared between all its holders. Version 0 means "no policy yet" and admits nothing.
+type Policy struct {
+	Version   uint64         `json:"-"` // given by the raft log, never by the document
+	Regions   []Region       `json:"regions"`
+	Apps      []App          `json:"apps"`
+	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap
+}
+
+// Region is a place that may carry media at all.
+type Region struct {
+	ID string `json:"id"` // 1-64 of [A-Za-z0-9_-]
+}
+
+// App is one tenant.
+type App struct {
+	ID           string   `json:"id"` // 1-64 of [A-Za-z0-9_-]
+	Name         string   `json:"name,omitempty"`
+	Certificates []string `json:"certificates,omitempty"` // secrets, tried in order; see Redact
+	Auth         string   `json:"auth"`                   // AuthToken or AuthAppID
+	Fence        []string `json:"fence,omitempty"`        // empty: all regions of the policy; see FenceRegions
+	Redundancy   string   `json:"redundancy"`             // RedundancyFull, RedundancyAdaptive or RedundancyOff
+}
+
+// FenceRegions is the sorted list of regions that app's media may touch: its fence, or all regions if it has none.
+// The caller owns the result.
+func (p Policy) FenceRegions(app App) []string {
+	out := slices.Clone(app.Fence)
+	if len(out) == 0 {
+		for _, r := range p.Regions {
+			out = append(out, r.ID)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Fingerprint shows a secret without showing it: "sha256:" and the first eight hex digits of its SHA-256.
+func Fingerprint(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return fingerprintPrefix + hex.EncodeToString(sum[:4])
+}
+
+// isFingerprint tells a named secret from a written one.
+func isFingerprint(s string) bool {
+	digits, found := strings.CutPrefix(s, fingerprintPrefix)
+	if !found || len(digits) != 8 {
+		return false
+	}
+	_, err := hex.DecodeString(digits)
+	return err == nil
+}
+
+// Redact returns p with every secret replaced by its fingerprint. The result may be shown to any operator, and may
+// be edited and applied again: Merge finds the secrets.
+func Redact(p Policy) Policy {
+	p.Apps = slices.Clone(p.Apps)
+	for i := range p.Apps {
+		p.Apps[i].Certificates = slices.Clone(p.Apps[i].Certificates)
+		for j, c := range p.Apps[i].Certificates {
+			if !isFingerprint(c) {
+				p.Apps[i].Certificates[j] = Fingerprint(c)
+			}
+		}
+	}
+	return p
+}
+
+// Merge returns next with every fingerprint replaced by the secret of the same app in old that it names. Only the
+// same app is searched: fingerprints are shown to people who must not be able to hand one app's secret to another.
+// A fingerprint that names nothing is an error (Problems); all of them are reported at once.
+func Merge(next, old Policy) (Policy, error) {
+	known := make(map[string][]string, len(old.Apps))
+	for _, a := range old.Apps {
+		known[a.ID] = a.Certificates
+	}
+	var problems Problems
+	next.Apps = slices.Clone(next.Apps)
+	for i := range next.Apps {
+		app := &next.Apps[i]
+		app.Certificates = slices.Clone(app.Certificates)
+		for j, c := range app.Certificates {
+			if !isFingerprint(c) {
+				continue
+			}
+			k := slices.IndexFunc(known[app.ID], func(s string) bool { return strings.EqualFold(Fingerprint(s), c) })
+			if k < 0 {
+				problems.add(fmt.Sprintf("apps[%d].certificates[%d]", i, j), 0,
+					"%s names no certificate that app %q has in version %d: write the certificate itself", c, app.ID, old.Version)
+				continue
+			}
+			app.Certificates[j] = known[app.ID][k]
+		}
+		if len(app.Certificates) == 2 && app.Certificates[0] == app.Certificates[1] {
+			problems.add(fmt.Sprintf("apps[%d].certificates[1]", i), 0, "is the same as the first")
+		}
+	}
+	return next, problems.err()
+}
+
+// encodeDocument is the stored form: compact JSON, the same bytes for equal policies.
+func encodeDocument(p Policy) ([]byte, error) {
+	doc, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode policy: %w", err)
+	}
+	if len(doc) > MaxDocumentBytes {
+		return nil, fmt.Errorf("policy takes %d bytes when stored, at most %d are allowed", len(doc), MaxDocumentBytes)
+	}
+	return doc, nil
+}
+
+// decodeDocument reads the stored form. It refuses fields that it does not know, because a field that is skipped is
+// a rule that is not enforced. It does not validate: whoever proposed the document did, and two versions of this
+// program that disagree about a rule must still agree about the log.
+func decodeDocument(doc []byte, version uint64) (Policy, error) {
+	p := Policy{Version: version}
+	if len(doc) > MaxDocumentBytes {
+		return Policy{}, fmt.Errorf("stored policy of %d bytes, at most %d are allowed", len(doc), MaxDocumentBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p); err != nil {
+		return Policy{}, fmt.Errorf("decode stored policy: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Policy{}, errors.New("decode stored policy: bytes after the document")
+	}
+	return p, nil
+}

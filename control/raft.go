@@ -1,0 +1,321 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Timers for voters 300 ms apart (round trip). A follower hears from its leader about every 450 ms, misses it for a
+// second before it asks for an election, and spreads that by another one to two; an election takes two round trips.
+const (
+	heartbeatTimeout = time.Second
+	electionTimeout  = time.Second
+	leaseTimeout     = time.Second
+	commitTimeout    = 100 * time.Millisecond
+	streamTimeout    = 10 * time.Second // one exchange, at most four entries of 5 MiB
+	enqueueTimeout   = 5 * time.Second
+	maxStreams       = 64 // raft connections of a voter, both directions; the next one is closed at once
+)
+
+// ErrNoLeader means that no write is possible now. Media goes on with the policy in force.
+var ErrNoLeader = errors.New("no leader: the policy cannot be changed now; try again when a majority of voters is up")
+
+// ErrUnknownOutcome means that the change may or may not have been made.
+var ErrUnknownOutcome = errors.New("the leader was lost before it answered: read the history to see whether the change was made")
+
+// onApplied is called by the fsm with its lock held.
+func (c *Control) onApplied(*state, uint64) { nudge(c.news) }
+
+// runVoter opens the stores, joins or founds the voter set, and runs raft until ctx ends.
+func (c *Control) runVoter(ctx context.Context) error {
+	st, err := openStores(c.raftDir(), hclogTo(c.cfg.Logger))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = st.close() }()
+	if c.wrap != nil {
+		c.wrap(st)
+	}
+	if err := c.loadPromise(); err != nil {
+		return err
+	}
+	found, err := c.enter(ctx, st)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	layer := &trackedStreams{StreamLayer: c.cfg.Stream, open: make(map[net.Conn]bool)}
+	r, trans, err := c.startRaft(st, layer, found)
+	if err != nil {
+		return errors.Join(err, layer.closeAll())
+	}
+	c.setRaft(r)
+	c.watch(ctx, r)
+	c.stopRaft(r, trans, layer)
+	return nil
+}
+
+func (c *Control) setRaft(r *raft.Raft) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.raft = r
+}
+
+// startRaft creates the transport and raft; with a configuration, it founds the voter set first. Raft panics on some
+// damage that it finds at start; that becomes an error, because a node must say what to do.
+func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Configuration) (r *raft.Raft, trans *raft.NetworkTransport, err error) {
+	logger := hclogTo(c.cfg.Logger)
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.cfg.Node)
+	conf.Logger = logger
+	conf.HeartbeatTimeout, conf.ElectionTimeout = heartbeatTimeout, electionTimeout
+	conf.LeaderLeaseTimeout, conf.CommitTimeout = leaseTimeout, commitTimeout
+	conf.SnapshotThreshold, conf.TrailingLogs = snapshotEvery, trailingEntries
+	conf.SnapshotInterval = 30 * time.Second
+	conf.MaxAppendEntries = 4 // entries may be 5 MiB each
+	conf.ShutdownOnRemove = false
+	conf.NoLegacyTelemetry = true
+
+	trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 3, Timeout: streamTimeout, Logger: logger, ServerAddressProvider: names{},
+	})
+	defer func() {
+		if p := recover(); p != nil {
+			err = &CorruptError{File: c.raftDir(), Remedy: remedyVoter, Err: fmt.Errorf("raft cannot start: %v", p)}
+		}
+		if err != nil {
+			err = errors.Join(err, trans.Close())
+		}
+	}()
+	cached, err := raft.NewLogCache(cachedLogs, st.log)
+	if err != nil {
+		return nil, trans, err
+	}
+	if found != nil {
+		if err := foundVoters(st, *found); err != nil {
+			return nil, trans, err
+		}
+	}
+	r, err = raft.NewRaft(conf, c.fsm, cached, st.stable, st.snaps, trans)
+	if err != nil {
+		err = fmt.Errorf("start raft: %w", err)
+	}
+	return r, trans, err
+}
+
+// watch keeps a leader that can no longer apply from staying leader.
+func (c *Control) watch(ctx context.Context, r *raft.Raft) {
+	for pause(ctx, time.Second) {
+		var stopped error
+		c.fsm.read(func(st *state) { stopped = st.stopped })
+		if stopped != nil && r.State() == raft.Leader {
+			c.fail(stopped.Error())
+			if err := r.LeadershipTransfer().Error(); err != nil {
+				c.cfg.Logger.Warn("cannot hand over leadership", "error", err)
+			}
+		}
+	}
+}
+
+// stopRaft ends the voter in this order: hand over leadership, so that writes are possible again at once; stop raft;
+// stop accepting; close every stream, which ends the readers that raft leaves behind.
+func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *trackedStreams) {
+	if r.State() == raft.Leader && len(votersOf(r)) > 1 {
+		if err := r.LeadershipTransfer().Error(); err != nil {
+			c.cfg.Logger.Info("leadership not handed over", "error", err)
+		}
+	}
+	c.setRaft(nil)
+	if err := r.Shutdown().Error(); err != nil {
+		c.cfg.Logger.Warn("raft shutdown", "error", err)
+	}
+	trans.CloseStreams()
+	if err := errors.Join(trans.Close(), layer.closeAll()); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.cfg.Logger.Debug("raft streams", "error", err)
+	}
+}
+
+// propose parses doc, puts in the secrets that it names, and has the voters agree on it. Leader only.
+func (c *Control) propose(ctx context.Context, doc []byte, who string, ifVersion *uint64) (envelope, error) {
+	r := c.node()
+	if r == nil || r.State() != raft.Leader {
+		return envelope{}, ErrNoLeader
+	}
+	next, err := Parse(doc)
+	if err != nil {
+		return envelope{}, err
+	}
+	if err := c.takeTurn(ctx); err != nil {
+		return envelope{}, err
+	}
+	defer c.endTurn()
+	if err := c.catchUp(r); err != nil {
+		return envelope{}, err
+	}
+	base := c.Policy() // may be higher than the log's own: see state.current
+	floor := base.Version
+	c.fsm.read(func(st *state) {
+		if st.version >= base.Version {
+			base = st.policy
+			base.Version = st.version
+		}
+		err = st.stopped
+	})
+	if err != nil {
+		return envelope{}, err
+	}
+	if ifVersion != nil && *ifVersion != base.Version {
+		return envelope{}, &ConflictError{Expected: *ifVersion, Current: base.Version}
+	}
+	if next, err = Merge(next, base); err != nil {
+		return envelope{}, err
+	}
+	cmd := command{base: base.Version, floor: floor, who: who, when: time.Now()}
+	if cmd.document, err = encodeDocument(next); err != nil {
+		return envelope{}, err
+	}
+	return commit(r, cmd)
+}
+
+// takeTurn waits for the right to change the log; the holder must call endTurn.
+func (c *Control) takeTurn(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w (busy with another change)", ErrNoLeader)
+	}
+}
+
+func (c *Control) endTurn() { <-c.turn }
+
+// catchUp makes sure, once a term, that this leader has applied all that its predecessors committed.
+func (c *Control) catchUp(r *raft.Raft) error {
+	term := r.CurrentTerm()
+	if c.barrierTerm == term {
+		return nil
+	}
+	if err := r.Barrier(enqueueTimeout).Error(); err != nil {
+		return fmt.Errorf("%w (%w)", ErrNoLeader, err)
+	}
+	c.barrierTerm = term
+	return nil
+}
+
+// commit blocks until the voters agreed or this node lost its office, which a leader without a majority does within
+// its lease.
+func commit(r *raft.Raft, cmd command) (envelope, error) {
+	b, err := cmd.encode()
+	if err != nil {
+		return envelope{}, err
+	}
+	f := r.Apply(b, enqueueTimeout)
+	switch err := f.Error(); {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return envelope{}, fmt.Errorf("%w (%w)", ErrNoLeader, err)
+	case err != nil:
+		return envelope{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+	}
+	res, known := f.Response().(applyResult)
+	if !known {
+		return envelope{}, fmt.Errorf("raft answered %T", f.Response())
+	}
+	return envelope{Version: res.policy.Version, Document: cmd.document}, res.err
+}
+
+// votersOf lists raft's configuration.
+func votersOf(r *raft.Raft) []string {
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	var out []string
+	for _, s := range f.Configuration().Servers {
+		out = append(out, string(s.ID))
+	}
+	return out
+}
+
+// names is the address provider: a voter's address is its name.
+type names struct{}
+
+// ServerAddr implements raft.ServerAddressProvider.
+func (names) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	return raft.ServerAddress(id), nil
+}
+
+// trackedStreams closes what raft's transport does not: it leaves a reader on every accepted stream until the far
+// end closes it.
+type trackedStreams struct {
+	raft.StreamLayer
+	mu     sync.Mutex
+	open   map[net.Conn]bool // guarded by mu
+	closed bool              // guarded by mu
+}
+
+// Accept implements net.Listener.
+func (t *trackedStreams) Accept() (net.Conn, error) {
+	for {
+		conn, err := t.StreamLayer.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if tracked := t.track(conn); tracked != nil {
+			return tracked, nil
+		}
+	}
+}
+
+// Dial implements raft.StreamLayer.
+func (t *trackedStreams) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	conn, err := t.StreamLayer.Dial(to, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if tracked := t.track(conn); tracked != nil {
+		return tracked, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// track returns nil, and closes conn, after closeAll or above maxStreams.
+func (t *trackedStreams) track(conn net.Conn) net.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || len(t.open) >= maxStreams {
+		_ = conn.Close()
+		return nil
+	}
+	t.open[conn] = true
+	return &trackedConn{Conn: conn, owner: t}
+}
+
+func (t *trackedStreams) closeAll() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	var errs []error
+	for conn := range t.open {
+		errs = append(errs, conn.Close())
+	}
+	clear(t.open)
+	return errors.Join(errs...)
+}
+
+type trackedConn struct {
+	net.Conn
+	owner *trackedStreams
+}
+
+// Close forgets the stream first, so that it counts no longer.
+func (t *trackedConn) Close() error {
+	t.owner.mu.Lock()
+	delete(t.owner.open, t.Conn)
+	t.owner.mu.Unlock()
+	return t.Conn.Close()
+}
