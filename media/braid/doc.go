@@ -1,2 +1,98 @@
-// Package braid placeholder.
+// Package braid is the three-path transport between two nodes: every frame goes out on each path of the set, the first
+// copy in is delivered, later ones are dropped. It is also the relay for other nodes' frames.
+//
+// One mutual-TLS QUIC connection per (peer, fence) gives identity, keys, reliable messages and feedback. Media rides
+// beside it in frames sealed with keys from the connection's TLS exporter, outside its congestion control (or, with
+// carrier Datagram, inside it, as QUIC DATAGRAMs). Both travel in path frames.
+//
+// # Path frame
+//
+// All integers big-endian; n = relays, 0 to 2.
+//
+//	0      1   class byte, 5
+//	1      1   high nibble: version 1; low nibble: bit 0 congestion (relays may set it), bit 1 this is the first,
+//	           lowest-cost path of the source's set, bits 2-3 relay-key epoch mod 4
+//	2      1   bits 0-1: n; bits 2-3: next hop index (0 = first relay, n = egress); bits 4-7: path id
+//	3      1   kind: 1 QUIC packet (4 bytes source incarnation, packet), 2 media frame, 3 link probe
+//	4      2   payload length
+//	6      4   path sequence, per source, destination, fence and path id; begins at random
+//	10     2   low 16 bits of Unix milliseconds at the source
+//	12     4   fence id
+//	16     4   source node id
+//	20     4   destination node id
+//	24     4n  relay node ids in order
+//	24+4n  6n  a MAC per relay
+//	24+10n 6   the egress's MAC
+//	30+10n     payload; what lies behind the payload length is padding
+//
+// A MAC is the low 6 bytes, little-endian, of SipHash-2-4 over bytes 0-23 with congestion bit and hop index zero, the
+// relay ids, and the send time as 64-bit milliseconds. It does not cover the payload: that is sealed, but for probes.
+//
+// # Media frame
+//
+//	0  1  session tag
+//	1  1  key epoch
+//	2  6  frame sequence
+//	8     AES-128-GCM of records, then a 16-byte tag; AAD = bytes 0-7, nonce = IV xor bytes 1-7 (right-aligned)
+//
+// Key and IV are 28 bytes of the exporter "EXPORTER-tern media" with context direction (0: from the dialing side),
+// epoch. The tag is one byte of "EXPORTER-tern media tag". A record is u16 stream, u16 length (high bit: fragment),
+// [u16 message, u8 index, u8 count], bytes.
+//
+// # QUIC
+//
+// The stack sees one net.PacketConn per Braid (virtual.go); a peer's address there is made of fence, node id and
+// incarnation. Each side opens one unidirectional stream: hello (u8 protocol 1, u32 incarnation), then messages, each a
+// u32 length and bytes. DATAGRAMs begin with a type: 1 records (u48 sequence, records), 2 report, 3 repair request
+// (u8 count, u48 sequences). When both sides dial at once, the connection dialed by the smaller id stays (dial.go).
+//
+// # Files, in packet order
+//
+//	braid.go      configuration, Run, who exists
+//	dial.go       sessions begin: glare, hello, identity
+//	session.go    Send, Close, what a session runs
+//	queue.go      send queue: audio first, video by turns, deadlines
+//	send.go       the sender: moments, packing, sealing
+//	records.go    records and fragments in a frame
+//	mediaframe.go sealing and opening
+//	repair.go     what was sent, kept for repair
+//	flow.go       paths to a peer and their keys
+//	keyring.go    relay keys of others, fetched in the background
+//	relaykey.go   relay keys of our own, derived; frame checks; relay budget
+//	runs.go       frames into runs of equal segments, one copy per path
+//	pathframe.go  path header and MACs
+//	receive.go    HandleFrame: relay, egress
+//	dedup.go      window of sequences seen
+//	pathstats.go  what arrived per path
+//	settle.go     per frame: rescued, undelivered, duplicates
+//	missing.go    which frames to ask for again
+//	fragments.go  packets put together again
+//	feedback.go   reports and repair requests, both directions
+//	report.go     their encoding
+//	messages.go   reliable messages
+//	virtual.go    the net.PacketConn under QUIC
+//	reasons.go    why something was dropped
+//	stats.go      snapshots
+//
+// # Who owns what
+//
+// The port's reader runs HandleFrame up to Handler.Packet, under flow.rxMu (path statistics, dedup, settling, holes) and
+// then Session.deliverMu. A session's sender goroutine owns its frames, sequence and sealing key; flow.sendMu guards the
+// paths and is held while runs are written. Lock order: deliverMu, repairMu, rxMu, sendMu, keyring.mu; flow.mu is taken
+// alone. Every goroutine runs under Run.
+//
+// # Invariants
+//
+//   - Nothing is counted for a source before this hop's MAC and the freshness have been checked.
+//   - A frame marks the dedup window only after it has opened: check, open, mark.
+//   - A relay sends the bytes that it got, to a member that the frame's fence allows, or nothing.
+//   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
+//   - Send, SendMessage and HandleFrame never block.
+//
+// # What it does not do
+//
+// No rate control and no adaptive redundancy yet: each frame goes out on every path of the set, at once. Relays do not
+// set the congestion bit. A relay forwards frame by frame, not in runs. With carrier Datagram nothing is repaired, and
+// feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair. A frame whose tag
+// collides with that of a connection that is being replaced is lost (one chance in 256, while both exist).
 package braid

@@ -21,11 +21,11 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()
 	var (
-		r            report
-		buf          []byte
-		asks         []uint64
-		idle         int
-		sent, gotten uint64
+		r       report
+		buf     []byte
+		asks    []uint64
+		idle    int
+		changed uint64
 	)
 	for {
 		select {
@@ -36,8 +36,8 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			s.settle(now)
 			s.compose(&r, now)
 			idle++
-			if r.mediaNext != sent || r.received != gotten || idle >= reportIdle {
-				sent, gotten, idle = r.mediaNext, r.received, 0
+			if sum := r.sum(); sum != changed || idle >= reportIdle {
+				changed, idle = sum, 0
 				buf = r.append(buf[:0])
 				_ = s.conn.SendDatagram(buf) // an error means that the connection has ended; ctx follows
 			}
@@ -52,6 +52,15 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			_ = s.conn.SendDatagram(buf)
 		}
 	}
+}
+
+// sum changes whenever media moves or something is found lost; QUIC packets alone, reports among them, do not count.
+func (r *report) sum() uint64 {
+	sum := r.mediaNext + r.received + r.undelivered + r.repaired
+	for _, in := range r.in {
+		sum += in.lost + in.rescued
+	}
+	return sum
 }
 
 // settle does what waits for time to pass: frames that leave the window, reports that become due, holes, the next key.
@@ -90,7 +99,7 @@ func (s *Session) compose(r *report, now time.Time) {
 			continue
 		}
 		r.in = append(r.in, inReport{
-			id: p.id, next: uint32(p.next), received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
+			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
 			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
 			jitterUS: int32(p.jitter * 1000),
 		})
@@ -204,17 +213,16 @@ func (f *flow) outPath(id uint8) *outPath {
 	return nil
 }
 
-// heard takes the peer's report on this path: if the path brought something new it lives; if it brought nothing of what
-// has been under way for too long, it is dead. Dead paths still get copies, so they come back by themselves.
+// heard takes the peer's report on this path. One frame at a time is the mark: if it or a later one has arrived, the
+// path lives and the next frame sent becomes the mark; if neither did for too long, the path is dead. Dead paths still
+// get copies, so they come back by themselves.
 func (p *outPath) heard(in inReport, now time.Time, rtt time.Duration) {
-	progress := in.received > p.seen.received
 	p.seen = in
 	switch {
-	case in.next == p.seq:
-		p.waiting, p.dead = time.Time{}, false
-	case progress:
-		p.waiting, p.dead = now, false
-	case !p.waiting.IsZero() && now.Sub(p.waiting) > deadAfter+rtt:
+	case p.markAt.IsZero():
+	case in.received > 0 && int32(in.next-p.mark) > 0:
+		p.markAt, p.dead = time.Time{}, false
+	case now.Sub(p.markAt) > deadAfter+rtt:
 		p.dead = true
 	}
 }

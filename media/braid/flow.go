@@ -54,7 +54,8 @@ type outPath struct {
 	keys  [maxRelays + 1]hopKey // relays in order, then the egress
 
 	sent    uint64
-	waiting time.Time // since when something sent has not been reported as arrived; zero = nothing
+	mark    uint32    // a sequence whose arrival is awaited
+	markAt  time.Time // when it was sent; zero = none
 	dead    bool
 	seen    inReport // newest report of the peer
 	retired bool

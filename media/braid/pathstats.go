@@ -28,10 +28,12 @@ type inPath struct {
 	next    uint64 // one past the highest that arrived or, horizonMS later, that the source reported
 	horizon uint64 // reported by the source, waiting for horizonAt
 	due     uint64 // when horizon becomes due, Unix ms; 0 = none
+	later   uint64 // newest report, the next horizon
+	top     uint32 // one past the sequence that arrived last
 	sent    uint64 // the source's own count, from its reports
 
-	counted    uint64 // arrived since base
-	lostBefore uint64 // in counts before the present one
+	counted                  uint64 // arrived since base
+	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
 
 	lastMS  uint64  // when the last frame arrived, Unix ms
@@ -52,6 +54,9 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.lowest = h.flags&flagLowestCost != 0
 	p.received++
 	p.counted++
+	if seq >= p.next || p.top == 0 || int32(h.seq+1-p.top) > 0 {
+		p.top = h.seq + 1
+	}
 	p.next = max(p.next, seq+1)
 	p.base = min(p.base, seq)
 	p.lastMS = nowMS
@@ -62,7 +67,7 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 func (p *inPath) restart(seq uint64) {
 	p.lostBefore = p.lost()
 	p.base, p.next, p.counted = seq, seq, 0
-	p.heard, p.due = true, 0
+	p.heard, p.due, p.later = true, 0, 0
 }
 
 // unwrap extends a 32-bit sequence number to the value nearest to the newest.
@@ -88,14 +93,14 @@ func (p *inPath) time(transit int64, nowMS uint64) {
 // expected once horizonMS has passed: that is how the frames lost on a dead path are counted.
 func (p *inPath) reported(next uint32, sent, nowMS uint64) {
 	p.sent = max(p.sent, sent)
-	if p.due != 0 {
-		return
-	}
 	if !p.heard {
 		p.base = uint64(next) + 1<<32 - min(sent, 1<<31)
 		p.next, p.heard = p.base, true
 	}
-	p.horizon, p.due = p.unwrap(next), nowMS+horizonMS
+	p.later = p.unwrap(next)
+	if p.due == 0 && p.later > p.next {
+		p.horizon, p.due = p.later, nowMS+horizonMS
+	}
 }
 
 // settle applies a report that has become due.
@@ -105,6 +110,9 @@ func (p *inPath) settle(nowMS uint64) {
 			p.next = p.horizon
 		}
 		p.due = 0
+		if p.later > p.next {
+			p.horizon, p.due = p.later, nowMS+horizonMS
+		}
 	}
 }
 

@@ -48,8 +48,8 @@ func (f *flow) send(kind uint8, frames [][]byte, now time.Time) int {
 			rest = rest[n:]
 		}
 		f.b.runs.Put(run)
-		if p.waiting.IsZero() {
-			p.waiting = now
+		if p.markAt.IsZero() {
+			p.mark, p.markAt = p.seq-1, now
 		}
 	}
 	if used == 0 {
