@@ -1,0 +1,177 @@
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// readMessages is how many messages one recvmmsg takes. Each may be a GRO run of 64 KiB, so more would gain little.
+const readMessages = 8
+
+const (
+	cmsgSegment = 18 + 6 // CMSG_LEN(2) rounded up: header 16, u16, padding
+	cmsgSpace   = 64
+)
+
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+// batch is the state of ReadRuns, owned by its one goroutine, and the pool of control messages of writers.
+type batch struct {
+	raw   syscall.RawConn
+	msgs  [readMessages]mmsghdr
+	iovs  [readMessages]unix.Iovec
+	names [readMessages]unix.RawSockaddrInet6
+	ctrl  [readMessages][cmsgSpace]byte
+	bufs  [readMessages][]byte
+	n     int
+	err   error
+	recv  func(fd uintptr) bool // kept, so that a read allocates no closure
+	oob   sync.Pool             // *[cmsgSegment]byte
+}
+
+func (b *batch) ready() bool { return b.raw != nil }
+
+// initBatch switches GRO on and prepares the read. Kernels without GRO still read in batches.
+func (c *Conn) initBatch() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("reaching the socket: %w", err)
+	}
+	b := &c.batch
+	b.oob.New = func() any { return new([cmsgSegment]byte) }
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		if _, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
+			c.noGSO.Store(true)
+		}
+	})
+	b.recv = func(fd uintptr) bool {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.msgs[0])), readMessages, unix.MSG_DONTWAIT, 0, 0)
+		b.n, b.err = int(n), nil
+		if errno != 0 {
+			b.n, b.err = 0, errno
+		}
+		return errno != unix.EAGAIN && errno != unix.EINTR
+	}
+	b.raw = raw
+	return nil
+}
+
+// sizeBuffers asks for large buffers, by force if the process may, and warns if the kernel grants less.
+func sizeBuffers(c *net.UDPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	got := bufferBytes
+	_ = raw.Control(func(fd uintptr) {
+		for _, o := range [...][2]int{{unix.SO_RCVBUF, unix.SO_RCVBUFFORCE}, {unix.SO_SNDBUF, unix.SO_SNDBUFFORCE}} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], bufferBytes) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], bufferBytes)
+			}
+			if v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, o[0]); err == nil {
+				got = min(got, v/2) // the kernel doubles what was asked for, for its own bookkeeping
+			}
+		}
+	})
+	if got < bufferBytes {
+		warnBuffers(got)
+	}
+}
+
+// writeGSO sends a run in one call.
+func (c *Conn) writeGSO(run []byte, segment int, to netip.AddrPort) error {
+	oob := c.batch.oob.Get().(*[cmsgSegment]byte)
+	defer c.batch.oob.Put(oob)
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+	h.SetLen(unix.CmsgLen(2))
+	binary.NativeEndian.PutUint16(oob[unix.CmsgLen(0):], uint16(segment))
+	_, _, err := c.WriteMsgUDPAddrPort(run, oob[:unix.CmsgSpace(2)], to)
+	return err
+}
+
+// refused tells whether an error means that the run must go packet by packet, and whether to remember that for the whole
+// socket. EIO is what a card without checksum offload answers; EINVAL may be the matter of one destination, whose
+// interface takes no segment of this size.
+func refused(err error) (remember, fallback bool) {
+	if errors.Is(err, unix.EINVAL) {
+		return false, true
+	}
+	remember = errors.Is(err, unix.EIO) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOPROTOOPT)
+	return remember, remember
+}
+
+func (c *Conn) readBatch(handle func(segment []byte, from netip.AddrPort)) error {
+	b := &c.batch
+	if b.bufs[0] == nil {
+		for i := range b.bufs {
+			b.bufs[i] = make([]byte, readBytes)
+		}
+	}
+	for i := range b.msgs {
+		h := &b.msgs[i].hdr
+		b.iovs[i].Base = &b.bufs[i][0]
+		b.iovs[i].SetLen(readBytes)
+		h.Iov, h.Name, h.Control = &b.iovs[i], (*byte)(unsafe.Pointer(&b.names[i])), &b.ctrl[i][0]
+		h.SetIovlen(1)
+		h.Namelen = unix.SizeofSockaddrInet6
+		h.SetControllen(cmsgSpace)
+	}
+	if err := b.raw.Read(b.recv); err != nil {
+		return err
+	}
+	if b.err != nil {
+		return os.NewSyscallError("recvmmsg", b.err)
+	}
+	for i := range b.n {
+		m := &b.msgs[i]
+		split(b.bufs[i][:m.len], segmentOf(b.ctrl[i][:m.hdr.Controllen]), b.address(i), handle)
+	}
+	return nil
+}
+
+// segmentOf finds the segment size among the control messages; 0: one packet.
+func segmentOf(ctrl []byte) int {
+	for len(ctrl) >= unix.SizeofCmsghdr {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&ctrl[0]))
+		size := int(h.Len)
+		if size < unix.SizeofCmsghdr || size > len(ctrl) {
+			return 0
+		}
+		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && size >= unix.CmsgLen(4) {
+			return int(int32(binary.NativeEndian.Uint32(ctrl[unix.CmsgLen(0):])))
+		}
+		ctrl = ctrl[min(len(ctrl), unix.CmsgSpace(size-unix.CmsgLen(0))):]
+	}
+	return 0
+}
+
+// address of message i. A scoped (link-local) IPv6 address loses its zone: nodes do not use them.
+func (b *batch) address(i int) netip.AddrPort {
+	n := &b.names[i]
+	if n.Family == unix.AF_INET {
+		n4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(n))
+		return netip.AddrPortFrom(netip.AddrFrom4(n4.Addr), networkPort(n4.Port))
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(n.Addr).Unmap(), networkPort(n.Port))
+}
+
+func networkPort(p uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], p)
+	return binary.BigEndian.Uint16(b[:])
+}

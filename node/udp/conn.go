@@ -1,0 +1,127 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// bufferBytes is what Listen asks for as send and receive buffer: 60 ms at 500 Mbit/s.
+	bufferBytes = 4 << 20
+	// maxRunBytes and maxSegments bound one GSO run.
+	maxRunBytes = 65507
+	maxSegments = 64
+	// readBytes is the largest message that can be read: a GRO run.
+	readBytes = 1 << 16
+)
+
+// Conn is a UDP socket. Writes are safe for concurrent use; ReadRuns is for one goroutine.
+type Conn struct {
+	*net.UDPConn
+	noGSO atomic.Bool // the kernel or the card refused a run
+	batch batch
+	buf   []byte // of the portable ReadRuns
+}
+
+var bufferWarning sync.Once
+
+// Listen opens a UDP socket. An unspecified IPv6 address serves IPv4 as well. A failure names the address.
+func Listen(ctx context.Context, addr netip.AddrPort) (*Conn, error) {
+	network := "udp"
+	if addr.Addr().Is4() {
+		network = "udp4"
+	}
+	var lc net.ListenConfig
+	pc, err := lc.ListenPacket(ctx, network, addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("udp: listening on %v: %w", addr, err)
+	}
+	c := &Conn{UDPConn: pc.(*net.UDPConn)}
+	sizeBuffers(c.UDPConn)
+	if err := c.initBatch(); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("udp: %w", err)
+	}
+	return c, nil
+}
+
+// warnBuffers says once per process that the kernel grants less than asked for.
+func warnBuffers(got int) {
+	bufferWarning.Do(func() {
+		slog.Warn("UDP socket buffers are smaller than wanted; bursts may be lost",
+			"got_bytes", got, "wanted_bytes", bufferBytes,
+			"fix", fmt.Sprintf("sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", bufferBytes, bufferBytes))
+	})
+}
+
+// WriteRun sends run as packets of segment bytes each, of which the last may be shorter. It blocks only as long as the
+// socket's buffer is full. On an error some of the packets may have been sent.
+func (c *Conn) WriteRun(run []byte, segment int, to netip.AddrPort) error {
+	if segment <= 0 {
+		return errors.New("udp: a run's segments must not be empty")
+	}
+	for len(run) > segment && !c.noGSO.Load() {
+		n := min(len(run), segment*maxSegments, maxRunBytes/segment*segment)
+		if n <= segment {
+			break // a segment of more than half a run: nothing to gain
+		}
+		err := c.writeGSO(run[:n], segment, to)
+		if remember, fallback := refused(err); fallback {
+			if remember {
+				c.noGSO.Store(true)
+			}
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("udp: writing a run to %v: %w", to, err)
+		}
+		run = run[n:]
+	}
+	for len(run) > 0 {
+		n := min(segment, len(run))
+		if _, err := c.WriteToUDPAddrPort(run[:n], to); err != nil {
+			return fmt.Errorf("udp: writing to %v: %w", to, err)
+		}
+		run = run[n:]
+	}
+	return nil
+}
+
+// ReadRuns waits for packets and calls handle for each that one batched read brings. A packet is valid, and may be
+// changed, during the call. It returns net.ErrClosed (wrapped) once the socket is closed.
+func (c *Conn) ReadRuns(handle func(segment []byte, from netip.AddrPort)) error {
+	if c.batch.ready() {
+		return c.readBatch(handle)
+	}
+	return c.readOne(handle)
+}
+
+// readOne is the portable way.
+func (c *Conn) readOne(handle func(segment []byte, from netip.AddrPort)) error {
+	if c.buf == nil {
+		c.buf = make([]byte, readBytes)
+	}
+	n, from, err := c.ReadFromUDPAddrPort(c.buf)
+	if err != nil {
+		return err
+	}
+	handle(c.buf[:n], unmap(from))
+	return nil
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// split calls handle for each segment of a run.
+func split(run []byte, segment int, from netip.AddrPort, handle func(segment []byte, from netip.AddrPort)) {
+	for segment > 0 && len(run) > segment {
+		handle(run[:segment:segment], from)
+		run = run[segment:]
+	}
+	handle(run, from)
+}

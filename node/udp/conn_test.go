@@ -1,0 +1,141 @@
+package udp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func listen(t testing.TB, addr string) *Conn {
+	t.Helper()
+	c, err := Listen(context.Background(), netip.MustParseAddrPort(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+func addrOf(c *Conn, host string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(host), c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+}
+
+// run makes count segments of size bytes, the last one of last bytes; each begins with its number.
+func run(count, size, last int) []byte {
+	var b []byte
+	for i := range count {
+		n := size
+		if i == count-1 {
+			n = last
+		}
+		b = append(b, bytes.Repeat([]byte{byte(i)}, n)...)
+	}
+	return b
+}
+
+func TestRunsArriveSegmentBySegment(t *testing.T) {
+	for _, tc := range []struct {
+		name              string
+		host, listen      string
+		noGSO             bool
+		count, size, last int
+	}{
+		{"one packet", "127.0.0.1", "127.0.0.1:0", false, 1, 1200, 1200},
+		{"a run with a short end", "127.0.0.1", "127.0.0.1:0", false, 20, 1200, 17},
+		{"more than 64 segments", "127.0.0.1", "127.0.0.1:0", false, 150, 200, 200},
+		{"more than 64 KiB", "127.0.0.1", "127.0.0.1:0", false, 100, 1372, 1000},
+		{"IPv6", "::1", "[::1]:0", false, 20, 1200, 17},
+		{"IPv4 on a dual-stack socket", "127.0.0.1", "[::]:0", false, 20, 1200, 17},
+		{"GSO refused", "127.0.0.1", "127.0.0.1:0", true, 20, 1200, 17},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in, out := listen(t, tc.listen), listen(t, tc.listen)
+			out.noGSO.Store(tc.noGSO)
+			if err := out.WriteRun(run(tc.count, tc.size, tc.last), tc.size, addrOf(in, tc.host)); err != nil {
+				t.Fatal(err)
+			}
+			next := 0
+			for next < tc.count {
+				err := in.ReadRuns(func(p []byte, from netip.AddrPort) {
+					want := tc.size
+					if next == tc.count-1 {
+						want = tc.last
+					}
+					if len(p) != want || p[0] != byte(next) || p[len(p)-1] != byte(next) {
+						t.Errorf("segment %d: %d bytes numbered %d, want %d bytes", next, len(p), p[0], want)
+					}
+					if from != addrOf(out, tc.host) {
+						t.Errorf("segment %d: from %v, want %v", next, from, addrOf(out, tc.host))
+					}
+					next++
+				})
+				if err != nil {
+					t.Fatalf("after %d of %d segments: %v", next, tc.count, err)
+				}
+			}
+		})
+	}
+}
+
+func TestClosingEndsReadRuns(t *testing.T) {
+	c := listen(t, "127.0.0.1:0")
+	ended := make(chan error, 1)
+	go func() { ended <- c.ReadRuns(func([]byte, netip.AddrPort) {}) }()
+	_ = c.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("ReadRuns on a closed socket: %v, want net.ErrClosed", err)
+	}
+}
+
+func TestPlainPacketConn(t *testing.T) {
+	var pc net.PacketConn = listen(t, "127.0.0.1:0")
+	if _, err := pc.WriteTo([]byte("ping"), pc.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	n, _, err := pc.ReadFrom(buf)
+	if err != nil || string(buf[:n]) != "ping" {
+		t.Errorf("read %q, %v", buf[:n], err)
+	}
+}
+
+func TestBadAddressNamesIt(t *testing.T) {
+	_, err := Listen(context.Background(), netip.MustParseAddrPort("192.0.2.1:1"))
+	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("192.0.2.1:1")) {
+		t.Errorf("error %v, want one that names the address", err)
+	}
+}
+
+func TestNoAllocationPerPacket(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("batched reads exist on Linux only")
+	}
+	in, out := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	to := addrOf(in, "127.0.0.1")
+	b := run(20, 1200, 1200)
+	got := 0
+	handle := func([]byte, netip.AddrPort) { got++ }
+	allocs := testing.AllocsPerRun(100, func() {
+		if err := out.WriteRun(b, 1200, to); err != nil {
+			t.Fatal(err)
+		}
+		for got = 0; got < 20; {
+			if err := in.ReadRuns(handle); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("%v allocations per run of 20 packets written and read, want 0", allocs)
+	}
+}
