@@ -18,12 +18,12 @@ import (
 //	wait     --fewer than Expect voters alive--------------------> wait
 //	wait     --first Expect names alive = S, self in S-----------> promise S (on disk, once and for ever), ask the others of S
 //	promised --every other of S promised S, or one founded by S--> found S
-//	any      --a voter says that raft exists, not by my promise--> join: the leader removes and adds this node
+//	any      --a voter says that raft exists, not by my promise--> join: the leader takes this node in anew
 //
 // A node promises one set only, so two sets that share a node are never both founded; and any two sets of Expect
 // voters that do not share a node need twice as many voters as were announced. A voter that lost its disk has no
 // promise, meets voters with state, and joins: it must not vote before the leader counted it out and in again, or
-// its forgotten acknowledgements could undo a committed policy.
+// its forgotten acknowledgements could undo a committed policy. Joining is done as a learner first; see admit.
 const (
 	enterInterval = 500 * time.Millisecond
 	helloTimeout  = 3 * time.Second
@@ -120,7 +120,7 @@ func (c *Control) tryEnter(ctx context.Context) (found *raft.Configuration, read
 		foreign = foreign || h.HasState && (mine == nil || !slices.Equal(h.Promise, mine))
 	}
 	if foreign {
-		err := c.join(ctx)
+		err := c.join(ctx, true)
 		return nil, err == nil, err
 	}
 	set := c.promised()
@@ -244,18 +244,23 @@ func (c *Control) serveHello(set []string) (hello, error) {
 	return hello{Promise: c.promised()}, nil
 }
 
-// join asks the leader, through any voter, to add this node.
-func (c *Control) join(ctx context.Context) error {
-	_, err := c.toLeader(ctx, request{Op: opJoin, Node: c.cfg.Node})
+// join asks the leader, through any voter, to take this node in; fresh says that it holds no raft state.
+func (c *Control) join(ctx context.Context, fresh bool) error {
+	_, err := c.toLeader(ctx, request{Op: opJoin, Node: c.cfg.Node, Fresh: fresh})
 	if err != nil {
 		return fmt.Errorf("join the voters: %w", err)
 	}
 	return nil
 }
 
-// admit adds node to raft's configuration. A node that is in it already has lost its state, or it would not ask: it
-// is removed first, so that it is counted as new. Leader only.
-func (c *Control) admit(ctx context.Context, node string) error {
+// admit takes node into raft's configuration, in steps of which each is safe to be the last one:
+//
+//	a voter that is fresh     -> removed: it lost its disk and with it what it acknowledged
+//	not in the configuration  -> learner: gets the log, does not count
+//	a learner, not fresh      -> voter
+//
+// A node that counted before it runs could leave the others without a majority. Leader only.
+func (c *Control) admit(ctx context.Context, node string, fresh bool) error {
 	r := c.node()
 	if r == nil || r.State() != raft.Leader {
 		return ErrNoLeader
@@ -268,19 +273,41 @@ func (c *Control) admit(ctx context.Context, node string) error {
 	}
 	defer c.endTurn()
 	id := raft.ServerID(node)
-	if slices.Contains(votersOf(r), node) {
+	suffrage, in := suffrageOf(r, node)
+	if in && suffrage == raft.Voter && fresh {
 		if err := r.RemoveServer(id, 0, enqueueTimeout).Error(); err != nil {
 			return fmt.Errorf("remove the former %s: %w", node, err)
 		}
+		in = false
 	}
-	if len(votersOf(r)) >= maxVoters {
+	var err error
+	switch {
+	case !in && len(votersOf(r)) >= maxVoters:
 		return fmt.Errorf("there are %d voters already, at most %d are allowed", len(votersOf(r)), maxVoters)
+	case !in:
+		err = r.AddNonvoter(id, raft.ServerAddress(node), 0, enqueueTimeout).Error()
+	case suffrage == raft.Nonvoter && !fresh:
+		err = r.AddVoter(id, raft.ServerAddress(node), 0, enqueueTimeout).Error()
 	}
-	if err := r.AddVoter(id, raft.ServerAddress(node), 0, enqueueTimeout).Error(); err != nil {
-		return fmt.Errorf("add voter %s: %w", node, err)
+	if err != nil {
+		return fmt.Errorf("take in %s: %w", node, err)
 	}
-	c.cfg.Logger.Info("voter added", "node", node)
+	c.cfg.Logger.Info("voter taken in", "node", node, "fresh", fresh)
 	return nil
+}
+
+// suffrageOf looks node up in raft's configuration.
+func suffrageOf(r *raft.Raft, node string) (s raft.ServerSuffrage, in bool) {
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return 0, false
+	}
+	for _, server := range f.Configuration().Servers {
+		if string(server.ID) == node {
+			return server.Suffrage, true
+		}
+	}
+	return 0, false
 }
 
 func (c *Control) isVoter(node string) bool {

@@ -48,6 +48,7 @@ type request struct {
 	Version   uint64   `json:"version,omitempty"`
 	Voters    []string `json:"voters,omitempty"`
 	Node      string   `json:"node,omitempty"`
+	Fresh     bool     `json:"fresh,omitempty"` // with join: holds no raft state
 }
 
 // answer is one answer, as JSON. Code is empty on success.
@@ -178,7 +179,7 @@ func (c *Control) lead(ctx context.Context, req request) (answer, error) {
 		e, err := c.propose(ctx, req.Document, req.Who, req.IfVersion)
 		return answer{Version: e.Version, Envelope: &e}, err
 	case opJoin:
-		return answer{}, c.admit(ctx, req.Node)
+		return answer{}, c.admit(ctx, req.Node, req.Fresh)
 	case opVersion:
 		return c.changeAt(req.Version)
 	}

@@ -108,9 +108,15 @@ func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Confi
 	return r, trans, err
 }
 
-// watch keeps a leader that can no longer apply from staying leader.
+// watch looks after raft until ctx ends: a leader that can no longer apply hands over its office, and a learner that
+// has the log asks for its vote.
 func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 	for pause(ctx, time.Second) {
+		if s, in := suffrageOf(r, c.cfg.Node); in && s == raft.Nonvoter && r.AppliedIndex() > 0 {
+			if err := c.join(ctx, false); err != nil && ctx.Err() == nil {
+				c.fail(err.Error())
+			}
+		}
 		var stopped error
 		c.fsm.read(func(st *state) { stopped = st.stopped })
 		if stopped != nil && r.State() == raft.Leader {
@@ -228,7 +234,7 @@ func commit(r *raft.Raft, cmd command) (envelope, error) {
 	return envelope{Version: res.policy.Version, Document: cmd.document}, res.err
 }
 
-// votersOf lists raft's configuration.
+// votersOf lists the voters of raft's configuration.
 func votersOf(r *raft.Raft) []string {
 	f := r.GetConfiguration()
 	if f.Error() != nil {
@@ -236,7 +242,9 @@ func votersOf(r *raft.Raft) []string {
 	}
 	var out []string
 	for _, s := range f.Configuration().Servers {
-		out = append(out, string(s.ID))
+		if s.Suffrage == raft.Voter {
+			out = append(out, string(s.ID))
+		}
 	}
 	return out
 }

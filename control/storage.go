@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -44,7 +46,8 @@ func openStores(dir string, logger hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := wal.Open(dir, wal.WithMetaStore(&metaFile{}), wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	w, err := wal.Open(dir, wal.WithMetaStore(&metaFile{}), wal.WithSegmentFiler(scanningFiler{segment.NewFiler(dir, walfs.New())}),
+		wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
 	if err != nil {
 		err = errors.Join(err, end.close())
 		if known := (*CorruptError)(nil); errors.As(err, &known) {
@@ -62,6 +65,19 @@ func openStores(dir string, logger hclog.Logger) (*stores, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// scanningFiler opens what the write-ahead log cuts short itself: when raft takes back the end of the log (a new
+// leader disagrees with it), the log closes the segment without writing its index, and then cannot read it after a
+// restart. Such a segment is scanned instead, as the unfinished last one is at every start.
+type scanningFiler struct{ *segment.Filer }
+
+// Open implements types.SegmentFiler.
+func (f scanningFiler) Open(info types.SegmentInfo) (types.SegmentReader, error) {
+	if info.IndexStart == 0 {
+		return f.RecoverTail(info)
+	}
+	return f.Filer.Open(info)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 type nullSink struct{ n atomic.Uint64 }
@@ -14,18 +16,18 @@ func (s *nullSink) Ended(string)      {}
 
 type nullLink struct{ n atomic.Uint64 }
 
-func (l *nullLink) Peer() NodeID                                           { return 1 }
-func (l *nullLink) Fence() FenceID                                         { return 7 }
-func (l *nullLink) Send(uint16, Class, []byte) DropReason                  { l.n.Add(1); return 0 }
-func (l *nullLink) SendMessage([]byte) error                               { return nil }
-func (l *nullLink) Session(context.Context, NodeID, FenceID) (Link, error) { return l, nil }
+func (l *nullLink) Peer() braid.NodeID                                                 { return 1 }
+func (l *nullLink) Fence() braid.FenceID                                               { return 7 }
+func (l *nullLink) Send(uint16, braid.Class, []byte) braid.DropReason                  { l.n.Add(1); return 0 }
+func (l *nullLink) SendMessage([]byte) error                                           { return nil }
+func (l *nullLink) Session(context.Context, braid.NodeID, braid.FenceID) (Link, error) { return l, nil }
 
 // runningHub is a hub of its own, without a network.
 func runningHub(tb testing.TB, link *nullLink) *Hub {
 	h, err := New(Config{
 		Self: "a", Braid: link, Peers: func(string) []string { return []string{"a"} },
-		NodeID: func(string) (NodeID, bool) { return 1, true }, Name: func(NodeID) (string, bool) { return "b", true },
-		Fence: func(string) (FenceID, bool) { return 7, true }, Call: noCall, Load: func() float64 { return 0 },
+		NodeID: func(string) (braid.NodeID, bool) { return 1, true }, Name: func(braid.NodeID) (string, bool) { return "b", true },
+		Fence: func(string) (braid.FenceID, bool) { return 7, true }, Call: noCall, Load: func() float64 { return 0 },
 	})
 	if err != nil {
 		tb.Fatal(err)

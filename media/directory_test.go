@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 func nodeNames(n int) []string {
@@ -274,10 +276,10 @@ func FuzzDirectory(f *testing.F) {
 	f.Add(encodeJSON(dirRequest{Drop: []withdrawal{{Key{"app", "room", "s"}, 1}}}))
 	f.Add(dirAnswer{Entries: []Registration{reg("s", "n", 1)}, Refused: []string{"stale"}}.encode())
 	f.Add([]byte(`{"put":[{}],"get":{}}`))
-	n := &memNet{nodes: map[string]*memNode{}, fences: map[string]FenceID{"app": 7}, order: []string{"a"}}
+	n := &memNet{nodes: map[string]*memNode{}, fences: map[string]braid.FenceID{"app": 7}, order: []string{"a"}}
 	hub, err := New(Config{
-		Self: "a", Braid: &memNode{}, Peers: n.peers, NodeID: func(string) (NodeID, bool) { return 0, false },
-		Name: n.nameOf, Fence: func(string) (FenceID, bool) { return 7, true }, Call: noCall, Load: func() float64 { return 0 },
+		Self: "a", Braid: &memNode{}, Peers: n.peers, NodeID: func(string) (braid.NodeID, bool) { return 0, false },
+		Name: n.nameOf, Fence: func(string) (braid.FenceID, bool) { return 7, true }, Call: noCall, Load: func() float64 { return 0 },
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 func TestOriginDiesAndReturns(t *testing.T) {
@@ -268,7 +270,7 @@ func TestRubbishFromAPeerIsCountedAndHurtsNobody(t *testing.T) {
 		} {
 			_ = link.SendMessage(m.encode())
 		}
-		link.Send(4711, ClassVideo, []byte("packet of no subscription"))
+		link.Send(4711, braid.Video, []byte("packet of no subscription"))
 		settle(time.Second)
 		got := a.Stats()
 		if got.BadMessages != 6 || got.Refused != 3 || got.Drops["unknown_id"] != 1 || got.Serving != 1 {
@@ -368,6 +370,28 @@ func TestShutdownTellsEverybody(t *testing.T) {
 		}
 		if err := a.Run(context.Background()); err == nil {
 			t.Fatal("Run can be called twice")
+		}
+	})
+}
+
+func TestWhatAFullQueueRefusedIsSaidLater(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		a, b := n.nodes["a"].hub, n.nodes["b"].hub
+		p := mustPublish(t, a, key("cam"), nil)
+		settle(time.Second)
+		_, v := mustSubscribe(t, b, key("cam"))
+		l, _ := n.nodes["a"].Session(t.Context(), nodeID("b"), 7)
+		link := l.(*memLink)
+		link.full.Store(true)
+		p.Close()
+		settle(100 * time.Millisecond)
+		if v.end() != "" {
+			t.Fatal("the end arrived through a full queue")
+		}
+		link.full.Store(false)
+		settle(registerInterval + time.Second)
+		if v.end() != reasonClosed || a.Stats().MessagesLost == 0 {
+			t.Fatalf("Ended(%q), %d messages refused", v.end(), a.Stats().MessagesLost)
 		}
 	})
 }

@@ -3,16 +3,18 @@ package media
 import (
 	"slices"
 	"sync/atomic"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // outlet is one receiver of a publication: the local viewers (a supply) or a remote node (a link).
 // Immutable once it is in a fanout.
 type outlet struct {
-	supply *supply  // local viewers, or
-	link   Link     // a remote node, with
-	ids    []uint16 // its id of each track and
-	class  []Class  // the class of each track
-	ref    uint32   // its name for the subscription
+	supply *supply       // local viewers, or
+	link   Link          // a remote node, with
+	ids    []uint16      // its id of each track and
+	class  []braid.Class // the class of each track
+	ref    uint32        // its name for the subscription
 
 	pub *Publication // whose outlet it is
 }

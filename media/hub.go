@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // shutdownFlush is how long Run waits, after its context ended, for withdrawals to reach the directory.
@@ -24,10 +26,10 @@ type Config struct {
 	Braid  Braid // sessions; see BraidLinks for real ones
 	// Peers returns the live nodes inside the app's fence, this node included if it is inside.
 	Peers  func(app string) []string
-	NodeID func(node string) (NodeID, bool)
-	Name   func(NodeID) (string, bool)
+	NodeID func(node string) (braid.NodeID, bool)
+	Name   func(braid.NodeID) (string, bool)
 	// Fence returns the fence that the policy gives an app; false: the app is not allowed.
-	Fence func(app string) (FenceID, bool)
+	Fence func(app string) (braid.FenceID, bool)
 	// Call sends one directory request of at most MaxDirectoryBytes to a node over an authenticated stream
 	// and returns its answer. It honours the context.
 	Call func(ctx context.Context, node string, request []byte) ([]byte, error)
@@ -173,7 +175,7 @@ func (h *Hub) Refresh() {
 		apps[k.App] = true
 	}
 	h.mu.Unlock()
-	fences := map[string]FenceID{}
+	fences := map[string]braid.FenceID{}
 	for app := range apps {
 		if fence, ok := h.cfg.Fence(app); ok && h.allowed(app) {
 			fences[app] = fence

@@ -4,16 +4,18 @@ import (
 	"context"
 	"maps"
 	"sync/atomic"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
-// Link is one session to a peer under one fence, as this package uses it. Implementations are compared with
+// Link is one session to a peer under one fence, as this package uses it (*braid.Session). Implementations are compared with
 // ==, so they are pointers. All methods are safe for concurrent use and never block.
 type Link interface {
-	Peer() NodeID
-	Fence() FenceID
+	Peer() braid.NodeID
+	Fence() braid.FenceID
 	// Send queues one RTP packet under an id that the sender chose; the packet is valid during the call. The
 	// answer is 0 or why it was dropped.
-	Send(stream uint16, class Class, packet []byte) DropReason
+	Send(stream uint16, class braid.Class, packet []byte) braid.DropReason
 	// SendMessage queues one reliable message, in order; an error means that it will not arrive.
 	SendMessage(message []byte) error
 }
@@ -21,7 +23,7 @@ type Link interface {
 // Braid opens sessions. Session returns the existing one to that peer under that fence or dials; the context
 // bounds the dial alone.
 type Braid interface {
-	Session(ctx context.Context, peer NodeID, fence FenceID) (Link, error)
+	Session(ctx context.Context, peer braid.NodeID, fence braid.FenceID) (Link, error)
 }
 
 // peerLink is what this node keeps per session. All fields but routes are guarded by Hub.mu.
@@ -33,8 +35,12 @@ type peerLink struct {
 	serves  map[uint32]*outlet               // the peer's subscriptions here, by ref
 	usedIDs map[uint16]struct{}              // ids of serves
 	nextID  uint16
-	open    bool // between opened and closed
+	open    bool      // between opened and closed
+	unsaid  []message // `ended` and `unsubscribe` that the session's full queue refused; at most maxUnsaid
 }
+
+// maxUnsaid bounds the messages that wait for another try on one session.
+const maxUnsaid = 4096
 
 // route says where the packets of one id go.
 type route struct {
@@ -85,7 +91,7 @@ func (h *Hub) closed(l Link) {
 	if pl == nil {
 		return
 	}
-	pl.open = false
+	pl.open, pl.unsaid = false, nil
 	pl.routes.Store(&map[uint16]route{})
 	for _, o := range pl.serves {
 		h.unserve(pl, o)
@@ -142,15 +148,34 @@ func (h *Hub) message(l Link, b []byte) {
 }
 
 // nameOf returns a peer's name for logs.
-func (h *Hub) nameOf(id NodeID) string {
+func (h *Hub) nameOf(id braid.NodeID) string {
 	if name, ok := h.cfg.Name(id); ok {
 		return name
 	}
 	return "unknown"
 }
 
-// send queues a message; a failure is counted. The peer that misses it notices by timeout or by the session's
-// end, which is what a full queue leads to.
+// tell queues a message that the peer must not miss: without `ended` its viewers would wait before a still picture,
+// without `unsubscribe` media would flow for nobody. What the session's queue refuses is said at the registrar's next
+// round. Caller holds mu.
+func (h *Hub) tell(pl *peerLink, m message) {
+	if h.send(pl.link, m) != nil && pl.open && len(pl.unsaid) < maxUnsaid {
+		pl.unsaid = append(pl.unsaid, m)
+	}
+}
+
+// retell tries what tell could not say.
+func (h *Hub) retell() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, pl := range *h.links.Load() {
+		for len(pl.unsaid) > 0 && h.send(pl.link, pl.unsaid[0]) == nil {
+			pl.unsaid = pl.unsaid[1:]
+		}
+	}
+}
+
+// send queues a message; a failure is counted. Requests that miss their peer are repeated by those who ask.
 func (h *Hub) send(l Link, m message) error {
 	err := l.SendMessage(m.encode())
 	if err != nil {

@@ -7,9 +7,12 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // memNet connects hubs in memory: sessions with a fixed delay for messages, packets at once, directory calls at
@@ -21,7 +24,7 @@ type memNet struct {
 	order []string
 	delay time.Duration
 	// fences by app; an app that is missing is not allowed.
-	fences map[string]FenceID
+	fences map[string]braid.FenceID
 	mute   map[string]bool // nodes whose directory does not answer
 	calls  map[string]int  // directory calls per node
 }
@@ -37,20 +40,20 @@ type memNode struct {
 }
 
 type memPair struct {
-	peer  NodeID
-	fence FenceID
+	peer  braid.NodeID
+	fence braid.FenceID
 }
 
-func nodeID(name string) NodeID {
+func nodeID(name string) braid.NodeID {
 	h := fnv.New32a()
 	h.Write([]byte(name))
-	return NodeID(h.Sum32())
+	return braid.NodeID(h.Sum32())
 }
 
 func newNet(t *testing.T, names ...string) *memNet {
 	n := &memNet{
 		t: t, nodes: map[string]*memNode{}, delay: 20 * time.Millisecond,
-		fences: map[string]FenceID{"app": 7}, mute: map[string]bool{}, calls: map[string]int{},
+		fences: map[string]braid.FenceID{"app": 7}, mute: map[string]bool{}, calls: map[string]int{},
 	}
 	for _, name := range names {
 		n.start(name)
@@ -63,9 +66,9 @@ func (n *memNet) start(name string) *Hub {
 	node := &memNode{net: n, name: name, up: true, links: map[memPair]*memLink{}, exited: make(chan struct{})}
 	hub, err := New(Config{
 		Self: name, Braid: node, Peers: n.peers,
-		NodeID: func(s string) (NodeID, bool) { return nodeID(s), true },
+		NodeID: func(s string) (braid.NodeID, bool) { return nodeID(s), true },
 		Name:   n.nameOf,
-		Fence: func(app string) (FenceID, bool) {
+		Fence: func(app string) (braid.FenceID, bool) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			f, ok := n.fences[app]
@@ -128,7 +131,7 @@ func (n *memNet) peers(string) []string {
 	return slices.Clone(n.order)
 }
 
-func (n *memNet) nameOf(id NodeID) (string, bool) {
+func (n *memNet) nameOf(id braid.NodeID) (string, bool) {
 	for _, name := range n.peers("") {
 		if nodeID(name) == id {
 			return name, true
@@ -137,7 +140,7 @@ func (n *memNet) nameOf(id NodeID) (string, bool) {
 	return "", false
 }
 
-func (n *memNet) node(id NodeID) *memNode {
+func (n *memNet) node(id braid.NodeID) *memNode {
 	name, _ := n.nameOf(id)
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -169,7 +172,7 @@ func (n *memNet) setMute(mute bool, names ...string) {
 	}
 }
 
-func (n *memNet) setFence(app string, f FenceID, ok bool) {
+func (n *memNet) setFence(app string, f braid.FenceID, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fences[app] = f; !ok {
@@ -178,7 +181,7 @@ func (n *memNet) setFence(app string, f FenceID, ok bool) {
 }
 
 // Session implements Braid.
-func (node *memNode) Session(ctx context.Context, peer NodeID, fence FenceID) (Link, error) {
+func (node *memNode) Session(ctx context.Context, peer braid.NodeID, fence braid.FenceID) (Link, error) {
 	n := node.net
 	other := n.node(peer)
 	if other == nil {
@@ -207,15 +210,16 @@ func (node *memNode) Session(ctx context.Context, peer NodeID, fence FenceID) (L
 type memLink struct {
 	from, to *memNode
 	other    *memLink
-	fence    FenceID
+	fence    braid.FenceID
 	queue    chan []byte
 	done     chan struct{}
 	once     *sync.Once
+	full     atomic.Bool // refuses messages
 }
 
-func (l *memLink) Peer() NodeID   { return nodeID(l.to.name) }
-func (l *memLink) Fence() FenceID { return l.fence }
-func (l *memLink) Send(stream uint16, _ Class, p []byte) DropReason {
+func (l *memLink) Peer() braid.NodeID   { return nodeID(l.to.name) }
+func (l *memLink) Fence() braid.FenceID { return l.fence }
+func (l *memLink) Send(stream uint16, _ braid.Class, p []byte) braid.DropReason {
 	select {
 	case <-l.done:
 		return 3
@@ -226,6 +230,9 @@ func (l *memLink) Send(stream uint16, _ Class, p []byte) DropReason {
 }
 
 func (l *memLink) SendMessage(b []byte) error {
+	if l.full.Load() {
+		return errors.New("queue full")
+	}
 	select {
 	case <-l.done:
 		return errors.New("session closed")

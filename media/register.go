@@ -80,6 +80,7 @@ func (r *registrar) run(ctx context.Context) {
 			r.all()
 			r.hub.mu.Unlock()
 			r.hub.dir.sweep(time.Now())
+			r.hub.retell()
 		case <-r.wake:
 		}
 		r.flush()

@@ -1,6 +1,10 @@
 package media
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ternmesh/tern/media/braid"
+)
 
 // Bounds of what one peer may ask of this node.
 const (
@@ -113,7 +117,7 @@ func (h *Hub) endServe(o *outlet, reason string) {
 		return
 	}
 	h.unserve(pl, o)
-	_ = h.send(o.link, message{Type: msgEnded, Ref: o.ref, Reason: reason}) // counted there
+	h.tell(pl, message{Type: msgEnded, Ref: o.ref, Reason: reason})
 }
 
 func (h *Hub) handleUnsubscribe(l Link, m message) {
@@ -136,7 +140,7 @@ func (h *Hub) handleKeyframe(l Link, m message) {
 
 // evict ends the subscriptions of peers whose session no longer has the app's fence. fences holds what the
 // policy says now about apps; an app that it lacks is not allowed. Caller holds mu.
-func (h *Hub) evict(fences map[string]FenceID, apps map[string]bool) {
+func (h *Hub) evict(fences map[string]braid.FenceID, apps map[string]bool) {
 	for _, p := range h.pubs {
 		if !apps[p.key.App] {
 			continue

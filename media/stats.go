@@ -3,6 +3,8 @@ package media
 import (
 	"fmt"
 	"sync/atomic"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // counters are the hub's monotonic counts. They are written on the packet path: atomics, no lock.
@@ -18,7 +20,7 @@ type counters struct {
 }
 
 // drop counts a packet that a session did not take.
-func (c *counters) drop(why DropReason) { c.dropped[uint8(why)].Add(1) }
+func (c *counters) drop(why braid.DropReason) { c.dropped[uint8(why)].Add(1) }
 
 // Stats is a snapshot of a hub. Counts are since the start unless they say otherwise.
 type Stats struct {
@@ -67,7 +69,7 @@ func (h *Hub) Stats() Stats {
 	}
 	for i := range c.dropped {
 		if n := c.dropped[i].Load(); n > 0 {
-			s.Drops["session_"+fmt.Sprint(DropReason(i))] += n
+			s.Drops["session_"+fmt.Sprint(braid.DropReason(i))] += n
 		}
 	}
 	h.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // Limits of what this package accepts from clients and peers. They bound every message and every table
@@ -69,11 +71,11 @@ type Track struct {
 }
 
 // class is the track's priority on a session.
-func (t Track) class() Class {
+func (t Track) class() braid.Class {
 	if t.Kind == KindAudio {
-		return ClassAudio
+		return braid.Audio
 	}
-	return ClassVideo
+	return braid.Video
 }
 
 // sameMedia says whether a viewer negotiated for t can be fed by other: same kind, codec, clock and

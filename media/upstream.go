@@ -261,13 +261,13 @@ func (w *watch) negotiate(ctx context.Context, link Link, r Registration) (*supp
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(pl.pending, ref)
-	h.forget(pl)
 	select { // the answer may have come while the lock was taken
 	case got := <-a.result:
 		return settled(got)
 	default:
 	}
-	_ = h.send(link, message{Type: msgUnsubscribe, Ref: ref}) // counted there
+	h.tell(pl, message{Type: msgUnsubscribe, Ref: ref})
+	h.forget(pl)
 	return nil, fmt.Errorf("subscribe at %s: %w", r.Node, err)
 }
 
@@ -304,14 +304,14 @@ func (h *Hub) handleAnswer(l Link, m message) {
 		if _, taken := routes[id]; taken {
 			h.count.badMessages.Add(1)
 			a.result <- fmt.Errorf("%w: id %d is in use", ErrInvalid, id)
-			_ = h.send(l, message{Type: msgUnsubscribe, Ref: m.Ref}) // counted there
+			h.tell(pl, message{Type: msgUnsubscribe, Ref: m.Ref})
 			return
 		}
 		routes[id] = route{s, uint8(track)}
 	}
 	if !a.watch.adopt(s, m.Tracks) {
 		a.result <- errTracks
-		_ = h.send(l, message{Type: msgUnsubscribe, Ref: m.Ref}) // counted there
+		h.tell(pl, message{Type: msgUnsubscribe, Ref: m.Ref})
 		return
 	}
 	pl.feeds[m.Ref] = s
@@ -334,7 +334,9 @@ func (h *Hub) handleEnded(l Link, m message) {
 func (h *Hub) endWatchSupply(w *watch, c cause) {
 	if s := w.current; s != nil {
 		if s.link != nil && !s.over {
-			_ = h.send(s.link, message{Type: msgUnsubscribe, Ref: s.ref}) // counted there
+			if pl := (*h.links.Load())[s.link]; pl != nil {
+				h.tell(pl, message{Type: msgUnsubscribe, Ref: s.ref})
+			}
 		}
 		h.endSupply(s, c)
 	}

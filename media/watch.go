@@ -50,8 +50,8 @@ type watch struct {
 	idleSince time.Time
 	current   *supply
 	abort     context.CancelFunc // ends the running try at a holder
-	revoked   bool // by policy
-	gone      bool // not in Hub.watches any more
+	revoked   bool               // by policy
+	gone      bool               // not in Hub.watches any more
 }
 
 func newWatch(h *Hub, key Key) *watch {

@@ -100,10 +100,11 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 // statusOf tells the operator's mistakes from the mesh's.
 func statusOf(err error) int {
 	var problems control.Problems
+	var conflict *control.ConflictError
 	switch {
 	case errors.As(err, &problems):
 		return http.StatusUnprocessableEntity
-	case errors.Is(err, control.ErrConflict):
+	case errors.As(err, &conflict):
 		return http.StatusConflict
 	default:
 		return http.StatusServiceUnavailable

@@ -52,6 +52,10 @@ func (n *Node) buildPort(ctx context.Context) error {
 	}
 	n.closing(conn.Close)
 	n.port = newPort(conn)
+	meshPort := netip.MustParseAddrPort(n.cfg.Mesh.Listen).Port()
+	n.port.allow = func(src netip.AddrPort, packet []byte) bool {
+		return !n.filter.TwinActive() || n.filter.AllowPacket(src, meshPort, packet).Action == ebpf.Pass
+	}
 	return nil
 }
 
@@ -106,13 +110,15 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 			return braid.NodeID(p.ID()), err
 		},
 		Carrier: func(braid.FenceID) braid.Carrier { return carrier },
-		Handler: handlerOf(n),
+		Handler: n.hub,
 		Probe:   func(from braid.NodeID, payload []byte) { n.mesh.HandleProbe(uint32(from), payload) },
 	})
-	if err == nil {
-		n.port.frames = n.braid.HandleFrame
+	if err != nil {
+		return err
 	}
-	return err
+	n.port.frames = n.braid.HandleFrame
+	n.links.Bind(n.braid)
+	return nil
 }
 
 // allowHop says whether a fence's frames may touch a node: its region must be in the fence. The mesh fence
@@ -196,12 +202,12 @@ func (n *Node) enforce(p control.Policy) {
 		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
 	}
 	n.log.Info("policy in force", "version", p.Version, "apps", len(p.Apps), "regions", len(p.Regions))
-	if n.hub != nil {
+	select {
+	case <-n.ready:
 		n.braid.Refresh()
 		n.hub.Refresh()
-	}
-	if n.access != nil {
 		n.access.Reauthorise()
+	default: // the copy on disk, enforced before anything runs
 	}
 }
 
@@ -209,7 +215,7 @@ func (n *Node) buildMedia(context.Context) (err error) {
 	n.hub, err = media.New(media.Config{
 		Self:   n.cfg.Node,
 		Logger: n.log,
-		Braid:  media.OverBraid(n.braid),
+		Braid:  &n.links,
 		Peers:  n.peersOf,
 		NodeID: func(node string) (braid.NodeID, bool) {
 			m, ok := n.mesh.Lookup(node)
@@ -260,7 +266,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		Hub:          n.hub,
 		Logger:       n.log,
 		App:          n.enforcer.app,
-		UDP:          n.filter.WrapPacketConn(n.accessUDP),
+		UDP:          n.filter.WrapPacketConn(n.accessUDP, uint16(n.accessUDP.LocalAddr().(*net.UDPAddr).Port)),
 		UDPAdvertise: advertise,
 		ListenRTP:    n.rtpPorts.listen,
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),

@@ -102,9 +102,9 @@ type AdminConfig struct {
 
 // FilterConfig is the packet filter.
 type FilterConfig struct {
-	// Mode is auto (default: XDP where it can attach, else the Go twin), xdp, go or off.
+	// Mode is auto (default: XDP where it can attach, else the Go twin), xdp or go.
 	Mode string `yaml:"mode"`
-	// Interfaces to attach to. Default: none, so that the Go twin filters.
+	// Interfaces to attach XDP to; "auto" is the ones with a default route. Default: none, so that the Go twin filters.
 	Interfaces []string `yaml:"interfaces"`
 }
 
@@ -200,7 +200,7 @@ func (c *Config) Validate() error {
 		}
 		fail(key, "%q is not one of %s", v, strings.Join(allowed, ", "))
 	}
-	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go", "off")
+	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go")
 	oneOf("carrier", c.Carrier, "frames", "datagram")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")

@@ -64,7 +64,7 @@ func TestBadConfigsSayWhatToDo(t *testing.T) {
 		"address":         {"admin: {listen: localhost}\n", "is not IP:PORT"},
 		"ports":           {"access: {rtp_ports: 5}\n", "is not FIRST-LAST"},
 		"everywhere":      {"access: {udp: 0.0.0.0:1}\n", "name the one that others reach"},
-		"mode":            {"filter: {mode: iptables}\n", "not one of auto, xdp, go, off"},
+		"mode":            {"filter: {mode: iptables}\n", "not one of auto, xdp, go"},
 		"carrier":         {"carrier: pigeon\n", "not one of frames, datagram"},
 	} {
 		if _, err := load(t, goodConfig+c.add); err == nil || !strings.Contains(err.Error(), c.want) {

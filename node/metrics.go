@@ -2,6 +2,8 @@ package node
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ternmesh/tern/ebpf"
 )
 
 // collector turns the parts' own counters into Prometheus metrics at each scrape. Labels have few values: peers (nodes of
@@ -14,27 +16,29 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descInfo      = metric("node_info", "Always 1; says which node, region and version this is.", "node", "region", "version", "filter")
-	descReady     = metric("node_ready", "1 if clients should be sent here.")
-	descPolicy    = metric("policy_version", "Version of the policy in force.")
-	descLeader    = metric("control_leader", "1 if this node leads raft.")
-	descMembers   = metric("mesh_members", "Members that gossip knows.", "alive")
-	descLinkRTT   = metric("link_latency_seconds", "One-way latency of a link from this node, as half the round trip.", "to")
-	descLinkLoss  = metric("link_loss_ratio", "Share of packets lost on a link from this node.", "to")
-	descLinkDown  = metric("link_down", "1 if the link answers no probes.", "to")
-	descPort      = metric("port_packets_total", "Packets of the mesh port by what became of them.", "result")
-	descFrames    = metric("braid_frames_total", "Path frames by what this node did with them.", "result")
-	descPackets   = metric("braid_packets_total", "Media packets between this node and a peer.", "peer", "direction")
-	descDup       = metric("braid_duplicates_total", "Copies that carried media and were dropped, because another had come first.", "peer")
-	descUndeliv   = metric("braid_undelivered_total", "Media frames that no path delivered, repairs included.", "peer")
-	descRepaired  = metric("braid_repaired_total", "Media frames that the repair delivered.", "peer")
-	descRescued   = metric("braid_rescued_total", "Media frames that the best path lost and another delivered.", "peer")
-	descSessions  = metric("access_sessions", "Clients' sessions at this node.", "kind")
-	descJoins     = metric("access_joins_total", "Requests to publish or watch, by result.", "result")
-	descAccessPkt = metric("access_packets_total", "RTP packets from and to clients.", "direction")
-	descStreams   = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
-	descDirectory = metric("media_directory_entries", "Registrations that this node keeps for the directory.")
-	descFilter    = metric("filter_packets_total", "Packets that the filter judged, where it did (xdp or go).", "where", "verdict", "reason")
+	descInfo       = metric("node_info", "Always 1; says which node, region and version this is.", "node", "region", "version", "filter")
+	descReady      = metric("node_ready", "1 if clients should be sent here.")
+	descPolicy     = metric("policy_version", "Version of the policy in force.")
+	descLeader     = metric("control_leader", "1 if this node leads raft.")
+	descMembers    = metric("mesh_members", "Members that gossip knows.", "alive")
+	descLinkRTT    = metric("link_latency_seconds", "One-way latency of a link from this node, as half the round trip.", "to")
+	descLinkLoss   = metric("link_loss_ratio", "Share of packets lost on a link from this node.", "to")
+	descLinkDown   = metric("link_down", "1 if the link answers no probes.", "to")
+	descPort       = metric("port_packets_total", "Packets of the mesh port by what became of them.", "result")
+	descFrames     = metric("braid_frames_total", "Path frames by what this node did with them.", "result")
+	descPackets    = metric("braid_packets_total", "Media packets between this node and a peer.", "peer", "direction")
+	descDup        = metric("braid_duplicates_total", "Copies that carried media and were dropped, because another had come first.", "peer")
+	descUndeliv    = metric("braid_undelivered_total", "Media frames that no path delivered, repairs included.", "peer")
+	descRepaired   = metric("braid_repaired_total", "Media frames that the repair delivered.", "peer")
+	descRescued    = metric("braid_rescued_total", "Media frames that the best path lost and another delivered.", "peer")
+	descSessions   = metric("access_sessions", "Clients' sessions at this node.", "kind")
+	descJoins      = metric("access_joins_total", "Requests to publish or watch, by result.", "kind", "result")
+	descAccessPkt  = metric("access_packets_total", "RTP packets from and to clients.", "direction")
+	descAccessDrop = metric("access_dropped_total", "RTP packets dropped at the clients' edge, by reason.", "reason")
+	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
+	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
+	descDirectory  = metric("media_directory_entries", "Registrations that this node keeps for the directory.")
+	descFilter     = metric("filter_packets_total", "Packets that the filter judged, where it did (xdp or go).", "where", "class", "reason")
 )
 
 // Describe implements prometheus.Collector: the set is fixed, but which peers exist is not.
@@ -63,9 +67,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for result, v := range n.braid.Stats().Frames {
 		counter(descFrames, v, result)
 	}
-	collectEdge(s, gauge, counter)
-	for _, f := range n.filter.Stats().Counters {
-		counter(descFilter, f.Packets, f.Where, f.Verdict, f.Reason)
+	c.collectEdge(s, gauge, counter)
+	f := n.filter.Stats()
+	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {
+		for _, c := range counts {
+			counter(descFilter, c.Packets, where, c.Class.String(), c.Reason.String())
+		}
 	}
 }
 

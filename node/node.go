@@ -51,6 +51,7 @@ type Node struct {
 	braid       *braid.Braid
 	control     *control.Control
 	hub         *media.Hub
+	links       media.BraidLinks
 	access      *access.Access
 	filter      *ebpf.Filter
 	enforcer    *enforcer
@@ -148,10 +149,10 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		n.buildFilter,
 		n.buildPort,
 		n.buildDirect,
+		n.buildMedia, // a braid needs its handler
 		func(context.Context) error { return n.buildBraid(secret) },
 		n.buildMesh,
 		n.buildControl,
-		n.buildMedia,
 		n.buildAccess,
 		n.buildAdmin,
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"sort"
 	"time"
@@ -30,8 +31,16 @@ type Status struct {
 	Members       []MemberStatus `json:"members"`
 	Links         []LinkStatus   `json:"links"`
 	Braids        []BraidStatus  `json:"braids"`
-	Access        access.Stats   `json:"access"`
+	Access        AccessStatus   `json:"access"`
 	Media         media.Stats    `json:"media"`
+}
+
+// AccessStatus is the edge towards clients: sessions open now by kind, and RTP packets since start.
+type AccessStatus struct {
+	Sessions   map[string]int `json:"sessions"`
+	PacketsIn  uint64         `json:"packets_in"`
+	PacketsOut uint64         `json:"packets_out"`
+	Dropped    uint64         `json:"dropped"`
 }
 
 // MemberStatus is one node as gossip sees it.
@@ -102,9 +111,16 @@ func (n *Node) Status() Status {
 	s.Members = membersStatus(n.mesh.Members())
 	s.Links = linksStatus(n.mesh.Graph())
 	s.Braids = n.braidStatus()
-	s.Access = n.access.Stats()
+	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
 	return s
+}
+
+func accessStatus(a access.Stats) AccessStatus {
+	return AccessStatus{
+		Sessions: a.Sessions, PacketsIn: a.PacketsIn, PacketsOut: a.PacketsOut,
+		Dropped: a.DropsQueue + a.DropsEarly + a.DropsSize + a.DropsIngest + a.DropsWrite + a.DropsStale,
+	}
 }
 
 func membersStatus(members []mesh.Member) []MemberStatus {
@@ -206,6 +222,17 @@ func (n *Node) PathsBetween(from, to, app string) (PathsReport, error) {
 }
 
 // sessions of clients at this node.
-func (n *Node) sessions() int { return n.access.Stats().Sessions }
+func (n *Node) sessions() (sum int) {
+	for _, k := range n.access.Stats().Sessions {
+		sum += k
+	}
+	return sum
+}
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// ApplyPolicy replaces the policy through this node, as PUT /v1/policy does; who goes into the history.
+func (n *Node) ApplyPolicy(ctx context.Context, doc []byte, who string) error {
+	_, err := n.control.Apply(ctx, doc, who, nil)
+	return err
+}

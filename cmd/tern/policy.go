@@ -112,7 +112,7 @@ func policyHistoryCommand() *cobra.Command {
 		t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "VERSION\tWHEN\tWHO\tBYTES\tSHA-256")
 		for _, c := range changes {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%.16s\n", c.Version, c.When.Format(time.RFC3339), c.Who, c.Size, c.SHA256)
+			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%.16s\n", c.Version, c.When.Format(time.RFC3339), c.Who, c.Bytes, c.SHA256)
 		}
 		return t.Flush()
 	}

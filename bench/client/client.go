@@ -1,0 +1,249 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+)
+
+// maxAnswer bounds what a server may answer, in bytes.
+const maxAnswer = 256 << 10
+
+// Config of one session. URL is the WHIP or WHEP endpoint.
+type Config struct {
+	URL   string
+	Token string       // Bearer token, "" sends none
+	HTTP  *http.Client // nil: http.DefaultClient
+
+	// Source yields what is published; Publish only.
+	Source Source
+
+	// OnPacket gets every RTP packet, with its arrival; View only. Each track calls it
+	// from a goroutine of its own. The packet is valid during the call.
+	OnPacket func(kind string, packet *rtp.Packet, at time.Time)
+
+	// Setting changes the engine's settings at last, for instance to put the client on
+	// a virtual network; nil: loopback only.
+	Setting func(*webrtc.SettingEngine)
+}
+
+// StatusError is a refusal by the server.
+type StatusError struct {
+	Code       int
+	RetryAfter string // header, "" if there was none
+	Body       string
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("the server answered %d: %.200s", e.Code, e.Body)
+}
+
+// Timing says how long the steps of a join took, from its beginning.
+type Timing struct{ Answered, Connected time.Duration }
+
+// session is what publishers and viewers share.
+type session struct {
+	cfg      Config
+	pc       *webrtc.PeerConnection
+	resource string // absolute URL of the session
+	timing   Timing
+
+	up, down chan struct{} // closed when connected, when failed or closed
+	upOnce   sync.Once
+	downOnce sync.Once
+	cancel   context.CancelFunc // of the goroutines
+	ctx      context.Context
+	wg       sync.WaitGroup // Add only through spawn
+	mu       sync.Mutex     // guards closed
+	closed   bool
+	close    sync.Once
+	closeErr error
+}
+
+// newSession makes the peer. Codecs are those that Tern passes.
+func newSession(cfg Config) (*session, error) {
+	if cfg.HTTP == nil {
+		cfg.HTTP = http.DefaultClient
+	}
+	engine := new(webrtc.MediaEngine)
+	if err := engine.RegisterDefaultCodecs(); err != nil {
+		return nil, fmt.Errorf("register codecs: %w", err)
+	}
+	chain := new(interceptor.Registry)
+	if err := errors.Join(webrtc.ConfigureNack(engine, chain), webrtc.ConfigureRTCPReports(chain), webrtc.ConfigureTWCCSender(engine, chain)); err != nil {
+		return nil, fmt.Errorf("configure RTCP: %w", err)
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(settings(cfg)))
+	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
+	if err != nil {
+		return nil, fmt.Errorf("make a peer connection: %w", err)
+	}
+	s := &session{cfg: cfg, pc: pc, up: make(chan struct{}), down: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		switch state {
+		case webrtc.PeerConnectionStateConnected:
+			s.upOnce.Do(func() { close(s.up) })
+		case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
+			s.downOnce.Do(func() { close(s.down) })
+		}
+	})
+	return s, nil
+}
+
+func settings(cfg Config) webrtc.SettingEngine {
+	se := webrtc.SettingEngine{}
+	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	se.SetIncludeLoopbackCandidate(true)
+	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	se.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
+	se.SetReceiveMTU(1600)
+	if cfg.Setting != nil {
+		cfg.Setting(&se)
+	}
+	return se
+}
+
+// join offers, posts, applies the answer and waits until media can flow.
+func (s *session) join(ctx context.Context) error {
+	start := time.Now()
+	offer, err := s.pc.CreateOffer(nil)
+	if err != nil {
+		return fmt.Errorf("create the offer: %w", err)
+	}
+	gathered := webrtc.GatheringCompletePromise(s.pc)
+	if err := s.pc.SetLocalDescription(offer); err != nil {
+		return fmt.Errorf("apply the offer: %w", err)
+	}
+	select {
+	case <-gathered:
+	case <-ctx.Done():
+		return fmt.Errorf("gather candidates: %w", ctx.Err())
+	}
+	answer, err := s.post(ctx, s.pc.LocalDescription().SDP)
+	if err != nil {
+		return err
+	}
+	s.timing.Answered = time.Since(start)
+	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+		return fmt.Errorf("apply the answer: %w", err)
+	}
+	select {
+	case <-s.up:
+		s.timing.Connected = time.Since(start)
+		return nil
+	case <-s.down:
+		return errors.New("the peer connection failed")
+	case <-ctx.Done():
+		return fmt.Errorf("connect: %w", ctx.Err())
+	}
+}
+
+// post sends the offer and returns the answer.
+func (s *session) post(ctx context.Context, offer string) (string, error) {
+	res, err := s.do(ctx, http.MethodPost, s.cfg.URL, offer)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return "", fmt.Errorf("read the answer: %w", err)
+	}
+	if res.StatusCode != http.StatusCreated {
+		return "", &StatusError{Code: res.StatusCode, RetryAfter: res.Header.Get("Retry-After"), Body: string(body)}
+	}
+	base, err := url.Parse(s.cfg.URL)
+	if err != nil {
+		return "", fmt.Errorf("parse the endpoint: %w", err)
+	}
+	at, err := base.Parse(res.Header.Get("Location"))
+	if err != nil || res.Header.Get("Location") == "" {
+		return "", fmt.Errorf("the answer names no session: Location %q", res.Header.Get("Location"))
+	}
+	s.resource = at.String()
+	return string(body), nil
+}
+
+func (s *session) do(ctx context.Context, method, to, body string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make a request: %w", err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/sdp")
+	}
+	if s.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.cfg.Token)
+	}
+	res, err := s.cfg.HTTP.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	return res, nil
+}
+
+// spawn starts f unless the session is closed; Close waits for it.
+func (s *session) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.wg.Go(f)
+	}
+}
+
+// Close says goodbye (DELETE), closes the peer and waits for every goroutine of the
+// session. It may be called more than once. The error is that of the DELETE; a session
+// that the server has ended already is none.
+func (s *session) Close() error {
+	s.close.Do(func() {
+		s.cancel()
+		if s.resource != "" {
+			s.closeErr = s.delete()
+		}
+		_ = s.pc.Close() // ends the reads
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.wg.Wait()
+	})
+	return s.closeErr
+}
+
+func (s *session) delete() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	res, err := s.do(ctx, http.MethodDelete, s.resource, "")
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode/100 != 2 && res.StatusCode != http.StatusNotFound {
+		return &StatusError{Code: res.StatusCode}
+	}
+	return nil
+}
+
+// Done is closed when the peer connection has failed or was closed by either side.
+func (s *session) Done() <-chan struct{} { return s.down }
+
+// Resource is the session's URL.
+func (s *session) Resource() string { return s.resource }
+
+// Timing says how long the join took.
+func (s *session) Timing() Timing { return s.timing }
+
+// PeerConnection is the library's object, for what this package does not cover.
+func (s *session) PeerConnection() *webrtc.PeerConnection { return s.pc }

@@ -1,0 +1,117 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+)
+
+// Publisher is a WHIP session.
+type Publisher struct {
+	*session
+	locals    []*webrtc.TrackLocalStaticRTP
+	keyframe  chan struct{} // capacity 1: one request that waits is enough
+	sent      atomic.Uint64
+	bytes     atomic.Uint64
+	failed    atomic.Uint64
+	keyframes atomic.Uint64
+	err       atomic.Pointer[error]
+}
+
+// PublishStats is a snapshot; counters only grow.
+type PublishStats struct {
+	Packets, Bytes uint64 // RTP packets and payload bytes handed to the transport
+	Failed         uint64 // packets that the transport refused
+	Keyframes      uint64 // PLI and FIR received
+}
+
+// Publish joins by WHIP and then sends what cfg.Source yields until Close, or until
+// the source is dry. ctx bounds the join.
+func Publish(ctx context.Context, cfg Config) (*Publisher, error) {
+	if cfg.Source == nil {
+		return nil, errors.New("publish: Config.Source is missing")
+	}
+	s, err := newSession(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	p := &Publisher{session: s, keyframe: make(chan struct{}, 1)}
+	if err = p.addTracks(); err == nil {
+		err = p.join(ctx)
+	}
+	if err != nil {
+		_ = p.Close() // the reason is the error before
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	p.spawn(func() {
+		if err := cfg.Source.Run(p.ctx, p.keyframe, p.send); err != nil && p.ctx.Err() == nil {
+			p.err.Store(&err)
+		}
+	})
+	return p, nil
+}
+
+// addTracks adds a sender for each track and reads its RTCP.
+func (p *Publisher) addTracks() error {
+	for _, t := range p.cfg.Source.Tracks() {
+		local, err := webrtc.NewTrackLocalStaticRTP(t.Codec, t.Kind, "client")
+		if err != nil {
+			return fmt.Errorf("make a track: %w", err)
+		}
+		tr, err := p.pc.AddTransceiverFromTrack(local, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err != nil {
+			return fmt.Errorf("add a track: %w", err)
+		}
+		p.locals = append(p.locals, local)
+		p.spawn(func() { p.listen(tr.Sender()) })
+	}
+	return nil
+}
+
+// listen finds keyframe requests; it ends when the peer is closed.
+func (p *Publisher) listen(sender *webrtc.RTPSender) {
+	for {
+		all, _, err := sender.ReadRTCP()
+		if err != nil {
+			return
+		}
+		for _, one := range all {
+			switch one.(type) {
+			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
+				p.keyframes.Add(1)
+				select {
+				case p.keyframe <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+func (p *Publisher) send(track int, packet *rtp.Packet) error {
+	if err := p.locals[track].WriteRTP(packet); err != nil {
+		p.failed.Add(1)
+		return nil // the source goes on: a real camera does not stop either
+	}
+	p.sent.Add(1)
+	p.bytes.Add(uint64(len(packet.Payload)))
+	return nil
+}
+
+// Stats returns a snapshot.
+func (p *Publisher) Stats() PublishStats {
+	return PublishStats{Packets: p.sent.Load(), Bytes: p.bytes.Load(), Failed: p.failed.Load(), Keyframes: p.keyframes.Load()}
+}
+
+// Err is why the source stopped before Close, nil if it did not or was dry.
+func (p *Publisher) Err() error {
+	if e := p.err.Load(); e != nil {
+		return *e
+	}
+	return nil
+}

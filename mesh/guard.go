@@ -1,0 +1,79 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/ternmesh/tern/mesh/identity"
+)
+
+// ErrNameTaken ends Run: another live node has this node's name, or its compact id, and was there first.
+var ErrNameTaken = errors.New("another live node has this node's name or id")
+
+// clashPatience is how long a newcomer waits for the other to go before it gives up: a node that was moved to another address
+// must first be given up by the others under its old one.
+const clashPatience = 30 * time.Second
+
+// NotifyAlive refuses nodes that cannot be members: a name that no certificate has, or the compact id of another. It is asked
+// about every message that says a node is alive.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	m := d.m
+	if err := identity.CheckName("node name", n.Name); err != nil {
+		return err
+	}
+	if n.Name == m.cfg.Identity.Node {
+		return nil // another address under our name is for NotifyConflict
+	}
+	id := identity.NodeID(m.cfg.Identity.Mesh, n.Name)
+	if id == m.id {
+		m.clashed(n.Name, addrOf(n))
+		return fmt.Errorf("its compact id %08x is that of this node, %q; rename one", id, m.cfg.Identity.Node)
+	}
+	m.mu.Lock()
+	holder, taken := m.ids[id]
+	m.mu.Unlock()
+	if taken && holder != n.Name {
+		m.stats.conflicts.Add(1)
+		m.log.Debug("node refused for its id", "node", n.Name, "holder", holder)
+		return fmt.Errorf("its compact id %08x is that of node %q; rename one", id, holder)
+	}
+	return nil
+}
+
+// NotifyConflict hears of one name at two addresses. memberlist keeps the first.
+func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
+	if existing.Name == d.m.cfg.Identity.Node {
+		d.m.clashed(existing.Name, addrOf(other))
+		return
+	}
+	d.m.stats.conflicts.Add(1)
+	d.m.warn.Warn("second node of one name refused", "node", existing.Name, "addr", addrOf(existing), "refused", addrOf(other))
+}
+
+// clashed notes that another node claims our name or id. Who was a member first stays, says so and carries on; a newcomer gives
+// up if the other is still there after clashPatience.
+func (m *Mesh) clashed(name string, addr netip.AddrPort) {
+	m.stats.conflicts.Add(1)
+	established := m.established.Load()
+	m.mu.Lock()
+	if m.clash.IsZero() {
+		m.clash = time.Now()
+	}
+	since := time.Since(m.clash)
+	m.mu.Unlock()
+	switch {
+	case established:
+		m.warn.Warn("another node claims this node's name or id and is refused", "claimed_by", name, "addr", addr)
+	case since < clashPatience:
+		m.warn.Warn("another live node has this node's name or id; waiting for it to go", "holder", name, "addr", addr, "patience", clashPatience)
+	default:
+		select {
+		case m.fatal <- fmt.Errorf("mesh: node %q at %s: %w (%q at %s); stop it, or give this node another name and certificate",
+			m.cfg.Identity.Node, m.cfg.Self().Mesh, ErrNameTaken, name, addr):
+		default:
+		}
+	}
+}

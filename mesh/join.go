@@ -1,0 +1,117 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	rejoinAlone  = 2 * time.Second  // between attempts while no other node is known
+	rejoinSettle = 15 * time.Second // between attempts otherwise: this is what heals partitions
+	lostKept     = 24 * time.Hour   // a failed member's address is tried again for that long
+	lostPerRound = 3
+	resolveLimit = 5 * time.Second
+	joinAtOnce   = 8
+	maxAddrs     = 16 // addresses taken of one DNS name
+)
+
+// rejoin tries the join addresses and, at random, those of failed members: often while alone, now and then later.
+func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []string) error {
+	for {
+		each(m.candidates(ctx, join), func(addr netip.AddrPort) { m.joinOnce(ctx, list, addr) })
+		m.expire(time.Now())
+		wait := rejoinAlone
+		if members := m.addresses(); len(members) > 0 {
+			wait = rejoinSettle
+			m.shareKeys(ctx, members[rand.IntN(len(members))])
+		}
+		// Nodes that lost each other at once should not all knock at once.
+		pause(ctx, wait*3/4+rand.N(wait/2))
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// each calls f for all addresses, a few at a time, and waits: one that is dead must not hold up the others.
+func each(addrs []netip.AddrPort, f func(netip.AddrPort)) {
+	var g errgroup.Group
+	g.SetLimit(joinAtOnce)
+	for _, addr := range addrs {
+		g.Go(func() error { f(addr); return nil })
+	}
+	_ = g.Wait()
+}
+
+// joinOnce exchanges keys with an address, then the members' state.
+func (m *Mesh) joinOnce(ctx context.Context, list *memberlist.Memberlist, addr netip.AddrPort) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err := m.exchangeKeys(ctx, addr); err != nil {
+		m.warn.Warn("join: no answer", "addr", addr, "err", err)
+		return
+	}
+	if _, err := list.Join([]string{addr.String()}); err != nil {
+		m.warn.Warn("join: state not exchanged", "addr", addr, "err", err)
+	}
+}
+
+// candidates are the addresses worth joining: those of join and of some lost members, but neither our own nor a live member's.
+func (m *Mesh) candidates(ctx context.Context, join []string) (out []netip.AddrPort) {
+	for _, j := range join {
+		addrs, err := m.resolve(ctx, j)
+		if err != nil {
+			m.warn.Warn("join: address not usable", "join", j, "err", err)
+		}
+		out = append(out, addrs...)
+	}
+	m.mu.Lock()
+	some := lostPerRound
+	for addr := range m.lost { // the order of a map is random enough
+		if some--; some < 0 {
+			break
+		}
+		out = append(out, addr)
+	}
+	m.mu.Unlock()
+	have := append(m.addresses(), m.cfg.Self().Mesh)
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	out = slices.Compact(out)
+	return slices.DeleteFunc(out, func(a netip.AddrPort) bool { return slices.Contains(have, a) })
+}
+
+// resolve turns HOST:PORT into addresses, anew at each call.
+func (m *Mesh) resolve(ctx context.Context, hostPort string) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("port %q; want 1-65535", service)
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), uint16(port))}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
+	defer cancel()
+	addrs, err := m.cfg.Resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.AddrPort
+	for _, addr := range addrs[:min(len(addrs), maxAddrs)] {
+		out = append(out, netip.AddrPortFrom(addr.Unmap(), uint16(port)))
+	}
+	return out, nil
+}

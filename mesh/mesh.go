@@ -1,0 +1,164 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/routing"
+)
+
+// States of a node that mean something to the mesh. Any state but "" and StateServing keeps a node from relaying.
+const (
+	StateServing = "serving"
+	StateLeft    = "left" // said by a node that goes for good, or until it is started again
+)
+
+// Health is what a node says of itself; Config.Self provides it.
+type Health struct {
+	Incarnation   uint32         // of the node's run; grows with every start
+	Mesh          netip.AddrPort // address of the mesh port, as others reach it
+	AccessURL     string         // at most 200 bytes
+	State         string         // at most 16 bytes
+	Load          float64        // 0 is idle, 1 is full (and no relay any more)
+	PolicyVersion uint64
+	Voter         bool // for others only believed if the certificate says so too
+	Sessions      int
+	Risks         []string // what the node shares with others ("site:fra1"); at most 4 of 40 bytes
+}
+
+// Member is a node whose signed record was verified. Region, Node and ID are those of its certificate.
+type Member struct {
+	Node, Region string
+	ID           uint32
+	Alive        bool // memberlist holds it for alive, and it has not said goodbye
+	Health       Health
+}
+
+// Config is what a Mesh needs. All functions are called from several goroutines. No lock of the mesh is held then, but
+// memberlist may hold its own: Self must not wait for gossip.
+type Config struct {
+	Identity *identity.Identity
+	Packets  net.PacketConn                                                                             // gossip class, payload without the class byte; read deadlines must work
+	Dial     func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)                           // reliable gossip stream over L1
+	Keys     func(ctx context.Context, addr netip.AddrPort, mine [][]byte) (theirs [][]byte, err error) // exchange of gossip keys over L1
+	Self     func() Health
+	Probe    func(to uint32, payload []byte) error // sends a link probe; must not block
+	Logger   *slog.Logger
+
+	// Resolve turns the host of a join address into addresses, at every attempt. nil: net.DefaultResolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// InitialKeys are gossip keys known from before (16, 24 or 32 bytes each); nil: the first node of a mesh draws one.
+	InitialKeys [][]byte
+	// KeysChanged, if set, gets the whole ring after every change, for keeping it.
+	KeysChanged func(keys [][]byte)
+}
+
+// Mesh is one node's view of the mesh. Make it with New; all methods are safe for concurrent use, before, during and
+// after Run.
+type Mesh struct {
+	cfg   Config
+	log   *slog.Logger
+	id    uint32
+	keys  *keys
+	links *prober
+	wire  *transport
+	warn  *limiter
+	stats counters
+
+	established atomic.Bool // some member answered a probe: it holds us for the node of our name
+
+	changed chan struct{} // capacity 1
+	kick    chan struct{} // capacity 1: publish the own record soon
+	fatal   chan error    // capacity 1: ends Run
+	keyPush chan struct{} // capacity 1: the ring of keys grew
+
+	mu      sync.Mutex
+	peers   map[string]*peer                // guarded by mu: by name, self not included
+	ids     map[uint32]string               // guarded by mu: compact id to name, of peers
+	seen    map[string]order                // guarded by mu: newest record per node that left the table, at most maxSeen
+	lost    map[netip.AddrPort]time.Time    // guarded by mu: addresses of failed members, for rejoining, at most maxLost
+	self    ownRecord                       // guarded by mu
+	graph   *routing.Graph                  // guarded by mu: nil if stale
+	drawn   uint64                          // guarded by mu: counts redraws
+	clash   time.Time                       // guarded by mu: since when another node has our name or id; zero: none
+	records memberlist.TransmitLimitedQueue // has its own lock
+}
+
+// New checks the configuration and returns a Mesh that knows nobody. Run makes it live.
+func New(cfg Config) (*Mesh, error) {
+	switch {
+	case cfg.Identity == nil:
+		return nil, errors.New("mesh: Identity is missing")
+	case cfg.Packets == nil, cfg.Dial == nil, cfg.Keys == nil, cfg.Self == nil, cfg.Probe == nil:
+		return nil, errors.New("mesh: Packets, Dial, Keys, Self and Probe are all needed")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	ring, err := newKeys(cfg.InitialKeys, cfg.KeysChanged)
+	if err != nil {
+		return nil, err
+	}
+	m := &Mesh{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		id:      cfg.Identity.ID(),
+		keys:    ring,
+		warn:    newLimiter(cfg.Logger),
+		changed: make(chan struct{}, 1),
+		kick:    make(chan struct{}, 1),
+		fatal:   make(chan error, 1),
+		keyPush: make(chan struct{}, 1),
+		peers:   make(map[string]*peer),
+		ids:     make(map[uint32]string),
+		seen:    make(map[string]order),
+		lost:    make(map[netip.AddrPort]time.Time),
+	}
+	m.links = newProber(m)
+	m.wire = newTransport(m)
+	m.records = memberlist.TransmitLimitedQueue{RetransmitMult: recordRetransmit, NumNodes: m.size}
+	return m, nil
+}
+
+// HandleStream takes over a gossip stream that a peer opened. Outside of Run it is closed.
+func (m *Mesh) HandleStream(conn net.Conn) { m.wire.accept(conn) }
+
+// HandleKeys answers a peer's exchange of gossip keys: both sides end up with the union. L1 has authenticated the peer.
+func (m *Mesh) HandleKeys(theirs [][]byte) (mine [][]byte) {
+	m.learnKeys(theirs)
+	return m.keys.answer()
+}
+
+// HandleProbe takes a link probe from an authenticated peer; the payload is not kept.
+func (m *Mesh) HandleProbe(from uint32, payload []byte) { m.links.handle(time.Now(), from, payload) }
+
+// Changed has an element after members, their health, or links changed; further changes until it is read are merged.
+func (m *Mesh) Changed() <-chan struct{} { return m.changed }
+
+func (m *Mesh) notify() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// publishSoon makes the next record leave at once instead of at the next beat.
+func (m *Mesh) publishSoon() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}

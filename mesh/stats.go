@@ -1,0 +1,63 @@
+package mesh
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// Stats is a snapshot of counters since New.
+type Stats struct {
+	Members                                  int // live, this node included
+	PacketsIn, PacketsOut, BytesIn, BytesOut uint64
+	PacketsDropped                           uint64 // received, but memberlist's queue was full
+	StreamsIn, StreamsOut, StreamsDropped    uint64
+	RecordsPublished, RecordsAccepted        uint64
+	RecordsRefused                           map[string]uint64 // by reason: malformed, absurd, signer, forged, stale, duplicate, unknown, address
+	Conflicts                                uint64            // claims to a name or id that another node has
+	ProbesOut, ProbesIn, ProbesFailed        uint64            // failed: Config.Probe said no
+	ProbesBad, ProbesUnknown                 uint64            // received: malformed; of no member
+	Keys                                     int               // gossip keys in the ring
+}
+
+type counters struct {
+	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped    atomic.Uint64
+	streamsIn, streamsOut, streamsDropped                       atomic.Uint64
+	published, accepted, conflicts                              atomic.Uint64
+	probesOut, probesIn, probesFailed, probesBad, probesUnknown atomic.Uint64
+
+	mu      sync.Mutex
+	refused map[string]uint64 // guarded by mu; keys are the refuse constants
+}
+
+func (c *counters) refuse(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == nil {
+		c.refused = make(map[string]uint64)
+	}
+	c.refused[why]++
+}
+
+// Stats returns the counters.
+func (m *Mesh) Stats() Stats {
+	c := &m.stats
+	s := Stats{
+		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		PacketsDropped: c.packetsDropped.Load(),
+		StreamsIn:      c.streamsIn.Load(), StreamsOut: c.streamsOut.Load(), StreamsDropped: c.streamsDropped.Load(),
+		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(),
+		ProbesOut: c.probesOut.Load(), ProbesIn: c.probesIn.Load(), ProbesFailed: c.probesFailed.Load(),
+		ProbesBad: c.probesBad.Load(), ProbesUnknown: c.probesUnknown.Load(),
+		Keys: len(m.keys.list()),
+	}
+	for _, member := range m.Members() {
+		if member.Alive {
+			s.Members++
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.RecordsRefused = maps.Clone(c.refused)
+	return s
+}

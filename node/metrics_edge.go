@@ -1,0 +1,32 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collectEdge adds the clients' side and the streams.
+func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
+	a := c.node.access.Stats()
+	for kind, k := range a.Sessions {
+		gauge(descSessions, float64(k), kind)
+	}
+	for e, k := range a.Joins {
+		counter(descJoins, k, e.Kind, e.Reason)
+	}
+	counter(descAccessPkt, a.PacketsIn, "in")
+	counter(descAccessPkt, a.PacketsOut, "out")
+	for reason, k := range map[string]uint64{
+		"queue_full": a.DropsQueue, "not_connected": a.DropsEarly, "too_long": a.DropsSize,
+		"not_ingest": a.DropsIngest, "write": a.DropsWrite, "stale": a.DropsStale,
+	} {
+		counter(descAccessDrop, k, reason)
+	}
+	gauge(descStreams, float64(s.Media.Publications), "published")
+	gauge(descStreams, float64(s.Media.Upstreams), "fetched")
+	gauge(descStreams, float64(s.Media.Serving), "served_to_peers")
+	gauge(descStreams, float64(s.Media.Subscriptions), "watched")
+	gauge(descDirectory, float64(s.Media.DirectoryEntries))
+	for reason, k := range s.Media.Drops {
+		counter(descMediaDrop, k, reason)
+	}
+}
