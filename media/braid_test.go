@@ -219,8 +219,9 @@ func TestOverRealBraidsEveryPacketArrivesOnce(t *testing.T) {
 				t.Fatalf("a packet of %d bytes came %d times", len(packet), times)
 			}
 		}
-		// Two percent of what travels is lost; after the relay's death one path is left for it, with one repair.
-		if len(seen) < packets-2 {
+		// Two percent of all datagrams are lost, requests and repairs too. How much of that a braid makes good is its
+		// own tests' matter; here nothing may be lost beside it: what the source sent is what the viewer's node got out.
+		if len(seen) < packets*98/100 || uint64(len(seen)) != n.nodes["b"].hub.Stats().PacketsIn {
 			t.Fatalf("%d of %d packets arrived; source %+v, viewer's node %+v", len(seen), packets,
 				n.nodes["a"].hub.Stats(), n.nodes["b"].hub.Stats())
 		}
