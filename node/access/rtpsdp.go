@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ternmesh/tern/media"
@@ -32,7 +33,7 @@ const h264Params = "level-asymmetry-allowed=1;packetization-mode=1;profile-level
 // parseRTP reads the body; an empty one asks for the default. At most one track of a
 // kind, as everywhere.
 func parseRTP(body []byte) (stream string, codecs []codec, err error) {
-	req := rtpRequest{Tracks: rtpDefault}
+	req := rtpRequest{Tracks: slices.Clone(rtpDefault)} // decoding writes into it
 	if len(body) > 0 {
 		dec := json.NewDecoder(strings.NewReader(string(body)))
 		dec.DisallowUnknownFields()
