@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/ternmesh/tern/control"
@@ -64,6 +65,9 @@ type Node struct {
 
 	ready chan struct{}
 	state state
+
+	namesMu sync.Mutex
+	names   map[braid.NodeID]string // of members seen; guarded by namesMu
 }
 
 // New checks the configuration and loads the identity; it opens no sockets.
@@ -95,6 +99,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 		cfg: cfg, opts: opts, id: id,
 		log:   opts.Logger.With("node", cfg.Node),
 		ready: make(chan struct{}),
+		names: make(map[braid.NodeID]string),
 	}, nil
 }
 

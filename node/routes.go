@@ -108,6 +108,7 @@ next:
 				continue next
 			}
 			path.Relays = append(path.Relays, braid.NodeID(relay.ID))
+			r.node.nameOf(braid.NodeID(relay.ID)) // remembered, should it leave
 		}
 		out = append(out, path)
 	}

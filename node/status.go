@@ -178,10 +178,21 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 	return out
 }
 
-// nameOf a node that may have left: its compact id then.
+// maxNames bounds the names that are remembered of nodes that left, for paths that went through them.
+const maxNames = 8192
+
+// nameOf a node, also of one that has left since; its compact id if this node never knew it.
 func (n *Node) nameOf(id braid.NodeID) string {
+	n.namesMu.Lock()
+	defer n.namesMu.Unlock()
 	if m, ok := n.mesh.ByID(uint32(id)); ok {
+		if len(n.names) < maxNames {
+			n.names[id] = m.Node
+		}
 		return m.Node
+	}
+	if name, ok := n.names[id]; ok {
+		return name
 	}
 	return fmt.Sprintf("%08x", uint32(id))
 }

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,12 @@ import (
 
 // maxKind bounds the name of a stream's kind, in bytes.
 const maxKind = 32
+
+// Codes of a stream that ends early.
+const (
+	codeClosed  quic.StreamErrorCode = 0
+	codeAborted quic.StreamErrorCode = 1
+)
 
 // stream is one QUIC stream as a net.Conn. Close ends both directions: the peer's pending data is
 // of no use to a caller that is done.
@@ -26,9 +33,19 @@ func (s *stream) LocalAddr() net.Addr { return s.conn.LocalAddr() }
 // RemoteAddr implements net.Conn.
 func (s *stream) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
+// Read implements net.Conn. A stream that either side closed ends in io.EOF, as protocols over TCP expect.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	var closed *quic.StreamError
+	if errors.As(err, &closed) && closed.ErrorCode == codeClosed {
+		err = io.EOF
+	}
+	return n, err
+}
+
 // Close implements net.Conn: what was written is still delivered, nothing more is read.
 func (s *stream) Close() error {
-	s.CancelRead(0)
+	s.CancelRead(codeClosed)
 	return s.Stream.Close()
 }
 
@@ -36,8 +53,8 @@ func (s *stream) Close() error {
 func (s *stream) CloseWrite() error { return s.Stream.Close() }
 
 func (s *stream) reset() {
-	s.CancelRead(1)
-	s.CancelWrite(1)
+	s.CancelRead(codeAborted)
+	s.CancelWrite(codeAborted)
 }
 
 // writeKind sends the header: one byte of length, then the kind.
