@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/sim"
 )
@@ -213,9 +214,33 @@ func (c *cluster) accessURL(node string) (string, error) {
 func (c *cluster) statuses() []node.Status {
 	var out []node.Status
 	for _, n := range c.living() {
-		out = append(out, n.Status())
+		out = append(out, named(n.Status()))
 	}
 	return out
+}
+
+// named gives paths through the dead their names back: nodes know members that left by compact id alone, the demo knows them all.
+func named(s node.Status) node.Status {
+	names := make(map[string]string)
+	for _, c := range cities {
+		names[fmt.Sprintf("%08x", identity.NodeID(meshName, c.node))] = c.node
+	}
+	for i := range s.Braids {
+		b := &s.Braids[i]
+		if name, ok := names[b.Peer]; ok {
+			b.Peer = name
+		}
+		for _, paths := range [][]node.PathStatus{b.Out, b.In} {
+			for _, p := range paths {
+				for h, hop := range p.Hops {
+					if name, ok := names[hop]; ok {
+						p.Hops[h] = name
+					}
+				}
+			}
+		}
+	}
+	return s
 }
 
 // formed reports whether each node sees all others alive, has measured links to them, and enforces a policy.

@@ -328,7 +328,7 @@ func TestFlowsShowLossOfTheWindowAndForgetWhatEnded(t *testing.T) {
 		for _, p := range paths {
 			hops := strings.Split(p, " ")
 			b.In = append(b.In, node.PathStatus{Hops: hops, Active: true, Alive: true, Lost: lost})
-			out.Out = append(out.Out, node.PathStatus{Hops: hops, Sent: sent})
+			out.Out = append(out.Out, node.PathStatus{Hops: hops, Active: true, Alive: true, Sent: sent})
 		}
 		return []node.Status{{Node: "b", Braids: []node.BraidStatus{b}}, {Node: "a", Braids: []node.BraidStatus{out}}}
 	}

@@ -67,20 +67,44 @@ func (f *flows) observe(now time.Time, statuses []node.Status) []page.Flow {
 	return out
 }
 
-// outgoing collects what senders counted, by path.
-func outgoing(statuses []node.Status) map[string]uint64 {
-	out := make(map[string]uint64)
+// outgoing collects what senders say of their paths: they decide which are in use, and they alone know what was sent.
+func outgoing(statuses []node.Status) map[string]node.PathStatus {
+	out := make(map[string]node.PathStatus)
 	for _, s := range statuses {
 		for _, b := range s.Braids {
 			for _, p := range b.Out {
-				out[route(p.Hops)] += p.Sent
+				known, seen := out[route(p.Hops)]
+				if seen { // the path was left and taken again: two records
+					p.Sent += known.Sent
+					p.Active, p.Alive = p.Active || known.Active, p.Alive || known.Alive
+				}
+				out[route(p.Hops)] = p
 			}
 		}
 	}
 	return out
 }
 
-func (f *flows) update(now time.Time, from, to string, b node.BraidStatus, sent map[string]uint64) {
+// merged joins records of one path in a receiver's list: those of earlier lives are summed up.
+func merged(paths []node.PathStatus) []node.PathStatus {
+	var out []node.PathStatus
+	for _, p := range paths {
+		i := slices.IndexFunc(out, func(o node.PathStatus) bool { return slices.Equal(o.Hops, p.Hops) })
+		if i < 0 {
+			out = append(out, p)
+			continue
+		}
+		o := &out[i]
+		if p.Active || !o.Active { // the newer life's delays
+			o.DelayMS, o.JitterMS = p.DelayMS, p.JitterMS
+		}
+		o.Active, o.Alive = o.Active || p.Active, o.Alive || p.Alive
+		o.Sent, o.Lost, o.First, o.Rescued = o.Sent+p.Sent, o.Lost+p.Lost, o.First+p.First, o.Rescued+p.Rescued
+	}
+	return out
+}
+
+func (f *flows) update(now time.Time, from, to string, b node.BraidStatus, sent map[string]node.PathStatus) {
 	key := from + " " + to
 	state := f.known[key]
 	if state == nil {
@@ -94,8 +118,12 @@ func (f *flows) update(now time.Time, from, to string, b node.BraidStatus, sent 
 		From: from, To: to, Delivered: b.PacketsDelivered, Undelivered: b.Undelivered,
 		Duplicates: b.Duplicates, Repaired: b.Repaired,
 	}
-	for _, p := range b.In {
-		state.update(now, p, sent[route(p.Hops)])
+	for _, p := range merged(b.In) {
+		count := p.Sent
+		if out, ok := sent[route(p.Hops)]; ok {
+			p.Active, p.Alive, count = out.Active, out.Alive, out.Sent
+		}
+		state.update(now, p, count)
 	}
 }
 
@@ -112,7 +140,7 @@ func (s *flowState) update(now time.Time, p node.PathStatus, sent uint64) {
 		state.used = now
 	}
 	state.path = page.Path{
-		Hops: p.Hops, Active: p.Active, Alive: p.Alive, Sent: max(sent, p.Sent), Lost: p.Lost, First: p.First,
+		Hops: p.Hops, Active: p.Active, Alive: p.Alive, Sent: sent, Lost: p.Lost, First: p.First,
 		Rescued: p.Rescued, DelayMS: p.DelayMS, JitterMS: p.JitterMS,
 	}
 	if n := len(state.samples); n > 0 && state.path.Sent < state.samples[n-1].sent {

@@ -158,9 +158,10 @@ func (h *headless) count() error {
 }
 
 func (h *headless) killRelay() error {
-	relay, ok := relayInUse(page.Flow{Paths: pagePaths(h.egress().In)})
+	out := h.ingress().Out
+	relay, ok := relayInUse(page.Flow{Paths: pagePaths(out)})
 	if !ok {
-		return fmt.Errorf("demo: no path from %s to %s uses a relay: %v", publishAt, watchAt, h.egress().In)
+		return fmt.Errorf("demo: no path from %s to %s uses a relay: %+v", publishAt, watchAt, out)
 	}
 	if err := h.cluster.kill(relay); err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -171,24 +172,26 @@ func (h *headless) killRelay() error {
 
 // sample reads both ends' path counters.
 func (h *headless) sample() {
-	living := h.cluster.living()
-	if n := living[publishAt]; n != nil {
-		for _, p := range braidWith(n.Status(), watchAt).Out {
-			h.paths.Outgoing(p.Hops, p.Sent)
-		}
+	for _, p := range merged(h.ingress().Out) {
+		h.paths.Outgoing(p.Hops, p.Sent)
 	}
-	for _, p := range h.egress().In {
+	for _, p := range merged(h.egress().In) {
 		h.paths.Incoming(p.Hops, p.Lost, p.First, p.Rescued)
 	}
 }
 
+// ingress is the publisher's node's view of the braid to the viewer's.
+func (h *headless) ingress() node.BraidStatus { return h.braid(publishAt, watchAt) }
+
 // egress is the viewer's node's view of the braid from the publisher's.
-func (h *headless) egress() node.BraidStatus {
-	n := h.cluster.living()[watchAt]
+func (h *headless) egress() node.BraidStatus { return h.braid(watchAt, publishAt) }
+
+func (h *headless) braid(at, peer string) node.BraidStatus {
+	n := h.cluster.living()[at]
 	if n == nil {
 		return node.BraidStatus{}
 	}
-	return braidWith(n.Status(), publishAt)
+	return braidWith(named(n.Status()), peer)
 }
 
 func (h *headless) note(what, node string) {
