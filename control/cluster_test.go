@@ -85,7 +85,7 @@ func TestSixNodesFormAndApplyThroughEveryNode(t *testing.T) {
 
 // At 300 ms round trips, over many seeds of raft's own randomness.
 func TestLeaderKilledWritesPossibleAgain(t *testing.T) {
-	runs := 5
+	runs := envInt("TERN_SEEDS", 5)
 	var worst time.Duration
 	for range runs {
 		bubble(t, 150*time.Millisecond, func(t *testing.T, m *mesh) {
@@ -162,7 +162,7 @@ func TestRestartOfAllNodesKeepsThePolicy(t *testing.T) {
 
 // Voters are killed at random instants while writes run; whatever was acknowledged must be there in the end.
 func TestNoCommittedPolicyLostWithKills(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(envInt("TERN_SEEDS", 2)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			bubble(t, 20*time.Millisecond, func(t *testing.T, m *mesh) { killAndCheck(t, m, rand.New(rand.NewPCG(seed, 1))) })
 		})
@@ -190,6 +190,7 @@ func killAndCheck(t *testing.T, m *mesh, rng *rand.Rand) {
 			if p, err := f.c.Apply(context.Background(), numbered(i), "test", nil); err == nil {
 				acked[p.Version] = p.Apps[0].ID
 			}
+			time.Sleep(50 * time.Millisecond)
 		}
 	}()
 	for range 12 {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
 )
 
 func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -447,3 +449,13 @@ func (m *mesh) everyoneAt(v uint64) func() bool {
 func numbered(i int) []byte {
 	return fmt.Appendf(nil, "regions: [{id: eu}]\napps: [{id: app%d, certificates: [%s]}]\n", i, secretA)
 }
+
+// envInt lets longer runs than CI's be asked for.
+func envInt(key string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(key)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,8 +7,8 @@ const (
 	// missedProbes in a row make a link down: 3 x 200 ms, and a little for jitter.
 	missedProbes = 3
 	downAfter    = missedProbes*probeEvery + 60*time.Millisecond
-	// upAfter is how many signs of life in a row make it up again. Two come per interval, one each way.
-	upAfter = 4
+	// upAfter is how many signs of life in a row make it up again; each interval can give one.
+	upAfter = 3
 	// neverAfter makes a link down that has not answered since its first probe.
 	neverAfter = 2 * time.Second
 
@@ -22,7 +22,7 @@ const (
 
 // link is what this node measures of one other node: a pure state machine, time is a parameter.
 //
-//	new --first reply--> up --3 probes unseen--> down --4 signs of life--> up
+//	new --first reply--> up --3 probes unseen--> down --3 signs of life--> up
 //
 // A sign of life is a probe of either kind that shows a newer request of ours received there: it proves both directions.
 type link struct {
@@ -127,8 +127,8 @@ func (l *link) evidence(now time.Time, t tally) {
 	}
 }
 
-// tick judges what did not come. It returns true if the link went up or down since the last call with the same was.
-func (l *link) tick(now time.Time, was bool) (changed bool) {
+// tick judges what did not come.
+func (l *link) tick(now time.Time) {
 	silent := now.Sub(l.progress)
 	if l.progress.IsZero() {
 		silent = now.Sub(l.since) - neverAfter + downAfter
@@ -144,7 +144,6 @@ func (l *link) tick(now time.Time, was bool) (changed bool) {
 		l.nextShot = now.Add(lossEvery)
 		l.shoot()
 	}
-	return l.down != was
 }
 
 // shoot takes the second's snapshot and works out the loss of both directions over the window.

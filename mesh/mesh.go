@@ -73,6 +73,7 @@ type Mesh struct {
 	warn  *limiter
 	stats counters
 
+	urgent      atomic.Bool // the next record goes to every member directly
 	established atomic.Bool // some member answered a probe: it holds us for the node of our name
 
 	changed chan struct{} // capacity 1

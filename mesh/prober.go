@@ -124,17 +124,21 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 
 // watch makes news of links that changed much: the graph is drawn anew, and a record leaves early.
 func (p *prober) watch(now time.Time) {
-	news := false
+	news, flipped := false, false
 	p.mu.Lock()
 	for id, l := range p.links {
 		told, known := p.told[id]
-		l.tick(now, told.down)
+		l.tick(now)
 		if e, ok := l.entry(id); ok && (!known || differs(told, e)) {
 			p.told[id] = e
 			news = true
+			flipped = flipped || known && told.down != e.down
 		}
 	}
 	p.mu.Unlock()
+	if flipped {
+		p.m.urgent.Store(true)
+	}
 	if news {
 		p.m.redraw()
 		p.m.publishSoon()

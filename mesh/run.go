@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -33,7 +32,9 @@ const (
 	// per node does not.
 	beat      = time.Second
 	beatNodes = 10
-	newsGap   = 200 * time.Millisecond // between two records, however much happens
+	newsGap   = 100 * time.Millisecond // between two records, however much happens
+
+	tellMost = 64 // members that an urgent record is sent to directly
 
 	leaveLimit  = time.Second            // for memberlist's own goodbye
 	leaveLinger = 300 * time.Millisecond // gossip goes on for that long, so that the goodbye gets around
@@ -70,7 +71,7 @@ func (m *Mesh) live(ctx, life context.Context, join []string) error {
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return m.rejoin(work, list, join) })
 	g.Go(func() error { return m.pushKeys(work) })
-	g.Go(func() error { return m.publishing(work) })
+	g.Go(func() error { return m.publishing(work, list) })
 	g.Go(func() error { return m.links.run(work) })
 	g.Go(func() error {
 		select {
@@ -129,11 +130,27 @@ func (m *Mesh) create() (*memberlist.Memberlist, error) {
 	return list, nil
 }
 
-// publishing sends this node's record at every beat, and soon after news.
-func (m *Mesh) publishing(ctx context.Context) error {
+// tellAll sends a record to members directly, ahead of gossip. In a large mesh it reaches some of them, and they pass it on.
+func (m *Mesh) tellAll(list *memberlist.Memberlist, sealed []byte) {
+	left := tellMost
+	for _, n := range list.Members() { // a fresh slice; its order is shuffled by memberlist
+		if n.Name != m.cfg.Identity.Node && left > 0 {
+			left--
+			_ = list.SendBestEffort(n, sealed)
+		}
+	}
+}
+
+// publishing sends this node's record at every beat, and soon after news; that a link went
+// up or down goes to every member directly.
+func (m *Mesh) publishing(ctx context.Context, list *memberlist.Memberlist) error {
 	for {
-		if _, err := m.publish(""); err != nil {
+		urgent := m.urgent.Swap(false)
+		sealed, err := m.publish("")
+		if err != nil {
 			m.warn.Warn("health record not sent", "err", err)
+		} else if urgent {
+			m.tellAll(list, sealed)
 		}
 		pause(ctx, newsGap)
 		wait := beat * time.Duration(max(m.size(), beatNodes)) / beatNodes
@@ -156,19 +173,17 @@ func (m *Mesh) leave(life context.Context, list *memberlist.Memberlist) {
 	if err != nil {
 		m.log.Warn("goodbye not signed", "err", err)
 	}
-	others := slices.DeleteFunc(list.Members(), func(n *memberlist.Node) bool { return n.Name == m.cfg.Identity.Node })
+	alone := len(m.addresses()) == 0
 	for range 2 { // each may be lost
-		for _, n := range others {
-			if err == nil {
-				_ = list.SendBestEffort(n, sealed)
-			}
+		if err == nil {
+			m.tellAll(list, sealed)
 		}
-		pause(life, newsGap/4)
+		pause(life, newsGap/2)
 	}
 	if err := list.Leave(leaveLimit); err != nil {
 		m.log.Debug("leaving", "err", err)
 	}
-	if len(others) > 0 {
+	if !alone {
 		pause(life, leaveLinger)
 	}
 }

@@ -125,11 +125,16 @@ func (f *flow) newPath(path Path, old []*outPath) *outPath {
 	return p
 }
 
-// rekey moves paths to the keys of a new epoch, and wants the next epoch's in time.
+// rekey moves paths to the keys of a new epoch, wants the next epoch's in time, and doubts the keys of dead paths.
 func (f *flow) rekey(now time.Time) {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
 	f.resolveKeys(now)
+	for _, p := range f.paths {
+		if p.dead {
+			f.eachHop(p, func(_ int, hop NodeID) bool { f.b.keys.renew(hop, now); return true })
+		}
+	}
 }
 
 // resolveKeys picks, per path, the best epoch for which every hop's key is there: the current one, else a neighbour,

@@ -89,12 +89,13 @@ func TestRecordsComeBack(t *testing.T) {
 
 func TestPacketsOfEverySizeSurviveFragmentation(t *testing.T) {
 	var j rejoin
+	o := outMedia{slab: make([][]byte, runFrames)}
+	for i := range o.slab {
+		o.slab[i] = make([]byte, 0, MaxDatagram)
+	}
 	for size := 1; size <= MaxPacket; size++ {
 		p := testPacket(uint64(size), max(8, size))[:size]
-		o := outMedia{slab: make([][]byte, runFrames)}
-		for i := range o.slab {
-			o.slab[i] = make([]byte, 0, MaxDatagram)
-		}
+		o.frames = o.frames[:0]
 		o.put(queued{buf: p, stream: 3}, mediaHeader, maxRecords)
 		var got []byte
 		for _, f := range o.frames {

@@ -13,6 +13,8 @@ const (
 	fetchTimeout  = 5 * time.Second
 	fetchRetry    = 500 * time.Millisecond
 	fetchRetryMax = 10 * time.Second
+	// renewEvery bounds how often keys are fetched again on suspicion.
+	renewEvery = 10 * time.Second
 	// prefetch is how long before an epoch ends the next epoch's keys are fetched, in seconds.
 	prefetch = 600
 )
@@ -39,13 +41,15 @@ type wanted struct {
 	try   time.Time // not before
 	wait  time.Duration
 	busy  bool
+	renew bool // fetch although a key is there: it seems to be wrong
 }
 
 // holder is one node whose keys this node uses: the newest four epochs, and what is wanted.
 type holder struct {
-	keys   [4]heldKey // by epoch modulo 4
-	wanted [2]wanted  // by epoch modulo 2: the current and the next
-	used   time.Time
+	keys    [4]heldKey // by epoch modulo 4
+	wanted  [2]wanted  // by epoch modulo 2: the current and the next
+	used    time.Time
+	renewed time.Time // when a renewal was last asked for
 }
 
 func newKeyring(b *Braid) *keyring {
@@ -71,10 +75,7 @@ func (k *keyring) get(id NodeID, epoch uint32, now time.Time) (hopKey, bool) {
 	}
 	w.until = now.Add(10 * time.Second)
 	if !w.busy && !now.Before(w.try) {
-		select {
-		case k.wake <- struct{}{}:
-		default:
-		}
+		notify(k.wake)
 	}
 	return hopKey{}, false
 }
@@ -91,6 +92,22 @@ func (k *keyring) peek(id NodeID, epoch uint32) (hopKey, bool) {
 	return hopKey{}, false
 }
 
+// renew fetches a key again that is there but may be wrong, because its holder has come back with another secret. The old
+// one is used meanwhile. At most once per renewEvery and holder.
+func (k *keyring) renew(id NodeID, now time.Time) {
+	epoch := epochOf(uint64(now.UnixMilli()))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h := k.holders[id]
+	if h == nil || now.Sub(h.renewed) < renewEvery {
+		return
+	}
+	h.renewed = now
+	w := &h.wanted[epoch%2]
+	*w = wanted{epoch: epoch, until: now.Add(10 * time.Second), busy: w.busy, renew: true}
+	notify(k.wake)
+}
+
 // fetchWanted starts fetches for what is wanted and due. Called by housekeep alone.
 func (k *keyring) fetchWanted(context.Context) {
 	now := time.Now()
@@ -102,7 +119,7 @@ func (k *keyring) fetchWanted(context.Context) {
 			if w.epoch == 0 || w.busy || now.Before(w.try) || now.After(w.until) || k.active >= maxFetches {
 				continue
 			}
-			if held := h.keys[w.epoch%4]; held.ok && held.epoch == w.epoch {
+			if held := h.keys[w.epoch%4]; held.ok && held.epoch == w.epoch && !w.renew {
 				continue
 			}
 			w.busy = true
@@ -127,6 +144,7 @@ func (k *keyring) fetch(ctx context.Context, id NodeID, epoch uint32) {
 		w := &h.wanted[epoch%2]
 		w.busy = false
 		if err == nil {
+			w.renew, w.wait = false, 0
 			h.keys[epoch%4] = heldKey{true, epoch, key.hop()}
 		} else {
 			w.wait = min(max(2*w.wait, fetchRetry), fetchRetryMax)
@@ -145,10 +163,7 @@ func (k *keyring) fetch(ctx context.Context, id NodeID, epoch uint32) {
 		f.keyArrived(id, now)
 	}
 	// There may be more wanted than fetches allowed at once.
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
+	notify(k.wake)
 }
 
 // sweep retries what failed and forgets holders that nobody has used for an hour.
@@ -166,9 +181,6 @@ func (k *keyring) sweep(now time.Time) {
 	}
 	k.mu.Unlock()
 	if due {
-		select {
-		case k.wake <- struct{}{}:
-		default:
-		}
+		notify(k.wake)
 	}
 }

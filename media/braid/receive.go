@@ -125,6 +125,9 @@ func (f *flow) receiveQUIC(h *pathHeader, payload []byte, sentMS, nowMS uint64) 
 	f.rxMu.Lock()
 	f.in.arrive(h, sentMS, nowMS)
 	if f.virtual == nil || f.incarn != incarnation {
+		if f.virtual != nil {
+			f.b.keys.renew(h.source, time.UnixMilli(int64(nowMS))) // a restarted peer may have another secret
+		}
 		f.virtual, f.incarn = virtualAddr(f.key, incarnation), incarnation
 	}
 	from := f.virtual

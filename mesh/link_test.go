@@ -1,0 +1,173 @@
+package mesh
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// duel is two ends of a link in one goroutine: every 200 ms both probe; pass decides what arrives, per direction.
+type duel struct {
+	a, b link
+	now  time.Time
+}
+
+func newDuel() *duel {
+	return &duel{a: link{epoch: 1}, b: link{epoch: 2}, now: time.Unix(1000, 0)}
+}
+
+func (d *duel) round(aToB, bToA bool) {
+	d.now = d.now.Add(probeEvery)
+	send := func(from, to *link, there, back bool) {
+		p := from.request(d.now)
+		if !there {
+			return
+		}
+		if reply, ok := to.receive(d.now.Add(10*time.Millisecond), p); ok && back {
+			from.receive(d.now.Add(20*time.Millisecond), reply)
+		}
+	}
+	send(&d.a, &d.b, aToB, bToA)
+	send(&d.b, &d.a, bToA, aToB)
+	d.a.tick(d.now.Add(100 * time.Millisecond))
+	d.b.tick(d.now.Add(100 * time.Millisecond))
+}
+
+func TestLinkGoesDownAfterThreeProbes(t *testing.T) {
+	for _, c := range []struct {
+		story      string
+		aToB, bToA bool
+	}{{"both directions dead", false, false}, {"only there dead", false, true}, {"only back dead", true, false}} {
+		d := newDuel()
+		for range 20 {
+			d.round(true, true)
+		}
+		if d.a.down || d.b.down || !d.a.known {
+			t.Fatalf("%s: a healthy link is down or not measured", c.story)
+		}
+		for i := range 3 {
+			d.round(c.aToB, c.bToA)
+			if i < 2 && (d.a.down || d.b.down) {
+				t.Errorf("%s: down after %d probes already", c.story, i+1)
+			}
+		}
+		d.round(c.aToB, c.bToA)
+		if !d.a.down && !d.b.down {
+			t.Errorf("%s: up after four silent rounds", c.story)
+		}
+		for range upAfter {
+			d.round(true, true)
+		}
+		if d.a.down || d.b.down {
+			t.Errorf("%s: still down after %d good rounds", c.story, upAfter)
+		}
+	}
+}
+
+func TestLinkThatNeverAnswersIsDown(t *testing.T) {
+	d := newDuel()
+	for range 11 {
+		d.round(false, false)
+	}
+	if e, ok := d.a.entry(2); !d.a.down || !ok || !e.down {
+		t.Errorf("after 2.2 s without any answer: down %v, entry %+v %v", d.a.down, e, ok)
+	}
+}
+
+func TestLossPerDirection(t *testing.T) {
+	d := newDuel()
+	for i := range 200 {
+		d.round(i%10 != 0, true)
+	}
+	if math.Abs(d.a.lossOut-0.1) > 0.03 || d.a.in > 0.01 || math.Abs(d.b.in-0.1) > 0.03 || d.b.lossOut > 0.01 {
+		t.Errorf("a: out %.3f in %.3f; b: out %.3f in %.3f; want 0.1 from a to b alone", d.a.lossOut, d.a.in, d.b.lossOut, d.b.in)
+	}
+	for range 150 {
+		d.round(true, true)
+	}
+	if d.a.lossOut > 0 || d.b.in > 0 {
+		t.Errorf("30 s after the loss ended: out %.3f, in %.3f", d.a.lossOut, d.b.in)
+	}
+}
+
+func TestPeerRestartIsNoLoss(t *testing.T) {
+	d := newDuel()
+	for range 100 {
+		d.round(true, true)
+	}
+	d.b = link{epoch: 3}
+	for range 100 {
+		d.round(true, true)
+	}
+	if d.a.lossOut > 0 || d.a.in > 0 || d.b.lossOut > 0 || d.b.in > 0 || d.a.down || d.b.down {
+		t.Errorf("after a restart: %+v", d.a)
+	}
+}
+
+func TestProbesThatLieAreIgnored(t *testing.T) {
+	d := newDuel()
+	for range 20 {
+		d.round(true, true)
+	}
+	before := d.a.theirs
+	d.a.receive(d.now, probe{kind: probeReply, epoch: 2, seq: 5000, heard: 1, high: 5000, count: 5000})
+	if d.a.theirs != before {
+		t.Error("the other claims to have received what was never sent, and is believed")
+	}
+	d.a.receive(d.now, d.b.stamp(probeReply, 20))
+	if rtt := d.a.rtt.last; rtt > 30*time.Millisecond {
+		t.Errorf("a second reply to one request was measured as %v", rtt)
+	}
+}
+
+func TestRTTMinimumForgets(t *testing.T) {
+	var r rttStat
+	now := time.Unix(0, 0)
+	feed := func(seconds int, rtt time.Duration) {
+		for range seconds * 5 {
+			now = now.Add(probeEvery)
+			r.sample(now, rtt)
+		}
+	}
+	feed(20, 40*time.Millisecond)
+	feed(3, 90*time.Millisecond)
+	if r.low() != 40*time.Millisecond || r.jitter == 0 {
+		t.Errorf("3 s of queueing: minimum %v, jitter %v", r.low(), r.jitter)
+	}
+	feed(12, 90*time.Millisecond)
+	if r.low() != 90*time.Millisecond || r.ewma < 85*time.Millisecond {
+		t.Errorf("a lasting detour: minimum %v, average %v", r.low(), r.ewma)
+	}
+}
+
+func TestQuantDelay(t *testing.T) {
+	for _, d := range []time.Duration{0, time.Microsecond, time.Millisecond, 33333 * time.Microsecond, 2 * time.Second, time.Hour, -1} {
+		got, want := quantDelay(d), min(max(d, 0), maxDelay)
+		if diff := (got - want).Abs(); diff > want/25+delayUnit || got%delayUnit != 0 && got != maxDelay {
+			t.Errorf("%v travels as %v", d, got)
+		}
+	}
+}
+
+func FuzzProbe(f *testing.F) {
+	f.Add(probe{kind: probeRequest, epoch: 1, seq: 2, heard: 3, high: 9, count: 8}.encode())
+	f.Add(probe{kind: probeReply, epoch: 1, seq: 1}.encode())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p, err := decodeProbe(in)
+		if err != nil {
+			return
+		}
+		if string(p.encode()) != string(in) {
+			t.Fatalf("%x was read as %+v, which is written %x", in, p, p.encode())
+		}
+		l := link{epoch: 1}
+		l.request(time.Unix(1, 0))
+		for i := range 3 {
+			l.receive(time.Unix(int64(2+i), 0), p)
+			l.tick(time.Unix(int64(2+i), 0))
+		}
+		if l.lossOut < 0 || l.lossOut > 1 || l.in < 0 || l.in > 1 || l.ours.count > l.ours.high {
+			t.Fatalf("probe %+v left the link at %+v", p, l)
+		}
+	})
+}

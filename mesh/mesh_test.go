@@ -1,0 +1,292 @@
+package mesh
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ternmesh/tern/routing"
+)
+
+func TestSixNodesConvergeAndMeasure(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.set(func(from, to string) (time.Duration, float64, bool) {
+			switch {
+			case from == "ams" && to == "fra":
+				return 5 * time.Millisecond, 0.2, false // one direction only
+			case from == "fra" && to == "ams":
+				return 5 * time.Millisecond, 0, false
+			case from == "syd" || to == "syd":
+				return 120 * time.Millisecond, 0, false
+			}
+			return 30 * time.Millisecond, 0, false
+		})
+		nodes := sixNodes(t, w)
+		time.Sleep(30 * time.Second)
+		for _, n := range nodes {
+			g := n.Graph()
+			lossy, _ := g.Link("ams", "fra")
+			back, _ := g.Link("fra", "ams")
+			far, _ := g.Link("nrt", "syd")
+			if lossy.Loss < 0.1 || lossy.Loss > 0.35 || back.Loss > 0.02 {
+				t.Errorf("%s sees loss %.3f of ams-fra (20 %% set) and %.3f of fra-ams (none set)", n.name, lossy.Loss, back.Loss)
+			}
+			if far.Latency < 115*time.Millisecond || far.Latency > 130*time.Millisecond || far.Jitter > 2*time.Millisecond {
+				t.Errorf("%s sees %v +- %v of nrt-syd, 120 ms set", n.name, far.Latency, far.Jitter)
+			}
+			ams, _ := n.Lookup("ams")
+			fra, _ := n.ByID(nodes[1].ID())
+			if !ams.Health.Voter || n.name != "fra" && fra.Health.Voter || fra.Region != "region-fra" || fra.Node != "fra" {
+				t.Errorf("%s sees voters and regions wrong: %+v, %+v", n.name, ams, fra)
+			}
+			s := n.Stats()
+			if s.Keys != 1 || s.RecordsAccepted == 0 || s.RecordsRefused[refuseForged]+s.RecordsRefused[refuseAbsurd] > 0 || s.PacketsDropped > 0 {
+				t.Errorf("%s: %+v", n.name, s)
+			}
+		}
+		s := nodes[0].Stats()
+		t.Logf("after 40 s: %d packets out, %d kB out, %d records accepted, refused %v", s.PacketsOut, s.BytesOut/1000, s.RecordsAccepted, s.RecordsRefused)
+	})
+}
+
+func TestDeathIsSeenOnLinksFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		dead, rest := nodes[5], nodes[:5]
+		dead.kill()
+		took := within(t, time.Second, "all links of the dead node are down everywhere", func() bool {
+			for _, n := range rest {
+				if n.usable() != 20 {
+					return false
+				}
+			}
+			return true
+		})
+		t.Logf("links down everywhere after %v", took)
+		if rest[0].alive() != 6 {
+			t.Error("memberlist was quicker than its timers allow; the test has lost its point")
+		}
+		took = within(t, 20*time.Second, "the dead node leaves the list", allSee(rest, 5))
+		t.Logf("dead after %v", took)
+		if _, ok := rest[0].Lookup("syd"); ok {
+			t.Error("a failed node must be absent, not listed as if it had left")
+		}
+
+		// It comes back with a new run at the same address, knowing nothing.
+		w.mu.Lock()
+		delete(w.nodes, dead.addr)
+		w.mu.Unlock()
+		dead.stop()
+		time.Sleep(10 * time.Second)
+		again := w.add("syd", 6, nil).start("10.0.0.2:7000")
+		took = within(t, 10*time.Second, "the restarted node is back with all its links", func() bool {
+			return allSee(append(rest, again), 6)() && rest[0].usable() == 30 && again.usable() == 30
+		})
+		t.Logf("back after %v", took)
+	})
+}
+
+func TestLinkThatOnlyOneDirectionLosesIsDownAndComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		open := w.rule
+		w.set(func(from, to string) (time.Duration, float64, bool) {
+			return 20 * time.Millisecond, 0, from == "ams" && to == "fra"
+		})
+		isDown := func(n *node) bool {
+			a, okA := n.Graph().Link("ams", "fra")
+			b, okB := n.Graph().Link("fra", "ams")
+			return okA && okB && a.Down && b.Down
+		}
+		took := within(t, 1500*time.Millisecond, "a third node sees the link down", func() bool { return isDown(nodes[3]) })
+		t.Logf("down at a third node after %v", took)
+		within(t, 500*time.Millisecond, "ams itself sees it", func() bool { return isDown(nodes[0]) })
+		set := nodes[0].Graph().PathSet("ams", "fra", routing.Constraints{AnyRegion: true})
+		if len(set.Paths) != 3 || len(set.Paths[0].Nodes) < 3 {
+			t.Errorf("paths around the dead link: %+v", set.Paths)
+		}
+		w.set(open)
+		within(t, 3*time.Second, "the link is up again", func() bool { return nodes[3].usable() == 30 })
+		if nodes[3].alive() != 6 {
+			t.Error("one dead link cost a membership")
+		}
+	})
+}
+
+func TestPartitionHeals(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		open := w.rule
+		side := func(n string) bool { return n < "j" }
+		w.set(func(from, to string) (time.Duration, float64, bool) {
+			return 20 * time.Millisecond, 0, side(from) != side(to)
+		})
+		within(t, 30*time.Second, "both halves of three are on their own", allSee(nodes, 3))
+		time.Sleep(3 * time.Minute) // longer than memberlist remembers the dead
+		w.set(open)
+		took := within(t, 40*time.Second, "the halves are one again", allSee(nodes, 6))
+		t.Logf("merged after %v", took)
+	})
+}
+
+func TestHalvesStartedApartMerge(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a1, a2 := w.add("a1", 1, nil).start(), w.add("a2", 2, nil).start("10.0.0.1:7000")
+		b1, b2 := w.add("b1", 3, nil).start(), w.add("b2", 4, nil).start("10.0.0.3:7000")
+		within(t, 20*time.Second, "two meshes of two", allSee([]*node{a1, a2, b1, b2}, 2))
+		if string(a1.keys.list()[0]) == string(b1.keys.list()[0]) {
+			t.Fatal("both halves have one key; the test has lost its point")
+		}
+		bridge := w.add("bridge", 5, nil).start("10.0.0.2:7000", "10.0.0.4:7000")
+		all := []*node{a1, a2, b1, b2, bridge}
+		took := within(t, 30*time.Second, "five nodes see each other", allSee(all, 5))
+		t.Logf("merged after %v", took)
+		within(t, 20*time.Second, "everybody has both keys", func() bool {
+			for _, n := range all {
+				if n.Stats().Keys != 2 {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
+func TestGoodbyeIsNotFailure(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		start := time.Now()
+		nodes[5].stop()
+		if err := <-nodes[5].done; err != nil {
+			t.Fatalf("Run after a graceful end: %v", err)
+		}
+		t.Logf("goodbye took %v", time.Since(start))
+		for _, n := range nodes[:5] {
+			within(t, time.Second, n.name+" knows that syd left", func() bool {
+				syd, ok := n.Lookup("syd")
+				return ok && !syd.Alive && syd.Health.State == StateLeft
+			})
+			if n.Graph().Has("syd") {
+				t.Errorf("%s still has the node that left in its graph", n.name)
+			}
+		}
+		within(t, 2*time.Minute, "it is forgotten", func() bool { _, ok := nodes[0].Lookup("syd"); return !ok })
+	})
+}
+
+func TestSecondNodeOfOneNameIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		clone := w.add("syd", 9, nil).start("10.0.0.1:7000")
+		select {
+		case err := <-clone.done:
+			if !errors.Is(err, ErrNameTaken) || !strings.Contains(err.Error(), "10.0.0.6:7000") || !strings.Contains(err.Error(), "10.0.0.9:7000") {
+				t.Fatalf("the clone ended with %v", err)
+			}
+			t.Logf("the clone gave up: %v", err)
+		case <-time.After(2 * time.Minute):
+			t.Fatal("the clone runs on")
+		}
+		for _, n := range nodes {
+			syd, ok := n.Lookup("syd")
+			if !ok || !syd.Alive || syd.Health.Mesh != nodes[5].addr {
+				t.Errorf("%s sees %+v; the first syd must stay", n.name, syd)
+			}
+		}
+		if nodes[0].Stats().Conflicts == 0 || !strings.Contains(nodes[0].logs.String(), "second node of one name refused") {
+			t.Errorf("the refusal is neither counted nor logged: %s", nodes[0].logs)
+		}
+		select {
+		case err := <-nodes[5].done:
+			t.Fatalf("the first syd ended: %v", err)
+		default:
+		}
+	})
+}
+
+func TestAMovedNodeWaitsForItsOldSelfToDie(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		nodes[5].kill()
+		moved := w.add("syd", 9, nil).start("10.0.0.1:7000")
+		took := within(t, 40*time.Second, "syd is a member at its new address", func() bool {
+			syd, ok := nodes[0].Lookup("syd")
+			return ok && syd.Alive && syd.Health.Mesh == moved.addr
+		})
+		t.Logf("moved after %v", took)
+	})
+}
+
+// twins are two names with one compact id.
+func TestTwoNamesOfOneID(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		one, two := twins()
+		other := w.add("other", 1, nil).start()
+		first := w.add(one, 2, nil).start("10.0.0.1:7000")
+		within(t, 10*time.Second, "the first twin is in", allSee([]*node{other, first}, 2))
+		time.Sleep(time.Second)
+		second := w.add(two, 3, nil).start("10.0.0.1:7000")
+		err := <-second.done
+		if !errors.Is(err, ErrNameTaken) {
+			t.Fatalf("the second twin ended with %v", err)
+		}
+		if m, ok := other.ByID(first.ID()); !ok || m.Node != one || other.alive() != 2 {
+			t.Errorf("the first twin was displaced: %+v", other.Members())
+		}
+	})
+}
+
+func TestHealthTravels(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		nodes[2].say(func(h *Health) {
+			h.State, h.Load, h.Sessions, h.AccessURL, h.Risks = "draining", 0.75, 12, "https://iad.example", []string{"site:iad1"}
+		})
+		want := func(n *node) bool {
+			iad, _ := n.Lookup("iad")
+			return iad.Health.State == "draining" && iad.Health.Load == 0.75 && iad.Health.Sessions == 12 &&
+				iad.Health.AccessURL == "https://iad.example" && len(iad.Health.Risks) == 1
+		}
+		within(t, 3*time.Second, "everybody knows that iad drains", func() bool {
+			for _, n := range nodes {
+				if !want(n) {
+					return false
+				}
+			}
+			return true
+		})
+		for _, n := range nodes[0].Graph().Nodes() {
+			if n.Avoid != (n.Name == "iad") {
+				t.Errorf("node %s: avoid is %v", n.Name, n.Avoid)
+			}
+		}
+		select {
+		case <-nodes[0].Changed():
+		default:
+			t.Error("Changed has nothing after a change")
+		}
+	})
+}
+
+func TestNewSaysWhatIsMissing(t *testing.T) {
+	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "Identity") {
+		t.Errorf("empty config: %v", err)
+	}
+	w := newWorld(t)
+	n := w.add("ams", 1, nil)
+	if members := n.Members(); len(members) != 1 || members[0].Node != "ams" || n.Graph() == nil {
+		t.Errorf("before Run a mesh knows itself: %+v", members)
+	}
+	a, b := streamPair()
+	n.HandleStream(a) // before Run: closed, not kept
+	if _, err := b.Read(make([]byte, 1)); err == nil {
+		t.Error("a stream before Run stays open")
+	}
+	_ = b.Close()
+	bad := n.Mesh.cfg
+	bad.InitialKeys = [][]byte{[]byte("short")}
+	if _, err := New(bad); err == nil || !strings.Contains(err.Error(), "5 bytes") {
+		t.Errorf("short key: %v", err)
+	}
+}
