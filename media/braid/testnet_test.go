@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,7 +47,7 @@ type testNode struct {
 	ended  chan struct{}
 	rec    *recorder
 	routes func(peer NodeID) []Path
-	allow  func(hop NodeID) bool
+	allow  atomic.Pointer[func(hop NodeID) bool] // nil: all
 	secret [32]byte
 }
 
@@ -200,7 +201,10 @@ func (x *testNode) config(incarnation uint32) Config {
 			}
 			return h.braid.KeyFor(x.id, epoch), nil
 		},
-		Allow: func(fence FenceID, hop NodeID) bool { return fence == n.fence && (x.allow == nil || x.allow(hop)) },
+		Allow: func(fence FenceID, hop NodeID) bool {
+			allow := x.allow.Load()
+			return fence == n.fence && (allow == nil || (*allow)(hop))
+		},
 		Paths: func(peer NodeID, _ FenceID) []Path { return x.routes(peer) },
 		ServerTLS: func() *tls.Config {
 			return &tls.Config{Certificates: []tls.Certificate{x.cert}, ClientAuth: tls.RequireAnyClientCert}
@@ -211,6 +215,9 @@ func (x *testNode) config(incarnation uint32) Config {
 		PeerID: testPeerID,
 	}
 }
+
+// only restricts the nodes that this node's policy allows the fence to touch.
+func (x *testNode) only(allow func(hop NodeID) bool) { x.allow.Store(&allow) }
 
 // WriteRun implements Wire: every segment takes its own way.
 func (x *testNode) WriteRun(run []byte, segment int, to netip.AddrPort) error {
