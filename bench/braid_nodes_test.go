@@ -1,0 +1,178 @@
+package bench
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/binary"
+	"errors"
+	"math/big"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/ternmesh/tern/media/braid"
+)
+
+// braidFence is the fence of all media here.
+var braidFence = braid.FenceOf([]string{"bench"})
+
+// braidCert names a node in its common name, which is all that the benches' PeerID looks at.
+func braidCert(id braid.NodeID) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: strconv.Itoa(int(id))},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
+
+func braidPeerID(cs tls.ConnectionState) (braid.NodeID, error) {
+	if len(cs.PeerCertificates) == 0 {
+		return 0, errors.New("no certificate")
+	}
+	n, err := strconv.Atoi(cs.PeerCertificates[0].Subject.CommonName)
+	return braid.NodeID(n), err
+}
+
+func braidTLS(id braid.NodeID) (*tls.Config, error) {
+	cert, err := braidCert(id)
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, InsecureSkipVerify: true,
+		NextProtos: []string{braid.ALPN},
+	}, err
+}
+
+// benchQUIC is how the plain QUIC connections that a braid is compared with are set up.
+func benchQUIC() *quic.Config {
+	return &quic.Config{
+		EnableDatagrams: true, DisablePathMTUDiscovery: true, KeepAlivePeriod: 2 * time.Second, MaxIdleTimeout: 20 * time.Second,
+	}
+}
+
+// arrivals is what the receiver of a run saw; packets carry their number and the instant they were sent.
+type arrivals struct {
+	mu      sync.Mutex
+	seen    map[uint64]struct{}
+	count   uint64
+	latency []time.Duration
+	keep    bool // note numbers and latencies
+	from    uint64
+	to      uint64
+}
+
+// stamp writes number and time into a packet.
+func stamp(packet []byte, n uint64) {
+	binary.BigEndian.PutUint64(packet, n)
+	binary.BigEndian.PutUint64(packet[8:], uint64(time.Now().UnixNano()))
+}
+
+func (a *arrivals) add(packet []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count++
+	if !a.keep || len(packet) < 16 {
+		return
+	}
+	n := binary.BigEndian.Uint64(packet)
+	if _, twice := a.seen[n]; twice || n < a.from || n >= a.to {
+		return
+	}
+	a.seen[n] = struct{}{}
+	a.latency = append(a.latency, time.Duration(time.Now().UnixNano()-int64(binary.BigEndian.Uint64(packet[8:]))))
+}
+
+func (a *arrivals) total() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.count
+}
+
+// Opened implements braid.Handler, as do the three below.
+func (a *arrivals) Opened(*braid.Session)                            {}
+func (a *arrivals) Closed(*braid.Session, error)                     {}
+func (a *arrivals) Packet(_ *braid.Session, _ uint16, packet []byte) { a.add(packet) }
+func (a *arrivals) Message(*braid.Session, []byte)                   {}
+
+// braidPair is two braids with three paths between them. All three are direct towards the braid; the wires tell them
+// apart by path id, so that no relay takes part.
+type braidPair struct {
+	nodes [2]*braid.Braid
+	got   [2]arrivals
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+// pathOf tells which of three ways a frame takes: paths are numbered in the order of the set.
+func pathOf(frame []byte) int { return int(frame[2]>>4) % 3 }
+
+// wireFunc is a braid.Wire made of a function.
+type wireFunc func(run []byte, segment int, to netip.AddrPort) error
+
+func (f wireFunc) WriteRun(run []byte, segment int, to netip.AddrPort) error {
+	return f(run, segment, to)
+}
+
+func newBraidPair(t testing.TB, paths int, carrier braid.Carrier, wires [2]braid.Wire, addrs [2]netip.AddrPort) *braidPair {
+	t.Helper()
+	p := &braidPair{}
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	for i := range p.nodes {
+		conf, err := braidTLS(braid.NodeID(i + 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.nodes[i], err = braid.New(braid.Config{
+			Self: braid.NodeID(i + 1), Incarnation: 1, Secret: [32]byte{byte(i + 1)}, Wire: wires[i], Handler: &p.got[i],
+			Addr: func(id braid.NodeID) (netip.AddrPort, bool) { return addrs[(id-1)%2], true },
+			RelayKey: func(_ context.Context, holder braid.NodeID, epoch uint32) (braid.Key, error) {
+				return p.nodes[holder-1].KeyFor(braid.NodeID(i+1), epoch), nil
+			},
+			Allow:     func(braid.FenceID, braid.NodeID) bool { return true },
+			Paths:     func(braid.NodeID, braid.FenceID) []braid.Path { return make([]braid.Path, paths) },
+			ServerTLS: func() *tls.Config { return conf }, ClientTLS: func(braid.NodeID) *tls.Config { return conf },
+			PeerID: braidPeerID, Carrier: func(braid.FenceID) braid.Carrier { return carrier },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range p.nodes {
+		p.done.Go(func() {
+			if err := n.Run(ctx); err != nil {
+				t.Errorf("braid: %v", err)
+			}
+		})
+	}
+	return p
+}
+
+// session from node 1 to node 2.
+func (p *braidPair) session(t testing.TB) *braid.Session {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	s, err := p.nodes[0].Session(ctx, 2, braidFence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (p *braidPair) close() {
+	p.stop()
+	p.done.Wait()
+}
