@@ -23,8 +23,8 @@
 //	      u32 id of the other, uvarint latency, uvarint jitter (10 us, one-way), u8 loss out, u8 loss in (255*sqrt(p)), u8 down
 //	text: u8 length, UTF-8 without control characters
 //
-// Records go out every second (in a mesh of more than ten nodes: n/10 s), and within 100 ms of news; that a link went up or down is sent to every member
-// directly, not by gossip alone.
+// Records go out every second (in a mesh of more than ten nodes: n/10 s), and within 100 ms of news: to up to 64 members
+// directly, and on from each of them by gossip.
 //
 // # Link probes
 //

@@ -51,8 +51,11 @@ func (m *Mesh) judge(sealed []byte) (why string) {
 		return refuseForm
 	}
 	own := r.node == m.cfg.Identity.Node
+	stranger := false
 	if !own {
-		if why := m.known(&r); why != "" {
+		why := m.known(&r)
+		stranger = why == refuseUnknown && m.worthMeeting(&r)
+		if why != "" && !stranger {
 			return why
 		}
 	}
@@ -65,6 +68,9 @@ func (m *Mesh) judge(sealed []byte) (why string) {
 	case own:
 		m.echo(r.order)
 		return refuseDuplicate
+	case stranger:
+		m.meet(r.health.Mesh)
+		return refuseUnknown
 	}
 	return m.take(r, sealed, signer)
 }

@@ -19,6 +19,9 @@ const (
 	rejoinSettle = 15 * time.Second // between attempts otherwise: this is what heals partitions
 	lostKept     = 24 * time.Hour   // a failed member's address is tried again for that long
 	lostPerRound = 3
+	maxStrangers = 16                     // strangers that wait to be joined; more are dropped
+	meetDelay    = 200 * time.Millisecond // gossip may bring the news by itself meanwhile
+	meetEvery    = 5 * time.Second        // between two attempts at one address
 	resolveLimit = 5 * time.Second
 	joinAtOnce   = 8
 	maxAddrs     = 16 // addresses taken of one DNS name
@@ -31,14 +34,61 @@ func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []s
 		m.expire(time.Now())
 		wait := rejoinAlone
 		if members := m.addresses(); len(members) > 0 {
-			wait = rejoinSettle
 			m.shareKeys(ctx, members[rand.IntN(len(members))])
+			if m.established.Load() {
+				wait = rejoinSettle
+			}
 		}
 		// Nodes that lost each other at once should not all knock at once.
-		pause(ctx, wait*3/4+rand.N(wait/2))
+		m.meetStrangers(ctx, list, wait*3/4+rand.N(wait/2))
 		if ctx.Err() != nil {
 			return nil
 		}
+	}
+}
+
+// meetStrangers spends the time between two rounds: it joins nodes whose records arrive although memberlist has not heard of
+// them. memberlist tells of a newcomer a few times only; whom that passed by would else wait for the next exchange of state.
+func (m *Mesh) meetStrangers(ctx context.Context, list *memberlist.Memberlist, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case addr := <-m.strangers:
+			pause(ctx, meetDelay)
+			if !slices.Contains(m.addresses(), addr) {
+				m.joinOnce(ctx, list, addr)
+			}
+		}
+	}
+}
+
+// worthMeeting tells whether a record is of a node that should be a member: not gone, not an old record, not met just now.
+func (m *Mesh) worthMeeting(r *record) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.seen[r.node]
+	if p := m.peers[r.node]; p != nil {
+		old = p.order
+	}
+	return r.health.State != StateLeft && r.newer(old) && time.Since(m.met[r.health.Mesh]) > meetEvery
+}
+
+// meet queues the address of a stranger; its signature has been verified.
+func (m *Mesh) meet(addr netip.AddrPort) {
+	m.mu.Lock()
+	if len(m.met) >= maxLost {
+		clear(m.met)
+	}
+	m.met[addr] = time.Now()
+	m.mu.Unlock()
+	select {
+	case m.strangers <- addr:
+	default: // it will be heard of again
 	}
 }
 
@@ -66,7 +116,8 @@ func (m *Mesh) joinOnce(ctx context.Context, list *memberlist.Memberlist, addr n
 	}
 }
 
-// candidates are the addresses worth joining: those of join and of some lost members, but neither our own nor a live member's.
+// candidates are the addresses worth joining: those of join and of some lost members, but neither our own nor, once the mesh
+// has taken us in, a live member's.
 func (m *Mesh) candidates(ctx context.Context, join []string) (out []netip.AddrPort) {
 	for _, j := range join {
 		addrs, err := m.resolve(ctx, j)
@@ -84,7 +135,10 @@ func (m *Mesh) candidates(ctx context.Context, join []string) (out []netip.AddrP
 		out = append(out, addr)
 	}
 	m.mu.Unlock()
-	have := append(m.addresses(), m.cfg.Self().Mesh)
+	have := []netip.AddrPort{m.cfg.Self().Mesh}
+	if m.established.Load() {
+		have = append(have, m.addresses()...)
+	} // else members that we know of may not know us: a moved node, a node restarted
 	slices.SortFunc(out, netip.AddrPort.Compare)
 	out = slices.Compact(out)
 	return slices.DeleteFunc(out, func(a netip.AddrPort) bool { return slices.Contains(have, a) })

@@ -73,7 +73,7 @@ type Mesh struct {
 	warn  *limiter
 	stats counters
 
-	urgent      atomic.Bool // the next record goes to every member directly
+	urgent      atomic.Bool // a link went up or down since the last record
 	established atomic.Bool // some member answered a probe: it holds us for the node of our name
 
 	changed chan struct{} // capacity 1
@@ -81,7 +81,10 @@ type Mesh struct {
 	fatal   chan error    // capacity 1: ends Run
 	keyPush chan struct{} // capacity 1: the ring of keys grew
 
+	strangers chan netip.AddrPort // capacity maxStrangers: nodes to join
+
 	mu      sync.Mutex
+	met     map[netip.AddrPort]time.Time    // guarded by mu: when a stranger was last queued, at most maxLost
 	peers   map[string]*peer                // guarded by mu: by name, self not included
 	ids     map[uint32]string               // guarded by mu: compact id to name, of peers
 	seen    map[string]order                // guarded by mu: newest record per node that left the table, at most maxSeen
@@ -127,6 +130,9 @@ func New(cfg Config) (*Mesh, error) {
 		ids:     make(map[uint32]string),
 		seen:    make(map[string]order),
 		lost:    make(map[netip.AddrPort]time.Time),
+		met:     make(map[netip.AddrPort]time.Time),
+
+		strangers: make(chan netip.AddrPort, maxStrangers),
 	}
 	m.links = newProber(m)
 	m.wire = newTransport(m)

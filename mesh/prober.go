@@ -16,7 +16,7 @@ const (
 	probeSlots = 10
 	// A latency, jitter or loss is worth an early record if it moved by more than these.
 	newsDelay = 2 * time.Millisecond // and an eighth
-	newsLoss  = 0.01
+	newsLoss  = 0.025
 )
 
 // prober measures the links to all members.

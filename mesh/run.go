@@ -24,7 +24,7 @@ const (
 	gossipToTheDead  = 30 * time.Second
 	reclaimAfter     = time.Second // a failed node may come back at another address
 	gossipPacket     = 1360        // with the class byte beneath the largest UDP payload of the mesh, 1372
-	recordRetransmit = 3           // x log10(n+1), rounded up: how often each node passes a record on
+	recordRetransmit = 1           // x log10(n+1), rounded up: how often each node passes a record on; its origin sends it to all besides
 )
 
 const (
@@ -34,7 +34,7 @@ const (
 	beatNodes = 10
 	newsGap   = 100 * time.Millisecond // between two records, however much happens
 
-	tellMost = 64 // members that an urgent record is sent to directly
+	tellMost = 64 // members that a record is sent to directly
 
 	leaveLimit  = time.Second            // for memberlist's own goodbye
 	leaveLinger = 300 * time.Millisecond // gossip goes on for that long, so that the goodbye gets around
@@ -130,7 +130,8 @@ func (m *Mesh) create() (*memberlist.Memberlist, error) {
 	return list, nil
 }
 
-// tellAll sends a record to members directly, ahead of gossip. In a large mesh it reaches some of them, and they pass it on.
+// tellAll sends a record to members directly, ahead of gossip: up to some 60 nodes that is quicker and costs less. Whom it does
+// not reach hears of it from those it does.
 func (m *Mesh) tellAll(list *memberlist.Memberlist, sealed []byte) {
 	left := tellMost
 	for _, n := range list.Members() { // a fresh slice; its order is shuffled by memberlist
@@ -142,15 +143,18 @@ func (m *Mesh) tellAll(list *memberlist.Memberlist, sealed []byte) {
 }
 
 // publishing sends this node's record at every beat, and soon after news; that a link went
-// up or down goes to every member directly.
+// up or down is said twice.
 func (m *Mesh) publishing(ctx context.Context, list *memberlist.Memberlist) error {
 	for {
 		urgent := m.urgent.Swap(false)
 		sealed, err := m.publish("")
 		if err != nil {
 			m.warn.Warn("health record not sent", "err", err)
-		} else if urgent {
+		} else {
 			m.tellAll(list, sealed)
+		}
+		if urgent {
+			m.publishSoon() // a packet may be lost: say it twice
 		}
 		pause(ctx, newsGap)
 		wait := beat * time.Duration(max(m.size(), beatNodes)) / beatNodes

@@ -127,7 +127,12 @@ func sortedTriples(g *Graph, from, to string, c Constraints) (costNS int64, ok b
 	}
 	var all []path
 	for _, p := range brutePaths(g, from, to, c) {
-		all = append(all, path{p[1 : len(p)-1], scoreOf(g, [][]string{p}).costNS})
+		cost := int64(0)
+		for i := 1; i < len(p); i++ {
+			l, _ := g.Link(p[i-1], p[i])
+			cost += int64(math.Round(l.CostMS() * 1e6))
+		}
+		all = append(all, path{p[1 : len(p)-1], cost})
 	}
 	slices.SortFunc(all, func(a, b path) int { return int(a.cost - b.cost) })
 	meet := func(a, b path) bool {

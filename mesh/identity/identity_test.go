@@ -180,7 +180,7 @@ func (b bufferedConn) Write(p []byte) (int, error) {
 }
 
 // handshake runs mutual TLS over a pipe and returns what each side saw.
-func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, atServer, atClient tls.ConnectionState) {
+func handshake(t *testing.T, server, client *tls.Config) (atServer, atClient tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	a, b := net.Pipe()
 	aSide, bSide := buffered(a), buffered(b)
@@ -202,7 +202,7 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 		close(side.out)
 		_ = side.Close()
 	}
-	return serverErr, clientErr, s.ConnectionState(), c.ConnectionState()
+	return s.ConnectionState(), c.ConnectionState(), serverErr, clientErr
 }
 
 func TestMutualTLS(t *testing.T) {
@@ -210,7 +210,7 @@ func TestMutualTLS(t *testing.T) {
 	a := issue(t, ca, IssueOptions{Node: "a", Region: "eu", Voter: true})
 	b := issue(t, ca, IssueOptions{Node: "b", Region: "us"})
 	for _, expect := range []string{"a", ""} {
-		sErr, cErr, atServer, atClient := handshake(t, a.ServerTLS("tern"), b.ClientTLS(expect, "tern"))
+		atServer, atClient, sErr, cErr := handshake(t, a.ServerTLS("tern"), b.ClientTLS(expect, "tern"))
 		if sErr != nil || cErr != nil {
 			t.Fatalf("expecting %q: server %v, client %v", expect, sErr, cErr)
 		}
@@ -223,7 +223,7 @@ func TestMutualTLS(t *testing.T) {
 			t.Fatalf("server saw %+v, client saw %+v", client, server)
 		}
 	}
-	_, cErr, _, _ := handshake(t, a.ServerTLS("tern"), b.ClientTLS("c", "tern"))
+	_, _, _, cErr := handshake(t, a.ServerTLS("tern"), b.ClientTLS("c", "tern"))
 	if !errors.Is(cErr, ErrOtherNode) {
 		t.Fatalf("meant c, reached a: client says %v", cErr)
 	}
@@ -232,24 +232,24 @@ func TestMutualTLS(t *testing.T) {
 func TestOtherMeshIsRefused(t *testing.T) {
 	a := issue(t, newCA(t, "demo"), IssueOptions{Node: "a", Region: "eu"})
 	otherCA := issue(t, newCA(t, "demo"), IssueOptions{Node: "b", Region: "eu"})
-	sErr, _, _, _ := handshake(t, a.ServerTLS(), clientWithoutChecks(otherCA))
+	_, _, sErr, _ := handshake(t, a.ServerTLS(), clientWithoutChecks(otherCA))
 	if !errors.Is(sErr, ErrOtherMesh) {
 		t.Fatalf("client of another CA: server says %v", sErr)
 	}
-	_, cErr, _, _ := handshake(t, otherCA.ServerTLS(), a.ClientTLS(""))
+	_, _, _, cErr := handshake(t, otherCA.ServerTLS(), a.ClientTLS(""))
 	if !errors.Is(cErr, ErrOtherMesh) {
 		t.Fatalf("server of another CA: client says %v", cErr)
 	}
 
 	// One CA key that signed for two mesh names: only the name tells them apart.
 	otherName := *signedFor(t, a, "elsewhere")
-	sErr, _, _, _ = handshake(t, a.ServerTLS(), &otherName)
+	_, _, sErr, _ = handshake(t, a.ServerTLS(), &otherName)
 	if !errors.Is(sErr, ErrOtherMesh) {
 		t.Fatalf("client of another mesh name: server says %v", sErr)
 	}
 	wantError(t, sErr, `"elsewhere"`, `"demo"`)
 
-	sErr, _, _, _ = handshake(t, a.ServerTLS(), &tls.Config{InsecureSkipVerify: true})
+	_, _, sErr, _ = handshake(t, a.ServerTLS(), &tls.Config{InsecureSkipVerify: true})
 	if sErr == nil {
 		t.Fatal("a client without a certificate was let in")
 	}
