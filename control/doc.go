@@ -1,2 +1,70 @@
-// Package control agrees on the mesh's policy.
+// Package control holds the mesh's policy: which regions carry media, which apps there are and who may enter them,
+// what is blocked. A few nodes (voters, 3 or 5) agree on it by raft; every other node keeps a signed copy. A policy
+// has a version that only rises; a node enforces the highest one that it has seen proof of.
+//
+// # A change's way, file by file
+//
+//	parse.go      document (YAML or JSON) -> Policy, all problems at once, each with its line
+//	validate.go   ids, references, modes, prefixes, limits; the text of problems
+//	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
+//	protocol.go   Apply: from any node to the leader, at most two hops; Serve answers peers
+//	raft.go       the leader proposes; timers; start and stop of raft
+//	command.go    the log entry, byte by byte
+//	fsm.go        entry -> state: version, document, history; snapshots
+//	copies.go     voters sign what they applied; everybody else fetches, verifies, stores, enforces
+//	control.go    Config, New, Run, Status
+//	bootstrap.go  how a voter gets into raft the first time, or again after it lost its disk
+//	storage.go    raft's log, votes and snapshots on disk, checked before raft sees them
+//	disk.go       checked files, node.id, the lock
+//	log.go        raft's log lines to slog
+//
+// # On disk
+//
+//	DIR/node.id              {"mesh":..., "node":...}: another node's or mesh's directory is refused
+//	DIR/lock                 held while Run runs
+//	DIR/policy.bin           the signed copy, on every node
+//	DIR/raft/*.wal           log segments (raft-wal), every entry with a checksum of ours
+//	DIR/raft/meta.bin        segments, term, vote
+//	DIR/raft/end.bin         where the log ended; tells damage from a write that a crash cut short
+//	DIR/raft/bootstrap.bin   the voter set that this node promised to found, once and for ever
+//	DIR/raft/snapshots/      the last two snapshots
+//
+// Everything is mode 0600 in directories of mode 0700, or below one: documents hold secrets in clear.
+//
+// # Certificates
+//
+// An app's certificate is any 16 to 256 visible ASCII characters, which includes the 32 hex digits of common token
+// formats. It may not begin with "sha256:". No error, log line or answer for people holds one; answers to mesh peers
+// (envelope, and apply to the node that asked) do.
+//
+// # Who owns what
+//
+// state is owned by fsm, under its lock; raft's goroutine writes it. The copy in force (Control.copy, policy) is
+// written only by install, under installMu, from publishLoop (voters) and fetchLoop; so Enforce sees rising versions,
+// one at a time. Proposals and membership changes hold Control.turn. Run starts all goroutines but those of raft
+// and its log, and returns after all of them ended.
+//
+// # Invariants
+//
+//   - A version is acknowledged only when a majority of voters has it on disk.
+//   - The log's meaning depends on nothing but the log: validation happens before proposing, never while applying.
+//     An entry that cannot be read stops the node's log (Status.LastError), it is not skipped; a leader in that state
+//     hands over, and the node goes on enforcing what it has.
+//   - A copy counts only with a voter's signature over version and document, and only if its version is higher.
+//   - Without a majority, everything goes on with the policy in force, over restarts too; writes fail with ErrNoLeader.
+//   - Damaged data is never used: New or Run fail with a CorruptError that names the file and the remedy.
+//
+// # Bounds
+//
+// Document 5 MiB; message 8 MiB; history 1,000 changes, of them the newest 8 MiB of redacted documents; raft
+// streams 64, the next is closed; a write waits 8 s for a leader. Channels have capacity 1 and carry no data.
+//
+// # What it does not do
+//
+// Secrets are not sealed: every node holds every app's certificates, in clear on its disk. Dead voters stay in the
+// configuration until an operator acts. There are no deltas: a copy is the whole document. Who may apply is decided
+// by the caller; mesh peers are trusted to forward honestly, including the author's name. The configuration
+// inside a snapshot's meta.json has no checksum (the library's format); damage that leaves it valid JSON is not seen.
+// An entry that the disk damages after it was checked at start makes the raft library panic. Two hundred
+// subscribers find a new version by looking at Members a few times a second, not by being told.
 package control

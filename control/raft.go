@@ -11,13 +11,17 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 460 ms. It asks for an
-// election when it missed the leader for 0.8 s, spread by raft over another 0.8 to 1.6 s; an election takes two round
-// trips. A single follower that errs is told so by the others (pre-vote) and changes nothing.
+// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 440 ms. It misses the
+// leader after 0.7 s, spread by raft to at most 2.1 s. A follower that errs changes nothing: the others tell it that
+// they hear the leader (pre-vote). Two candidates that ask within one round trip block each other until their election
+// timeouts end; raft's own spread is hardly longer than the round trip, so that it would happen again and again.
+// Hence every voter has its own election timeout, by its rank among the voters that are not the leader, and the
+// ranges (from once to twice the timeout) of the first two are further apart than a round trip.
 const (
-	heartbeatTimeout = 800 * time.Millisecond
-	electionTimeout  = 800 * time.Millisecond
-	leaseTimeout     = 800 * time.Millisecond
+	heartbeatTimeout = 700 * time.Millisecond
+	leaseTimeout     = 700 * time.Millisecond
+	electionTimeout  = 700 * time.Millisecond  // of the first
+	electionStep     = 1200 * time.Millisecond // more for each one after it
 	commitTimeout    = 100 * time.Millisecond
 	streamTimeout    = 10 * time.Second // one exchange, at most four entries of 5 MiB
 	enqueueTimeout   = 5 * time.Second
@@ -112,7 +116,15 @@ func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Confi
 // watch looks after raft until ctx ends: a leader that can no longer apply hands over its office, and a learner that
 // has the log asks for its vote.
 func (c *Control) watch(ctx context.Context, r *raft.Raft) {
-	for pause(ctx, time.Second) {
+	leader := ""
+	for {
+		if _, id := r.LeaderWithID(); id != "" {
+			leader = string(id)
+		}
+		c.stagger(r, leader)
+		if !pause(ctx, time.Second) {
+			return
+		}
 		if s, in := suffrageOf(r, c.cfg.Node); in && s == raft.Nonvoter && r.AppliedIndex() > 0 {
 			if err := c.join(ctx, false); err != nil && ctx.Err() == nil {
 				c.fail(err.Error())
@@ -126,6 +138,26 @@ func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 				c.cfg.Logger.Warn("cannot hand over leadership", "error", err)
 			}
 		}
+	}
+}
+
+// stagger sets this voter's own election timeout for the case that leader, the latest one known, dies; see the timers
+// above.
+func (c *Control) stagger(r *raft.Raft, leader string) {
+	rank := 0
+	for _, v := range votersOf(r) {
+		if v < c.cfg.Node && v != leader {
+			rank++
+		}
+	}
+	conf := r.ReloadableConfig()
+	want := electionTimeout + time.Duration(rank)*electionStep
+	if conf.ElectionTimeout == want {
+		return
+	}
+	conf.ElectionTimeout = want
+	if err := r.ReloadConfig(conf); err != nil {
+		c.fail(fmt.Sprintf("election timeout: %v", err))
 	}
 }
 

@@ -143,13 +143,18 @@ func (m *mesh) start(name string, expect int) *node {
 	return n
 }
 
-// kill ends a node as kill -9 does: at one instant nothing it sends or writes counts any more.
+// kill is die, and then waits until the remains are gone.
 func (n *node) kill() {
+	n.die()
+	n.stop()
+}
+
+// die ends a node as kill -9 does: at one instant nothing it sends or writes counts any more.
+func (n *node) die() {
 	n.frozen.Store(true)
 	n.m.mu.Lock()
 	delete(n.m.nodes, n.name)
 	n.m.mu.Unlock()
-	n.stop()
 }
 
 // stop ends a node in good order.
