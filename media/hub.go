@@ -34,6 +34,8 @@ type Config struct {
 	// and returns its answer. It honours the context.
 	Call func(ctx context.Context, node string, request []byte) ([]byte, error)
 	Load func() float64 // of this node, 0 = idle
+	// OneCopy says that an app's media crosses the mesh on the best path alone (redundancy: off); nil: never.
+	OneCopy func(app string) bool
 }
 
 // validate names the first missing field.
@@ -175,8 +177,9 @@ func (h *Hub) Refresh() {
 		apps[k.App] = true
 	}
 	h.mu.Unlock()
-	fences := map[string]braid.FenceID{}
+	fences, single := map[string]braid.FenceID{}, map[string]bool{}
 	for app := range apps {
+		single[app] = h.oneCopy(app)
 		if fence, ok := h.cfg.Fence(app); ok && h.allowed(app) {
 			fences[app] = fence
 		}
@@ -187,7 +190,9 @@ func (h *Hub) Refresh() {
 	for k, p := range h.pubs {
 		if _, ok := fences[k.App]; !ok && apps[k.App] {
 			h.endPublication(p, reasonPolicy)
+			continue
 		}
+		p.setCopies(single[k.App])
 	}
 	for k, w := range h.watches {
 		fence, ok := fences[k.App]

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // maxPublications bounds the streams that enter at one node.
@@ -35,6 +37,7 @@ type Publication struct {
 	keyframe   func(track int)
 
 	out    fanout
+	copies atomic.Uint32 // braid.OneCopy or 0, added to the class of what is sent to peers
 	ended  atomic.Bool
 	done   chan struct{} // closed at the end
 	reason string        // written before done is closed
@@ -64,6 +67,7 @@ func (h *Hub) Publish(key Key, tracks []Track, keyframe func(track int)) (*Publi
 		hub: h, key: key, tracks: slices.Clone(tracks), keyframe: keyframe, since: now,
 		generation: uint64(now.UnixMilli()), done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+	p.setCopies(h.oneCopy(key.App))
 	if err := h.enlist(p); err != nil {
 		return nil, fmt.Errorf("publish %s: %w", key, err)
 	}
@@ -73,6 +77,17 @@ func (h *Hub) Publish(key Key, tracks []Track, keyframe func(track int)) (*Publi
 	}
 	h.log.Info("stream published", slog.String("stream", key.String()), slog.Uint64("generation", p.generation))
 	return p, nil
+}
+
+func (h *Hub) oneCopy(app string) bool { return h.cfg.OneCopy != nil && h.cfg.OneCopy(app) }
+
+// setCopies says how many paths the publication's packets take from now on: the best one, or all of the set.
+func (p *Publication) setCopies(single bool) {
+	if single {
+		p.copies.Store(uint32(braid.OneCopy))
+	} else {
+		p.copies.Store(0)
+	}
 }
 
 // enlist makes a publication the one of its key.
@@ -131,13 +146,13 @@ func (p *Publication) Write(track int, packet []byte) {
 		return
 	}
 	c.packetsIn.Add(1)
-	sent := uint64(0)
+	sent, copies := uint64(0), braid.Class(p.copies.Load())
 	for _, o := range load(&p.out.list) {
 		if o.supply != nil {
 			o.supply.deliver(track, packet)
 			continue
 		}
-		if why := o.link.Send(o.ids[track], o.class[track], packet); why != 0 {
+		if why := o.link.Send(o.ids[track], o.class[track]|copies, packet); why != 0 {
 			c.drop(why)
 			continue
 		}

@@ -22,6 +22,9 @@ import (
 // meshFence is the reserved fence of link probes; it never carries an app's data.
 const meshFence braid.FenceID = 0
 
+// busySessions is how many clients make a node count as fully loaded when sources are compared.
+const busySessions = 1000
+
 // closing remembers what to close if a later step fails.
 func (n *Node) closing(f func() error) { n.closeOnFail = append(n.closeOnFail, f) }
 
@@ -161,7 +164,7 @@ func (n *Node) health() mesh.Health {
 	}
 	if n.access != nil {
 		h.AccessURL = n.AccessURL()
-		h.Sessions = n.sessions()
+		h.Sessions, h.Load = n.sessions(), n.load()
 	}
 	return h
 }
@@ -229,9 +232,20 @@ func (n *Node) buildMedia(context.Context) (err error) {
 		Call: func(ctx context.Context, node string, request []byte) ([]byte, error) {
 			return n.direct.Call(ctx, node, kindDirectory, request)
 		},
-		Load: func() float64 { return 0 },
+		Load:    n.load,
+		OneCopy: func(app string) bool { return n.enforcer.redundancy(app) == control.RedundancyOff },
 	})
 	return err
+}
+
+// load is how busy this node is, for the choice of a stream's source: its clients, as a share of a busy node's.
+func (n *Node) load() float64 {
+	select {
+	case <-n.ready:
+		return float64(n.sessions()) / busySessions
+	default:
+		return 0
+	}
 }
 
 // peersOf lists the live nodes inside an app's fence, this one included if it is inside.

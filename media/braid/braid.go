@@ -38,6 +38,9 @@ const (
 	Video
 )
 
+// OneCopy, added to a class, sends a packet on the best living path alone instead of on every path of the set.
+const OneCopy Class = 1 << 7
+
 // Carrier says what media rides in. Either end accepts both at any time.
 type Carrier uint8
 

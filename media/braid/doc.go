@@ -78,7 +78,7 @@
 //
 // The port's reader runs HandleFrame up to Handler.Packet, under flow.rxMu (path statistics, dedup, settling, holes) and
 // then Session.deliverMu. A session's sender goroutine owns its frames, sequence and sealing key; flow.sendMu guards the
-// paths and is held while runs are written. Lock order: deliverMu, repairMu, rxMu, sendMu, keyring.mu; flow.mu is taken
+// paths and is held while runs are written. Lock order: refreshMu, deliverMu, repairMu, rxMu, sendMu, keyring.mu; flow.mu is taken
 // alone. Every goroutine runs under Run.
 //
 // # Invariants

@@ -20,6 +20,8 @@ type flow struct {
 	changed chan struct{} // closed and replaced when current changes
 	used    time.Time
 
+	refreshMu sync.Mutex // one refresh at a time, so that an older answer of Config.Paths never replaces a newer one
+
 	sendMu     sync.Mutex // guards the block below; held while runs are written
 	paths      []*outPath
 	retired    []*outPath // paths of earlier sets, oldest first, at most keptPaths
@@ -76,6 +78,8 @@ func (p *outPath) first(peer NodeID) NodeID {
 // refresh asks for the flow's paths again. A path that stays keeps its id, sequence and counts; a changed one is a new
 // path with a new id.
 func (f *flow) refresh() {
+	f.refreshMu.Lock()
+	defer f.refreshMu.Unlock()
 	fresh := f.b.cfg.Paths(f.key.peer, f.key.fence)
 	now := time.Now()
 	f.sendMu.Lock()

@@ -70,15 +70,6 @@ func (m *missing) poll(nowMS uint64, live uint16, seen func(seq uint64) bool, ou
 	return out
 }
 
-// ready is a cheap guess at whether poll has something to do.
-func (m *missing) ready(nowMS uint64, live uint16) bool {
-	if m.n == 0 {
-		return false
-	}
-	h := m.holes[m.head]
-	return h.seq+reorderSlack < m.passed(live) || nowMS-h.atMS >= holeMS
-}
-
 func (m *missing) pop() { m.head, m.n = (m.head+1)%holesMax, m.n-1 }
 
 // passed is the frame that every live path has reached; 0 if no path is live.

@@ -175,7 +175,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 	}
 	for i := range in.paths {
 		if p := &in.paths[i]; p.used {
-			add(p, nowMS-max(p.lastMS, p.due) < 20*aliveMS)
+			add(p, nowMS < 20*aliveMS+max(p.lastMS, p.due)) // due may lie ahead of now
 		}
 	}
 	return out

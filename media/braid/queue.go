@@ -20,6 +20,7 @@ type queued struct {
 	buf    []byte
 	stream uint16
 	at     time.Time
+	single bool // one copy
 }
 
 // fifo is a ring that grows to what it is used for.
@@ -62,11 +63,12 @@ func (q *sendQueue) len() int { return q.audio.n + q.video }
 
 // push copies a packet into the queue.
 func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) DropReason {
-	if class == Audio {
+	single := class&OneCopy != 0
+	if class&^OneCopy == Audio {
 		if q.audio.n >= queueAudio {
 			return DropQueueFull
 		}
-		q.audio.push(queued{q.copy(packet), stream, now})
+		q.audio.push(queued{q.copy(packet), stream, now, single})
 		return DropNone
 	}
 	f := q.streams[stream]
@@ -79,7 +81,7 @@ func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Tim
 	if f.n == 0 {
 		q.turns = append(q.turns, f)
 	}
-	f.push(queued{q.copy(packet), stream, now})
+	f.push(queued{q.copy(packet), stream, now, single})
 	q.video++
 	return DropNone
 }

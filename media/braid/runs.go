@@ -23,10 +23,24 @@ func runLength(frames [][]byte) int {
 	return n
 }
 
-// send writes frames, one copy per path, and reports on how many paths they went out. Holds sendMu.
-func (f *flow) send(kind uint8, frames [][]byte, now time.Time) int {
+// best is the first path of the set that can be used and is not known to be dead, nil if there is none. Holds sendMu.
+func (f *flow) best() *outPath {
+	for _, p := range f.paths {
+		if p.ready && !p.dead {
+			return p
+		}
+	}
+	return nil
+}
+
+// send writes frames, one copy per path or on only alone if that is not nil, and reports on how many paths they went
+// out. Holds sendMu.
+func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) int {
 	used := 0
 	for i, p := range f.paths {
+		if only != nil && p != only {
+			continue
+		}
 		if !p.ready {
 			f.b.counters.dropN(DropNoKey, uint64(len(frames)))
 			continue
@@ -92,11 +106,15 @@ func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind uint8
 	return at
 }
 
-// sendMedia writes sealed media frames.
-func (f *flow) sendMedia(frames [][]byte, now time.Time) int {
+// sendMedia writes sealed media frames: on every path, or in a single copy on the best one.
+func (f *flow) sendMedia(frames [][]byte, single bool, now time.Time) int {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
-	return f.send(kindMedia, frames, now)
+	var only *outPath
+	if single {
+		only = f.best()
+	}
+	return f.send(kindMedia, frames, only, now)
 }
 
 // sendQUIC writes one QUIC packet behind this node's incarnation. While no path has its keys it is stashed: a lost first
@@ -134,7 +152,7 @@ func (f *flow) sendQUICLocked(packet []byte, now time.Time) {
 	putUint32(b, f.b.cfg.Incarnation)
 	copy(b[4:], packet)
 	f.one[0] = b
-	f.send(kindQUIC, f.one[:], now)
+	f.send(kindQUIC, f.one[:], nil, now)
 }
 
 // flushStash sends what waited for keys. Holds sendMu.

@@ -25,7 +25,8 @@ type outMedia struct {
 	keyed   uint64 // frames sealed with key
 	message uint16 // next fragmented packet
 	slab    [][]byte
-	frames  [][]byte // of the moment, into slab
+	frames  [][]byte        // of the moment, into slab
+	single  [runFrames]bool // which of them go out in one copy
 }
 
 // sendLoop takes what is queued, moment by moment, until ctx ends.
@@ -103,13 +104,29 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 		return packets, more
 	}
 	s.sealAll(now)
-	if s.f.sendMedia(s.out.frames, now) == 0 {
+	if !s.sendFrames(now) {
 		s.drops[DropNoPath].Add(uint64(packets))
 		return packets, more
 	}
 	s.packetsSent.Add(uint64(packets))
 	s.framesSent.Add(uint64(len(s.out.frames)))
 	return packets, more
+}
+
+// sendFrames writes the frames of the moment, neighbours that want the same number of copies together. False means that
+// no path took them.
+func (s *Session) sendFrames(now time.Time) bool {
+	o := &s.out
+	sent := false
+	for from := 0; from < len(o.frames); {
+		to := from + 1
+		for to < len(o.frames) && o.single[to] == o.single[from] {
+			to++
+		}
+		sent = s.f.sendMedia(o.frames[from:to], o.single[from], now) > 0 || sent
+		from = to
+	}
+	return sent
 }
 
 // pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records.
@@ -139,7 +156,7 @@ func (s *Session) pack(now time.Time, head, room int) (packets int, more bool) {
 func (o *outMedia) put(q queued, head, room int) {
 	n := pieces(len(q.buf), room)
 	if n == 1 {
-		o.add(record{stream: q.stream, data: q.buf}, recordHeader+len(q.buf), head, room)
+		o.add(record{stream: q.stream, data: q.buf}, q.single, recordHeader+len(q.buf), head, room)
 		return
 	}
 	o.message++
@@ -148,16 +165,17 @@ func (o *outMedia) put(q queued, head, room int) {
 		r := record{
 			stream: q.stream, fragment: true, message: o.message, index: uint8(i), count: uint8(n), data: q.buf[from:to],
 		}
-		o.add(r, fragmentHeader+to-from, head, room)
+		o.add(r, q.single, fragmentHeader+to-from, head, room)
 	}
 }
 
-// add appends a record to the last frame, or to a new one if it does not fit.
-func (o *outMedia) add(r record, size, head, room int) {
+// add appends a record to the last frame, or to a new one if it does not fit or wants another number of copies.
+func (o *outMedia) add(r record, single bool, size, head, room int) {
 	last := len(o.frames) - 1
-	if last < 0 || len(o.frames[last])+size > head+room {
+	if last < 0 || len(o.frames[last])+size > head+room || o.single[last] != single {
 		last++
 		o.frames = append(o.frames, o.slab[last][:head])
+		o.single[last] = single
 	}
 	o.frames[last] = appendRecord(o.frames[last], r)
 }
@@ -219,7 +237,7 @@ func (s *Session) repair(seqs []uint64, now time.Time) {
 	var one [1][]byte
 	for _, seq := range seqs {
 		if one[0] = s.cache.take(seq, ms); one[0] != nil {
-			s.f.sendMedia(one[:], now)
+			s.f.sendMedia(one[:], false, now)
 			s.repairsSent.Add(1)
 		}
 	}
