@@ -203,7 +203,7 @@ func killAndCheck(t *testing.T, m *mesh, rng *rand.Rand) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	kills := envInt("TERN_KILLS", 8)
+	kills := envInt("TERN_KILLS", 5)
 	for range kills {
 		time.Sleep(time.Duration(rng.IntN(2_000_000)) * time.Microsecond)
 		v := voters[rng.IntN(3)]
