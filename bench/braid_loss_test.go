@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -168,6 +169,24 @@ func lossBraid(t *testing.T, c lossCase, seed uint64, paths int, carrier braid.C
 	return r
 }
 
+// quicPath sets one QUIC connection up over one path.
+func (n *lossNet) quicPath(ctx context.Context, t *testing.T, conf *tls.Config, path int) (out, in *quic.Conn, trs [2]*quic.Transport) {
+	for side := range trs {
+		trs[side] = &quic.Transport{Conn: lossyConn{n.conns[side][path], n, side}}
+	}
+	l, err := trs[1].Listen(conf, benchQUIC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = trs[0].Dial(ctx, net.UDPAddrFromAddrPort(n.addrs[1][path]), conf, benchQUIC()); err != nil {
+		t.Fatal(err)
+	}
+	if in, err = l.Accept(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return out, in, trs
+}
+
 // lossQUIC runs one plain QUIC connection per path, every packet on each, first arrival counts.
 func lossQUIC(t *testing.T, c lossCase, seed uint64, paths int) (r lossResult) {
 	n := newLossNet(t, c, seed)
@@ -182,22 +201,7 @@ func lossQUIC(t *testing.T, c lossCase, seed uint64, paths int) (r lossResult) {
 	queues := make([]chan []byte, paths)
 	ctx, cancel := context.WithCancel(context.Background())
 	for path := range paths {
-		var trs [2]*quic.Transport
-		for side := range trs {
-			trs[side] = &quic.Transport{Conn: lossyConn{n.conns[side][path], n, side}}
-		}
-		l, err := trs[1].Listen(conf, benchQUIC())
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := trs[0].Dial(ctx, net.UDPAddrFromAddrPort(n.addrs[1][path]), conf, benchQUIC())
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, err := l.Accept(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		out, in, trs := n.quicPath(ctx, t, conf, path)
 		ends, transports = append(ends, out, in), append(transports, trs[0], trs[1])
 		// SendDatagram blocks while the congestion window is full, so a bounded queue stands before it; the newest is
 		// dropped when it is full. Late packets count as delivered all the same.
