@@ -16,7 +16,6 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
-	"github.com/ternmesh/tern/node/udp"
 )
 
 // meshFence is the reserved fence of link probes; it never carries an app's data.
@@ -161,6 +160,7 @@ func (n *Node) health() mesh.Health {
 		State:         n.state.String(),
 		PolicyVersion: n.enforcer.version(),
 		Voter:         n.cfg.Control.Voter,
+		Risks:         n.cfg.Mesh.Risks,
 	}
 	if n.access != nil {
 		h.AccessURL = n.AccessURL()
@@ -290,13 +290,13 @@ func (n *Node) buildAccess(ctx context.Context) error {
 }
 
 func (n *Node) listenAccess(ctx context.Context) error {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.cfg.Access.Listen)
+	ln, err := n.opts.ClientNetwork.Listen(ctx, n.cfg.Access.Listen)
 	if err != nil {
 		return fmt.Errorf("access.listen: %w", err)
 	}
 	n.accessHTTP = ln
 	n.closing(ln.Close)
-	if n.accessUDP, err = udp.Listen(ctx, netip.MustParseAddrPort(n.cfg.Access.UDP)); err != nil {
+	if n.accessUDP, err = n.opts.ClientNetwork.ListenPacket(ctx, netip.MustParseAddrPort(n.cfg.Access.UDP)); err != nil {
 		return fmt.Errorf("access.udp: %w", err)
 	}
 	n.closing(n.accessUDP.Close)
@@ -304,12 +304,12 @@ func (n *Node) listenAccess(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.rtpPorts = &portRange{host: netip.MustParseAddr(n.cfg.Access.RTPHost), first: first, last: last, next: first}
+	n.rtpPorts = &portRange{network: n.opts.ClientNetwork, host: netip.MustParseAddr(n.cfg.Access.RTPHost), first: first, last: last, next: first}
 	return nil
 }
 
 func (n *Node) buildAdmin(ctx context.Context) error {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.cfg.Admin.Listen)
+	ln, err := n.opts.ClientNetwork.Listen(ctx, n.cfg.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin.listen: %w", err)
 	}

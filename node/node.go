@@ -28,6 +28,9 @@ import (
 type Options struct {
 	// MeshNetwork opens the mesh port. Default: the operating system's UDP.
 	MeshNetwork Network
+	// ClientNetwork opens everything towards clients and operators: HTTP listeners, the WebRTC port, RTP ingest.
+	// Default: the operating system's. In virtual time there must be no real socket.
+	ClientNetwork ClientNetwork
 	// Logger is used as it is. Default: made from the configuration, on standard error.
 	Logger *slog.Logger
 	// Version is shown in the status.
@@ -95,6 +98,9 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if opts.MeshNetwork == nil {
 		opts.MeshNetwork = osNetwork{}
 	}
+	if opts.ClientNetwork == nil {
+		opts.ClientNetwork = osNetwork{}
+	}
 	return &Node{
 		cfg: cfg, opts: opts, id: id,
 		log:   opts.Logger.With("node", cfg.Node),
@@ -103,12 +109,17 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}, nil
 }
 
-// osNetwork is the operating system's UDP, with batches.
+// osNetwork is the operating system's UDP, with batches, and its TCP.
 type osNetwork struct{}
 
 // ListenPacket implements Network.
 func (osNetwork) ListenPacket(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error) {
 	return udp.Listen(ctx, addr)
+}
+
+// Listen implements ClientNetwork.
+func (osNetwork) Listen(ctx context.Context, addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 }
 
 // Run lives until ctx ends, then shuts down within ShutdownTimeout. A nil error is a clean end.
@@ -129,6 +140,13 @@ func (n *Node) Run(ctx context.Context) error {
 
 // Ready is closed when every listener is open.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Hub is where streams enter and leave this node, once Ready: what runs in the same process may publish and watch
+// without being a client, past the admission that clients meet. The policy's fences hold for it as for everybody.
+func (n *Node) Hub() *media.Hub { return n.hub }
+
+// Policy is the policy in force at this node, once Ready, secrets included.
+func (n *Node) Policy() control.Policy { return n.control.Policy() }
 
 // Name is the node's name; Region is where it is.
 func (n *Node) Name() string { return n.cfg.Node }

@@ -31,6 +31,13 @@ type Network interface {
 	ListenPacket(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error)
 }
 
+// ClientNetwork opens what clients and operators reach; the simulator replaces it.
+type ClientNetwork interface {
+	Network
+	// Listen opens a TCP listener at HOST:PORT.
+	Listen(ctx context.Context, addr string) (net.Listener, error)
+}
+
 // runConn is what a network's conn may offer beyond net.PacketConn: several packets in one system call.
 type runConn interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error

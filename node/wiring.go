@@ -15,7 +15,6 @@ import (
 
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/mesh/identity"
-	"github.com/ternmesh/tern/node/udp"
 )
 
 // Kinds of streams between nodes (L1).
@@ -166,6 +165,7 @@ func (a nodeAddr) String() string { return string(a) }
 
 // portRange gives out UDP ports of the plain RTP ingest.
 type portRange struct {
+	network     Network
 	mu          sync.Mutex
 	host        netip.Addr
 	first, last uint16
@@ -183,7 +183,7 @@ func (r *portRange) listen(ctx context.Context) (net.PacketConn, error) {
 		if r.next++; r.next > r.last || r.next < r.first {
 			r.next = r.first
 		}
-		conn, err := udp.Listen(ctx, netip.AddrPortFrom(r.host, port))
+		conn, err := r.network.ListenPacket(ctx, netip.AddrPortFrom(r.host, port))
 		if err == nil {
 			return conn, nil
 		}
