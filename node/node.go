@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/ternmesh/tern/control"
@@ -66,11 +65,9 @@ type Node struct {
 	rtpPorts    *portRange
 	closeOnFail []func() error
 
-	ready chan struct{}
-	state state
-
-	namesMu sync.Mutex
-	names   map[braid.NodeID]string // of members seen; guarded by namesMu
+	ready  chan struct{}
+	state  state
+	memory memory
 }
 
 // New checks the configuration and loads the identity; it opens no sockets.
@@ -105,7 +102,6 @@ func New(cfg Config, opts Options) (*Node, error) {
 		cfg: cfg, opts: opts, id: id,
 		log:   opts.Logger.With("node", cfg.Node),
 		ready: make(chan struct{}),
-		names: make(map[braid.NodeID]string),
 	}, nil
 }
 

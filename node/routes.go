@@ -56,6 +56,8 @@ func (r *routes) run(ctx context.Context) error {
 			}
 		}
 		r.forget()
+		r.node.memory.observe(r.node.mesh.Members(), time.Now())
+		r.node.control.Wake()
 		r.node.braid.Refresh()
 	}
 }
@@ -108,7 +110,6 @@ next:
 				continue next
 			}
 			path.Relays = append(path.Relays, braid.NodeID(relay.ID))
-			r.node.nameOf(braid.NodeID(relay.ID)) // remembered, should it leave
 		}
 		out = append(out, path)
 	}

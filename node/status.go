@@ -43,7 +43,7 @@ type AccessStatus struct {
 	Dropped    uint64         `json:"dropped"`
 }
 
-// MemberStatus is one node as gossip sees it.
+// MemberStatus is one node as gossip sees it, or saw it within the last hour if it is dead.
 type MemberStatus struct {
 	Node          string  `json:"node"`
 	Region        string  `json:"region"`
@@ -108,7 +108,9 @@ func (n *Node) Status() Status {
 	s.PolicyVersion = n.enforcer.version()
 	s.Filter = n.filterMode()
 	s.Control = n.control.Status()
-	s.Members = membersStatus(n.mesh.Members())
+	members := n.mesh.Members()
+	n.memory.observe(members, time.Now())
+	s.Members = membersStatus(append(members, n.memory.gone(members)...))
 	s.Links = linksStatus(n.mesh.Graph())
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
@@ -178,23 +180,12 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 	return out
 }
 
-// maxNames bounds the names that are remembered of nodes that left, for paths that went through them.
-const maxNames = 8192
-
-// nameOf a node, also of one that has left since; its compact id if this node never knew it.
+// nameOf a node, also of one that has left since.
 func (n *Node) nameOf(id braid.NodeID) string {
-	n.namesMu.Lock()
-	defer n.namesMu.Unlock()
 	if m, ok := n.mesh.ByID(uint32(id)); ok {
-		if len(n.names) < maxNames {
-			n.names[id] = m.Node
-		}
 		return m.Node
 	}
-	if name, ok := n.names[id]; ok {
-		return name
-	}
-	return fmt.Sprintf("%08x", uint32(id))
+	return n.memory.name(id)
 }
 
 // PathsReport is the path set between two nodes; costs are expected one-way milliseconds.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestTheTourOfTheReadme runs the README's tour, line by line as it stands there, in an empty folder.
+func TestTheTourOfTheReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three processes take some seconds")
+	}
+	for _, tool := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, tool)
+		}
+	}
+	for _, port := range []string{"7900", "7910", "7920"} {
+		c, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Skipf("the tour's port %s is in use on this machine: %v", port, err)
+		}
+		_ = c.Close()
+	}
+	script := tour(t)
+	dir := t.TempDir()
+	binary := buildTern(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	// Whatever happens, end the processes that the tour started, by their pids.
+	cmd := exec.CommandContext(ctx, "bash", "-eu", "-o", "pipefail", "-c", "trap 'exit 1' TERM\ntrap 'for p in */pid; do kill -9 $(cat $p) 2>/dev/null || true; done' EXIT\n"+script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // the trap ends the nodes
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the tour failed: %v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"fra in eu (mesh tour)", "policy version 1 applied: 1 apps, 3 regions", "sha256:", "verdict admitted",
+		"m=video", "path 2: fra > iad > sin", "path 1: fra > sin",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(string(out)), " "), want) {
+			t.Errorf("the tour's output lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), "a-secret-of-sixteen") {
+		t.Errorf("the tour's output shows the secret:\n%s", out)
+	}
+}
+
+// tour is the first sh block after the mark in the README.
+func tour(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(text), "<!-- tour:")
+	_, block, ok2 := strings.Cut(after, "```sh\n")
+	script, _, ok3 := strings.Cut(block, "```")
+	if !ok || !ok2 || !ok3 {
+		t.Fatal("README.md has no tour block")
+	}
+	return script
+}
+
+// missing skips where a tool is not installed, and fails where CI=true.
+func missing(t *testing.T, tool string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed", tool)
+	}
+	t.Skipf("%s is not installed", tool)
+}
