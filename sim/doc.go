@@ -7,8 +7,10 @@
 //
 //	network.go   Network and Host: addresses, ports, the way of one packet
 //	faults.go    what may be changed while it runs: links, kill, partition, joint loss; counters
+//	risks.go     shared risks: directions that fail together; the tap
 //	link.go      Link: what one direction does to packets; its settings and counters
 //	lane.go      the pure core: one packet's fate and arrival instant from (settings, state, now, size)
+//	jitter.go    shapes of jitter, as quantile functions; loss traces
 //	schedule.go  packets in flight: a heap of arrivals and the one goroutine that delivers them
 //	conn.go      Conn: the net.PacketConn that a node holds; its bounded receive queue
 //
@@ -39,7 +41,6 @@
 //
 // # What it does not do
 //
-// TCP, ICMP, NAT, multicast, IP fragmentation and ECN. A packet for which nobody listens vanishes. Loss traces, other
-// jitter distributions, shared-risk groups, NAT and scenario files are not here yet. Sub-packages, which may import anything of ours: demo (the
-// browser demonstration).
+// TCP, ICMP, NAT, multicast, IP fragmentation and ECN. A packet for which nobody listens vanishes. Sub-packages,
+// which may import anything of ours: demo (the browser demonstration), run (scenarios).
 package sim

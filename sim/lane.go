@@ -2,7 +2,6 @@ package sim
 
 import (
 	"hash/fnv"
-	"math"
 	"time"
 )
 
@@ -12,6 +11,7 @@ type lane struct {
 	link  Link
 	seed  uint64 // from the network's seed and both names
 	index uint64 // packets seen; with seed and purpose it decides every draw
+	cuts  int    // shared risks that have failed and that this direction depends on
 	bad   bool   // state of the Gilbert-Elliott model
 	free  int64  // when the transmitter has sent everything queued (Rate > 0)
 	last  int64  // arrival of the newest packet in order; nothing but held-back packets arrives before it
@@ -44,7 +44,7 @@ func (l *lane) carry(now int64, size, payload int, out []arrival) []arrival {
 	l.index++
 	l.stats.Sent++
 	l.stats.Bytes += uint64(size)
-	if l.link.Down {
+	if l.link.Down || l.cuts > 0 {
 		l.stats.Cut++
 		return out
 	}
@@ -57,7 +57,7 @@ func (l *lane) carry(now int64, size, payload int, out []arrival) []arrival {
 		l.stats.QueueDrops++
 		return out
 	}
-	if l.loses(k) {
+	if l.loses(k, now) {
 		l.stats.Lost++
 		return out
 	}
@@ -88,9 +88,10 @@ func (l *lane) transmit(now int64, size int) (int64, bool) {
 	return l.free, true
 }
 
-// loses moves the burst model and draws both kinds of loss.
-func (l *lane) loses(k uint64) bool {
-	lost := l.draw(k, drawLoss) < l.link.Loss
+// loses moves the burst model and draws all kinds of loss. The trace's loss and the independent one share a draw:
+// together they lose 1-(1-a)(1-b).
+func (l *lane) loses(k uint64, now int64) bool {
+	lost := l.draw(k, drawLoss) < 1-(1-l.link.Loss)*(1-l.link.Trace.at(now))
 	ge := &l.link.GE
 	if ge.P <= 0 {
 		l.bad = false
@@ -118,8 +119,8 @@ func (l *lane) loses(k uint64) bool {
 func (l *lane) arrive(k uint64, sent int64) int64 {
 	at := sent + max(0, int64(l.link.Delay))
 	if l.link.Jitter > 0 {
-		extra := min(-math.Log(1-l.draw(k, drawJitter)), jitterCut)
-		at += int64(extra * float64(l.link.Jitter))
+		extra := l.link.JitterModel.quantile(l.draw(k, drawJitter))
+		at += int64(min(extra, jitterCut) * float64(l.link.Jitter))
 	}
 	if l.draw(k, drawReorder) < l.link.Reorder {
 		l.stats.Reordered++

@@ -11,9 +11,10 @@ import (
 type Link struct {
 	// Delay is the one-way propagation delay.
 	Delay time.Duration
-	// Jitter is the mean of an additional delay, exponentially distributed and cut at jitterCut times the mean.
+	// Jitter is the mean of an additional delay, distributed as JitterModel says and cut at jitterCut times the mean.
 	// It does not reorder: a packet that would overtake arrives right behind the one before it.
-	Jitter time.Duration
+	Jitter      time.Duration
+	JitterModel JitterModel
 	// Loss is the independent probability that a packet is lost, 0 to 1.
 	Loss float64
 	// Down drops everything that is sent while it is set. Packets already under way arrive.
@@ -21,6 +22,8 @@ type Link struct {
 
 	// GE adds bursts of loss; off while GE.P is 0.
 	GE GilbertElliott
+	// Trace adds loss that follows a recording; off while it is empty.
+	Trace LossTrace
 	// Reorder is the share of packets held back by ReorderDelay (zero: 5 ms) and overtaken by later ones.
 	Reorder      float64
 	ReorderDelay time.Duration
@@ -70,6 +73,12 @@ func (l Link) Validate() error {
 	}
 	if l.Delay < 0 || l.Jitter < 0 || l.ReorderDelay < 0 {
 		errs = append(errs, errors.New("delay, jitter and reorder delay must not be negative"))
+	}
+	if !l.JitterModel.known() {
+		errs = append(errs, fmt.Errorf("jitter model %d does not exist", l.JitterModel))
+	}
+	if err := l.Trace.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if l.Rate < 0 || l.Queue < 0 || l.MTU < 0 {
 		errs = append(errs, errors.New("rate, queue and MTU must not be negative"))

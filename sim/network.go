@@ -27,7 +27,9 @@ type Network struct {
 	lanes   map[pair]*lane
 	unnamed Link           // for pairs that nobody has set
 	groups  map[string]int // partition: hosts in different groups cannot talk
-	copies  []arrival      // scratch of send
+	risks   map[string][]*lane
+	tap     func(from, to string, payload []byte)
+	copies  []arrival // scratch of send
 	stats   Stats
 	closed  bool
 }
@@ -52,6 +54,7 @@ func New(seed uint64) *Network {
 		hosts: make(map[string]*Host),
 		addrs: make(map[netip.Addr]*Host),
 		lanes: make(map[pair]*lane),
+		risks: make(map[string][]*lane),
 	}
 	n.sched.init()
 	return n
@@ -210,6 +213,9 @@ func (n *Network) send(h *Host, local netip.AddrPort, payload []byte, to netip.A
 	now := n.now()
 	ln := n.lane(h.name, target.name)
 	size := len(payload) + headerBytes(to.Addr())
+	if n.tap != nil {
+		n.tap(h.name, target.name, payload)
+	}
 	if n.severed(h, target) {
 		ln.refuse(size, &ln.stats.Cut)
 		return nil
