@@ -21,7 +21,7 @@ import (
 
 const (
 	edgeApp    = "bench"
-	edgeSecret = "a certificate for the benchmark"
+	edgeSecret = "a-certificate-for-the-benchmark"
 	// edgeViewers, edgePerSec, edgeSize and edgeAudio are the load that the peers' figures were taken with.
 	edgeViewers = 50
 	edgePerSec  = 150
@@ -45,7 +45,7 @@ func edgeMesh(b *testing.B, names ...string) []*node.Node {
 	var nodes []*node.Node
 	for i, name := range names {
 		home := filepath.Join(dir, name)
-		err := identity.Issue(ca, home, identity.IssueOptions{Node: name, Region: "r" + name, Voter: i == 0, Valid: time.Hour, NotBefore: time.Now().Add(-time.Hour)})
+		err := identity.Issue(ca, home, identity.IssueOptions{Node: name, Region: "r" + name, Voter: i == 0, Valid: 24 * time.Hour, NotBefore: time.Now().Add(-time.Hour)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -75,15 +75,19 @@ func edgeMesh(b *testing.B, names ...string) []*node.Node {
 
 func edgePolicy(b *testing.B, nodes []*node.Node) {
 	b.Helper()
-	doc := "regions: ["
+	doc := "regions:\n"
 	for _, n := range nodes {
-		doc += fmt.Sprintf("{id: %s},", n.Region())
+		doc += fmt.Sprintf("  - id: %s\n", n.Region())
 	}
-	doc += fmt.Sprintf("]\napps: [{id: %s, certificates: [%q], auth: token}]\n", edgeApp, edgeSecret)
+	doc += fmt.Sprintf("apps:\n  - {id: %s, certificates: [%s], auth: token}\n", edgeApp, edgeSecret)
 	deadline := time.Now().Add(30 * time.Second)
-	for nodes[0].ApplyPolicy(b.Context(), []byte(doc), "bench") != nil {
+	for {
+		err := nodes[0].ApplyPolicy(b.Context(), []byte(doc), "bench")
+		if err == nil {
+			break
+		}
 		if time.Now().After(deadline) {
-			b.Fatal("no leader within 30 s")
+			b.Fatalf("no policy within 30 s: %v", err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
