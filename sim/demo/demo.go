@@ -130,6 +130,11 @@ func runPage(ctx context.Context, o Options, c *cluster) error {
 	}
 	s := newStage(c, realClients{})
 	s.links(o.Out, ln.Addr())
+	return s.show(ctx, ln)
+}
+
+// show serves the page on a listener, which it closes, and keeps the stage up to date until ctx ends.
+func (s *stage) show(ctx context.Context, ln net.Listener) error {
 	server := &http.Server{Handler: page.Handler(s), ReadHeaderTimeout: 5 * time.Second}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.run(ctx) })

@@ -28,7 +28,8 @@ const (
 // ground is what a mesh needs before its first node starts, made on the fly in a temporary directory.
 type ground struct {
 	dir         string
-	certificate string // the app's secret
+	certificate string   // the app's secret
+	fence       []string // regions that the app's media may touch; nil: all
 }
 
 // prepare makes the CA, the certificates of all nodes and the app's secret beneath dir.
@@ -87,7 +88,7 @@ func (g *ground) config(i int) node.Config {
 	return cfg
 }
 
-// policy is the document that founds the mesh: all regions, one app without a fence of its own.
+// policy is the document that founds the mesh: all regions, and one app, without a fence of its own unless a test sets one.
 func (g *ground) policy() []byte {
 	var b strings.Builder
 	b.WriteString("regions:\n")
@@ -95,6 +96,9 @@ func (g *ground) policy() []byte {
 		fmt.Fprintf(&b, "  - {id: %s}\n", c.region)
 	}
 	fmt.Fprintf(&b, "apps:\n  - id: %s\n    name: demonstration\n    certificates: [%s]\n    auth: token\n    redundancy: full\n", appID, g.certificate)
+	if g.fence != nil {
+		fmt.Fprintf(&b, "    fence: [%s]\n", strings.Join(g.fence, ", "))
+	}
 	return []byte(b.String())
 }
 

@@ -32,7 +32,7 @@ type stage struct {
 	flows  *flows
 	now    []page.Flow
 	events []page.Event
-	lossy  bool
+	loss   float64            // of every path: normalLoss, or what a button or a test wants
 	cut    map[[2]string]bool // direct links that are down, both directions listed
 	test   string             // city of the test stream, "" while off
 	end    context.CancelFunc // ends the test stream
@@ -40,7 +40,7 @@ type stage struct {
 }
 
 func newStage(c *cluster, clients clients) *stage {
-	return &stage{cluster: c, clients: clients, flows: newFlows(), now: []page.Flow{}, events: []page.Event{}, cut: make(map[[2]string]bool)}
+	return &stage{cluster: c, clients: clients, flows: newFlows(), now: []page.Flow{}, events: []page.Event{}, loss: normalLoss, cut: make(map[[2]string]bool)}
 }
 
 // run looks at the mesh until ctx ends.
@@ -61,7 +61,7 @@ func (s *stage) run(ctx context.Context) error {
 	}
 }
 
-// shape puts the wished-for faults on the links. Losing 5 % on every path means: on the links at the viewer's end, since each path
+// shape puts the wished-for faults on the links. Losing on every path means: on the links at the viewer's end, since each path
 // has exactly one of them. While nobody watches, all links lose. Called with mu held.
 func (s *stage) shape() {
 	ends := make(map[string]bool)
@@ -74,8 +74,8 @@ func (s *stage) shape() {
 				continue
 			}
 			loss := normalLoss
-			if s.lossy && (len(ends) == 0 || ends[from.node] || ends[to.node]) {
-				loss = lossyLoss
+			if len(ends) == 0 || ends[from.node] || ends[to.node] {
+				loss = s.loss
 			}
 			s.cluster.net.UpdateLink(from.node, to.node, func(l *sim.Link) {
 				l.Loss = loss
@@ -98,7 +98,7 @@ func (s *stage) State() page.State {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out.Flows, out.Lossy, out.TestCity = s.now, s.lossy, s.test
+	out.Flows, out.Lossy, out.TestCity = s.now, s.loss == lossyLoss, s.test
 	out.Events = append([]page.Event{}, s.events...)
 	return out
 }
@@ -114,8 +114,11 @@ func (s *stage) Act(ctx context.Context, a page.Action) error {
 	s.acting.Lock()
 	defer s.acting.Unlock()
 	switch a.Do {
-	case page.Lose, page.StopLosing:
-		s.setLossy(a.Do == page.Lose)
+	case page.Lose:
+		s.setLoss(lossyLoss)
+		return nil
+	case page.StopLosing:
+		s.setLoss(normalLoss)
 		return nil
 	case page.KillRelay:
 		return s.killRelay(a.From, a.To)
@@ -141,13 +144,14 @@ func (s *stage) log(format string, args ...any) {
 	}
 }
 
-func (s *stage) setLossy(on bool) {
+// setLoss sets the share of packets that every path loses, each packet on its own.
+func (s *stage) setLoss(loss float64) {
 	s.mu.Lock()
-	s.lossy = on
+	s.loss = loss
 	s.shape()
 	s.mu.Unlock()
-	if on {
-		s.log("Every path loses 5 %%")
+	if loss > normalLoss {
+		s.log("Every path loses %g %%", 100*loss)
 	} else {
 		s.log("Loss is back to 0.1 %% a link")
 	}
@@ -202,7 +206,7 @@ func (s *stage) killDirect(from, to string) error {
 // heal revives nodes and links. It does not hang on the request: a reader who leaves must not leave half a mesh.
 func (s *stage) heal(ctx context.Context) error {
 	s.mu.Lock()
-	s.lossy = false
+	s.loss = normalLoss
 	clear(s.cut)
 	s.shape()
 	s.mu.Unlock()

@@ -48,6 +48,8 @@ function flow() {
 function indexed(paths) {
   const live = paths.filter((p) => p.active);
   const key = (p) => p.hops.join(">");
+  const carrying = new Set(live.map(key));
+  for (const k of place.keys()) if (!carrying.has(k)) place.delete(k);
   const taken = new Set(live.map((p) => place.get(key(p))));
   for (const p of live) {
     if (place.has(key(p))) continue;
@@ -56,8 +58,6 @@ function indexed(paths) {
     place.set(key(p), free);
     taken.add(free);
   }
-  const known = new Set(paths.map(key));
-  for (const k of place.keys()) if (!known.has(k)) place.delete(k);
   // Those in use first, in the order of their styles; then those that left.
   return paths.map((p) => ({ ...p, index: place.get(key(p)) ?? 0 })).sort((a, b) => b.active - a.active || a.index - b.index);
 }
