@@ -1,0 +1,194 @@
+package scenario
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/control/document"
+)
+
+// Open reads a file that a scenario names: matrix, policy, loss trace.
+type Open func(name string) ([]byte, error)
+
+// Parse reads and checks a scenario. The error is Problems: everything that is wrong, each with its line. Parse is
+// pure but for open, which may be nil if the scenario names no file.
+func Parse(data []byte, open Open) (*Scenario, error) {
+	c := &collector{lines: make(map[string]int)}
+	f := c.decode(data)
+	if f == nil {
+		return nil, c.err()
+	}
+	if open == nil {
+		open = func(name string) ([]byte, error) { return nil, fmt.Errorf("%s cannot be read from here", name) }
+	}
+	p := &reader{collector: c, file: f, open: open, s: &Scenario{Name: f.Name, About: f.About, Seed: f.Seed}}
+	p.times()
+	p.nodes()
+	p.links()
+	p.policy()
+	p.streams()
+	p.events()
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return p.s, nil
+}
+
+// decode fills the file. Unknown keys do not end it: the rest is decoded without them, so that the rest's faults are
+// reported too. nil: nothing can be said about values.
+func (c *collector) decode(data []byte) *file {
+	var f file
+	err := document.Decode(data, &f)
+	if err == nil && len(data) > 0 {
+		c.mapLines(data)
+		return &f
+	}
+	if err == nil {
+		c.add("", "the file is empty")
+		return nil
+	}
+	unknown := true
+	for _, line := range strings.Split(err.Error(), "\n") {
+		unknown = unknown && strings.Contains(line, "unknown key")
+		c.problems = append(c.problems, lineFirst(line))
+	}
+	f = file{}
+	if !unknown || yaml.Unmarshal(data, &f) != nil {
+		return nil
+	}
+	c.mapLines(data)
+	return &f
+}
+
+var linePrefix = regexp.MustCompile(`^line (\d+)(?:, column \d+)?: `)
+
+// lineFirst takes the line number out of a decoder's message.
+func lineFirst(message string) Problem {
+	p := Problem{Reason: message}
+	if m := linePrefix.FindStringSubmatch(message); m != nil {
+		_, _ = fmt.Sscan(m[1], &p.Line)
+		p.Reason = message[len(m[0]):]
+	}
+	return p
+}
+
+func (c *collector) mapLines(data []byte) {
+	if tree, err := parser.ParseBytes(data, 0); err == nil && len(tree.Docs) > 0 && tree.Docs[0].Body != nil {
+		locate(tree.Docs[0].Body, "", c.lines)
+	}
+}
+
+// reader turns a file into a Scenario, section by section. Every section reports its own faults and leaves out what
+// it could not read.
+type reader struct {
+	*collector
+	file  *file
+	open  Open
+	s     *Scenario
+	names []string // of nodes
+}
+
+// duration reads a time with a default for "".
+func (p *reader) duration(path, s string, fallback time.Duration) time.Duration {
+	if s == "" {
+		return fallback
+	}
+	d, err := parseDuration(s)
+	if err != nil {
+		p.add(path, "%v", err)
+		return fallback
+	}
+	return d
+}
+
+func (p *reader) times() {
+	s := p.s
+	if !plainName.MatchString(s.Name) {
+		p.add("name", "%q must be 1 to 63 of a-z, 0-9 and -", s.Name)
+	}
+	s.Duration = p.duration("duration", p.file.Duration, DefaultDuration)
+	s.Warmup = p.duration("warmup", p.file.Warmup, min(DefaultWarmup, s.Duration/2))
+	switch {
+	case s.Duration <= 0 || s.Duration > MaxDuration:
+		p.add("duration", "%v is not between 0 and %v", s.Duration, MaxDuration)
+	case s.Warmup >= s.Duration:
+		p.add("warmup", "%v leaves nothing of a duration of %v: figures start after the warmup", s.Warmup, s.Duration)
+	}
+	if s.Seed == 0 {
+		s.Seed = 1
+	}
+}
+
+var plainName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+func (p *reader) nodes() {
+	p.names = slices.Sorted(maps.Keys(p.file.Nodes))
+	if len(p.names) < 2 || len(p.names) > MaxNodes {
+		p.add("nodes", "%d nodes, want 2 to %d", len(p.names), MaxNodes)
+	}
+	chosen := false
+	for _, name := range p.names {
+		f, path := p.file.Nodes[name], "nodes."+name
+		if !plainName.MatchString(name) {
+			p.add(path, "a node's name is 1 to 63 of a-z, 0-9 and -")
+		}
+		if f.Region == "" {
+			p.add(path, "a node needs a region")
+		}
+		n := Node{Name: name, Region: f.Region, City: f.City, Provider: f.Provider, SharedRisk: f.SharedRisk}
+		if f.Voter != nil {
+			chosen = true
+			n.Voter = *f.Voter
+		}
+		p.s.Nodes = append(p.s.Nodes, n)
+	}
+	if !chosen {
+		for i := range min(3, len(p.s.Nodes)) {
+			p.s.Nodes[i].Voter = true
+		}
+	} else if !slices.ContainsFunc(p.s.Nodes, func(n Node) bool { return n.Voter }) {
+		p.add("nodes", "no node is a voter: nobody could keep the policy")
+	}
+}
+
+// node reports whether a node exists, and the nearest name if not.
+func (p *reader) node(path, name string) bool {
+	if _, ok := p.file.Nodes[name]; ok {
+		return true
+	}
+	hint := ""
+	if near := document.Nearest(name, p.names); near != "" {
+		hint = fmt.Sprintf(", did you mean %q?", near)
+	}
+	p.add(path, "there is no node %q%s", name, hint)
+	return false
+}
+
+// policy reads the document and makes sure that it can be applied.
+func (p *reader) policy() {
+	if p.file.Policy == "" {
+		return
+	}
+	p.s.Policy = p.policyFile("policy", p.file.Policy)
+}
+
+func (p *reader) policyFile(path, name string) []byte {
+	doc, err := p.open(name)
+	if err != nil {
+		p.add(path, "%v", err)
+		return nil
+	}
+	if _, err := control.Parse(doc); err != nil {
+		p.add(path, "%s: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		return nil
+	}
+	return doc
+}
