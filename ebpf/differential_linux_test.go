@@ -13,7 +13,7 @@ import (
 )
 
 var tried = sync.OnceValue(func() error {
-	k, err := openKernel(compile(Rules{}))
+	k, err := openKernel(compile(Rules{}), newGuard(DefaultLimits()), 0)
 	if err == nil {
 		err = k.close()
 	}
@@ -44,10 +44,12 @@ func needKernel(t testing.TB, rules Rules) (*kernel, *Table) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := openKernel(table)
+	g := newGuard(tightLimits())
+	k, err := openKernel(table, g, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.feed(k)
 	t.Cleanup(func() {
 		if err := k.close(); err != nil {
 			t.Errorf("unload: %v", err)
@@ -76,8 +78,10 @@ func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
 	seed := number(t, "TERN_FILTER_SEED", rand.Uint64())
 	r := rand.New(rand.NewPCG(seed, 1))
 	k, table := needKernel(t, drawRules(r))
+	w := newDrawnWorld(r, k)
 	seen := map[string]int{}
 	for i := range total {
+		w.step()
 		if i%10_000 == 9_999 { // other rules, through the running program
 			var err error
 			if table, err = Compile(drawRules(r)); err != nil {
@@ -87,8 +91,7 @@ func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		p := drawPacket(r)
-		v := compare(t, k, table, p, fmt.Sprintf("packet %d; again with TERN_FILTER_SEED=%d", i, seed))
+		v := compare(t, k, table, w.packet(), w.now, fmt.Sprintf("packet %d; again with TERN_FILTER_SEED=%d", i, seed))
 		seen[v.Class.String()+" "+v.Reason.String()]++
 	}
 	for reason, name := range reasonNames {
@@ -103,15 +106,15 @@ func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
 	t.Logf("%d packets, seed %d, verdicts: %v", total, seed, seen)
 }
 
-func compare(t testing.TB, k *kernel, table *Table, p []byte, which string) Verdict {
+func compare(t testing.TB, k *kernel, table *Table, p []byte, now uint64, which string) Verdict {
 	t.Helper()
-	twin := table.Frame(p)
-	xdp, err := k.judge(p, table.rules.Blocklist)
+	twin := table.frame(p, k.guard, now)
+	xdp, err := k.judge(p, table.rules.Blocklist, now)
 	if err != nil {
 		t.Fatalf("%s: %v", which, err)
 	}
 	if xdp != twin {
-		t.Fatalf("%s\nkernel: %v\ntwin:   %v\nframe:  %x\nrules:  %+v", which, xdp, twin, p, table.rules)
+		t.Fatalf("%s\nkernel: %v\ntwin:   %v\nframe:  %x\nat:     %d\nrules:  %+v", which, xdp, twin, p, now, table.rules)
 	}
 	return twin
 }

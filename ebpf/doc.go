@@ -9,9 +9,15 @@
 //	frame.go          the twin: Ethernet, VLAN tags, IPv4, IPv6 with extension headers, UDP
 //	table.go          the blocklist, made ready for lookups
 //	payload.go        the twin: what stands in a datagram of the mesh port and of the access port
+//	bpf/guard.h       the live rules in the kernel: members, clients, rates
+//	guard.go          the twin of guard.h
+//	ufrag.go          ICE user name fragments that the filter knows by their MAC
+//	limits.go         rates, and the buckets that keep them
 //	verdict.go        actions, classes, reasons
 //	rules.go          the rules: validation, file form
 //	filter.go         Filter: New, Run, Update, Allow, Stats
+//	live.go           Filter: who is a member, which clients are admitted
+//	live_linux.go     the same in the kernel's maps
 //	kernel_linux.go   the loaded program, replacing its rules, test runs
 //	attach_linux.go   interfaces: driver mode, else generic
 //	image.go          the blocklist as the kernel's maps hold it
@@ -49,6 +55,43 @@
 //
 // Everything else on these ports is bad_class; a datagram without payload is empty.
 //
+// # The live rules
+//
+// What is in order by its form and not blocked is held against what the node knows, where Config.GuardMesh and GuardAccess
+// ask for it. The node says who is known: SetMembers, Peer, Admit, Forget.
+//
+// Mesh port. A known address is a member's, a configured joiner's, or one that Peer named within ten minutes: the node
+// names what it dials, and whoever proved by certificate to be of its mesh.
+//
+//	known address     everything, within the rate per address (peer; gossip: peer_gossip)
+//	unknown address   path frames never (not_member); QUIC and gossip within source_mesh and a budget
+//
+// That is how a mesh boots: a new node dials a joiner. At the new node the joiner is known before the first packet
+// leaves. At the joiner the new node is unknown until its certificate is checked; its handshake, and what of its stream
+// comes in the meantime, passes as a stranger's, or is sent again by QUIC when the rate cuts it. Members that gossip has
+// not told yet treat the new node as a stranger: its gossip passes within the rate, its path frames once
+// they know it. While a flood of made-up sources uses up the budget, nodes that nobody knows cannot join; members and
+// configured joiners do not notice.
+//
+// Access port. A client is an address and a port.
+//
+//	admitted client   everything, within the rate per client (media: flow; STUN and DTLS: flow_control)
+//	unknown           STUN with a ufrag of this node: ufrag, within source_ufrag and budget_ufrag
+//	                  other STUN (answers to our own checks): stranger, within source_stun and budget_stun
+//	                  DTLS, RTP, RTCP: not_admitted
+//
+// Nothing races, because every session begins with a STUN request that carries a MAC (ufrag.go), which passes without
+// state; the node admits the client when it has checked MESSAGE-INTEGRITY and before its answer leaves; and a client sends
+// no DTLS over a pair before that answer. The same holds for candidates that trickle in, for a client whose NAT gives it
+// another port (its next consent check admits the new one, the old one stays), and for ICE restarts. The MAC lives
+// as long as the process and a week at most; an older ufrag counts as none, so that its holder meets lower
+// rates and not a wall.
+//
+// Rates. A bucket is one number (GCRA, limits.go). Those of known senders stand with them in maps that only the node
+// writes, so no flood can push one out. Unknown sources (IPv6: per /64) share a table of 65,536 places, four ways,
+// under a secret hash; a packet must pass its source's rate and then the budget of its kind before it changes
+// anything, so made-up sources change the table no faster than the budget.
+//
 // # The blocklist
 //
 // Up to MaxRules ranges, both families together. The address space is cut where the answer changes, and a jump table
@@ -63,7 +106,9 @@
 // Rules reach the kernel in two generations. Update fills the one that no packet reads, switches with one store, waits
 // until every packet that was in the program has left it, and empties the other. So a packet is judged by all of the old
 // rules or all of the new ones. Filter.mu guards the kernel's side; the twin reads an atomic pointer to a Table,
-// which never changes. The kernel's counters are per processor; Filter adds them up, and keeps them over detaching.
+// which never changes. The live rules' state is guard, under its own mutex: each change goes to the twin and the
+// loaded program, and a program gets all of it before it is attached. The twin and the kernel keep
+// buckets of their own. The kernel's counters are per processor; Filter adds them up, and keeps them over detaching.
 //
 // # Invariants
 //
@@ -76,8 +121,11 @@
 //
 // # What it does not do
 //
-// It knows no members, sessions or rates: whoever is not in the blocklist and sends well-formed datagrams passes. There
-// are no drop records, only counters. It matches ports on every address of the host, so it also judges datagrams
+// There
+// are no drop records, only counters. Members count by address, not port; so whoever can send from a member's address passes
+// as that member, and what it sends still has to pass its own cryptography. Nor is the local address part of an
+// admission. Rates of one sender whose packets several processors handle at once may let a few packets too many
+// through. After a restart nothing is admitted: sessions end with their process. It matches ports on every address of the host, so it also judges datagrams
 // that a host forwards to such a port elsewhere. It does not verify checksums, which the host's stack does. Frames
 // with three or more VLAN tags, inside tunnels or IPsec pass. Interfaces without Ethernet headers (tunnels) are not
 // attached to, and drivers that need multi-buffer programs for their MTU get generic mode. What arrives on an

@@ -44,6 +44,11 @@ type Config struct {
 	MeshPort   uint16 // UDP; 0 = none
 	AccessPort uint16 // UDP; 0 = none
 	Logger     *slog.Logger
+
+	// GuardMesh and GuardAccess switch the live rules on: the owner then tells the Filter who the members are
+	// (SetMembers, Peer), and which clients are admitted (Admit, Forget). Without them only form and blocklist count.
+	GuardMesh, GuardAccess bool
+	Limits                 *Limits // of the live rules; nil: DefaultLimits
 }
 
 // Attachment is what became of one interface.
@@ -60,6 +65,8 @@ type Filter struct {
 	table atomic.Pointer[Table]
 	tally tally // the twin's verdicts
 	twin  atomic.Bool
+	guard *guard    // the live rules
+	born  time.Time // see clock
 
 	updates, failures, lost atomic.Uint64
 
@@ -84,27 +91,41 @@ func New(cfg Config) (*Filter, error) {
 	if cfg.Mode == ModeXDP && len(cfg.Interfaces) == 0 {
 		return nil, errors.New("the packet filter's mode is xdp, but no interface is named")
 	}
-	table, err := Compile(Rules{MeshPort: cfg.MeshPort, AccessPort: cfg.AccessPort})
+	limits := DefaultLimits()
+	if cfg.Limits != nil {
+		limits = *cfg.Limits
+	}
+	table, err := Compile(cfg.complete(Rules{}))
 	if err != nil {
 		return nil, fmt.Errorf("packet filter: %w", err)
 	}
-	f := &Filter{cfg: cfg, why: "not started"}
+	f := &Filter{cfg: cfg, why: "not started", guard: newGuard(limits), born: time.Now()}
 	f.table.Store(table)
 	f.twin.Store(true)
 	return f, nil
 }
 
+// complete fills in what the Config says and the rules leave out.
+func (cfg Config) complete(r Rules) Rules {
+	if r.MeshPort == 0 {
+		r.MeshPort = cfg.MeshPort
+	}
+	if r.AccessPort == 0 {
+		r.AccessPort = cfg.AccessPort
+	}
+	r.GuardMesh = r.GuardMesh || cfg.GuardMesh
+	r.GuardAccess = r.GuardAccess || cfg.GuardAccess
+	return r
+}
+
+// clock is the time of the live rules, in nanoseconds; it begins above 0, which means "never".
+func (f *Filter) clock() uint64 { return uint64(time.Since(f.born)) + 1 }
+
 // Update puts rules in force, in the kernel first and then in the twin, each atomically: every packet is judged by all
 // of the old rules or all of the new ones. Ports that are 0 keep those of the Config. On an error the
 // old rules stay in force everywhere. It may take a second for 100,000 entries, and does not slow packets down.
 func (f *Filter) Update(r Rules) error {
-	if r.MeshPort == 0 {
-		r.MeshPort = f.cfg.MeshPort
-	}
-	if r.AccessPort == 0 {
-		r.AccessPort = f.cfg.AccessPort
-	}
-	table, err := Compile(r)
+	table, err := Compile(f.cfg.complete(r))
 	if err != nil {
 		f.failures.Add(1)
 		return fmt.Errorf("filter rules: %w", err)
@@ -156,9 +177,10 @@ func (f *Filter) start() error {
 		err = errors.New("no interface is named")
 	}
 	if err == nil {
-		f.kernel, err = openKernel(f.table.Load())
+		f.kernel, err = openKernel(f.table.Load(), f.guard, monotonic()-f.clock())
 	}
 	if err == nil {
+		f.guard.feed(f.kernel)
 		f.attached = f.kernel.attach(names)
 		err = f.missing()
 	}
@@ -204,6 +226,7 @@ func (f *Filter) announce() {
 
 // recheck attaches again where an interface has gone or come back, and says so when that changes anything.
 func (f *Filter) recheck() {
+	f.guard.sweep(f.clock())
 	f.mu.Lock()
 	if f.kernel == nil {
 		f.mu.Unlock()
@@ -232,6 +255,7 @@ func (f *Filter) stop() {
 	if f.kernel == nil {
 		return
 	}
+	f.guard.feed(nil)
 	for i := range f.past {
 		f.past[i] += f.kernel.count(i)
 	}
@@ -247,7 +271,7 @@ func (f *Filter) TwinActive() bool { return f.twin.Load() }
 
 // AllowPacket judges one datagram by the twin and counts the verdict; see Table.AllowPacket.
 func (f *Filter) AllowPacket(src netip.AddrPort, dstPort uint16, payload []byte) Verdict {
-	v := f.table.Load().AllowPacket(src, dstPort, payload)
+	v := f.table.Load().allowPacket(src, dstPort, payload, f.guard, f.clock())
 	f.tally.add(v)
 	return v
 }

@@ -19,8 +19,13 @@ const (
 	filterMapActive      = "active"
 	filterMapBlocklist4  = "blocklist4"
 	filterMapBlocklist6  = "blocklist6"
+	filterMapBudgets     = "budgets"
 	filterMapCounters    = "counters"
+	filterMapFlows       = "flows"
+	filterMapPeers       = "peers"
 	filterMapSettings    = "settings"
+	filterMapSources     = "sources"
+	filterMapTestClock   = "test_clock"
 	filterProgTernFilter = "tern_filter"
 	filterProgTernJudge  = "tern_judge"
 	filterProgTernNoop   = "tern_noop"
@@ -80,8 +85,13 @@ type filterMapSpecs struct {
 	Active     *ebpf.MapSpec `ebpf:"active"`
 	Blocklist4 *ebpf.MapSpec `ebpf:"blocklist4"`
 	Blocklist6 *ebpf.MapSpec `ebpf:"blocklist6"`
+	Budgets    *ebpf.MapSpec `ebpf:"budgets"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Sources    *ebpf.MapSpec `ebpf:"sources"`
+	TestClock  *ebpf.MapSpec `ebpf:"test_clock"`
 }
 
 // filterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -113,8 +123,13 @@ type filterMaps struct {
 	Active     *ebpf.Map `ebpf:"active"`
 	Blocklist4 *ebpf.Map `ebpf:"blocklist4"`
 	Blocklist6 *ebpf.Map `ebpf:"blocklist6"`
+	Budgets    *ebpf.Map `ebpf:"budgets"`
 	Counters   *ebpf.Map `ebpf:"counters"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Peers      *ebpf.Map `ebpf:"peers"`
 	Settings   *ebpf.Map `ebpf:"settings"`
+	Sources    *ebpf.Map `ebpf:"sources"`
+	TestClock  *ebpf.Map `ebpf:"test_clock"`
 }
 
 func (m *filterMaps) Close() error {
@@ -122,8 +137,13 @@ func (m *filterMaps) Close() error {
 		m.Active,
 		m.Blocklist4,
 		m.Blocklist6,
+		m.Budgets,
 		m.Counters,
+		m.Flows,
+		m.Peers,
 		m.Settings,
+		m.Sources,
+		m.TestClock,
 	)
 }
 

@@ -28,7 +28,12 @@ type datagram struct {
 
 // Frame judges one Ethernet frame (from the destination address on, without the checksum). It is the twin of the XDP
 // program, functions in packet order. It only reads packet, keeps nothing of it, and is safe for concurrent use.
-func (t *Table) Frame(packet []byte) Verdict {
+//
+// It knows no members and no clients: the live rules do not apply, as if Rules.GuardMesh and GuardAccess were off.
+func (t *Table) Frame(packet []byte) Verdict { return t.frame(packet, nil, 0) }
+
+// frame is Frame with the live rules of g, if there is one, at now (nanoseconds).
+func (t *Table) frame(packet []byte, g *guard, now uint64) Verdict {
 	if len(packet) < 14 {
 		return judged(ClassNone, ReasonTruncated)
 	}
@@ -41,14 +46,14 @@ func (t *Table) Frame(packet []byte) Verdict {
 	}
 	switch proto {
 	case 0x0800:
-		return t.ip4(rest)
+		return t.ip4(rest, g, now)
 	case 0x86dd:
-		return t.ip6(rest)
+		return t.ip6(rest, g, now)
 	}
 	return judged(ClassNone, ReasonNotOurs)
 }
 
-func (t *Table) ip4(ip []byte) Verdict {
+func (t *Table) ip4(ip []byte, g *guard, now uint64) Verdict {
 	if len(ip) < 20 {
 		return judged(ClassNone, ReasonTruncated)
 	}
@@ -70,7 +75,7 @@ func (t *Table) ip4(ip []byte) Verdict {
 	return t.udp(datagram{
 		udp: ip[header:], room: total - header, fragment: frag&0x2000 != 0, malformed: total < header,
 		src: netip.AddrFrom4([4]byte(ip[12:16])),
-	})
+	}, g, now)
 }
 
 // extension says whether an IPv6 next-header value is a header with a next header of its own.
@@ -82,7 +87,7 @@ func extension(next byte) bool {
 	return false
 }
 
-func (t *Table) ip6(ip []byte) Verdict {
+func (t *Table) ip6(ip []byte, g *guard, now uint64) Verdict {
 	if len(ip) < 40 {
 		return judged(ClassNone, ReasonTruncated)
 	}
@@ -121,10 +126,10 @@ func (t *Table) ip6(ip []byte) Verdict {
 	src := netip.AddrFrom16([16]byte(ip[8:24]))
 	// ::ffff:0:0/96 never stands on a wire; a socket would show such a source as IPv4, past the IPv6 blocklist.
 	malformed := room < 0 || src.Is4In6()
-	return t.udp(datagram{udp: rest, room: room, fragment: fragment, malformed: malformed, src: src})
+	return t.udp(datagram{udp: rest, room: room, fragment: fragment, malformed: malformed, src: src}, g, now)
 }
 
-func (t *Table) udp(d datagram) Verdict {
+func (t *Table) udp(d datagram, g *guard, now uint64) Verdict {
 	if len(d.udp) < 8 {
 		return judged(ClassNone, ReasonTruncated)
 	}
@@ -148,7 +153,8 @@ func (t *Table) udp(d datagram) Verdict {
 	if d.fragment {
 		return judged(class, ReasonFragmentPassed)
 	}
-	return judgePayload(class, d.udp[8:length])
+	src := netip.AddrPortFrom(d.src, binary.BigEndian.Uint16(d.udp))
+	return t.guarded(class, src, d.udp[8:length], g, now)
 }
 
 func (t *Table) portClass(port uint16) Class {

@@ -4,15 +4,19 @@ import "testing"
 
 // openFuzzKernel compares with the kernel where it can; elsewhere the fuzz target still has the twin to itself.
 func openFuzzKernel(f *testing.F, table *Table) func(*testing.T, []byte) {
-	k, err := openKernel(table)
+	g := newGuard(tightLimits())
+	k, err := openKernel(table, g, 0)
 	if err != nil {
 		f.Logf("fuzzing the twin alone: %v", err)
 		return func(*testing.T, []byte) {}
 	}
+	g.feed(k)
+	now := uint64(ufragEpochNS)
 	f.Cleanup(func() { k.close() })
 	return func(t *testing.T, frame []byte) {
 		if len(frame) >= 14 && len(frame) <= 3000 { // what the kernel's test run takes
-			compare(t, k, table, frame, "fuzzed frame")
+			now += 200_000
+			compare(t, k, table, frame, now, "fuzzed frame")
 		}
 	}
 }

@@ -14,7 +14,12 @@ func FuzzVerdict(f *testing.F) {
 	}
 	f.Add(sample{src: netip.MustParseAddr("203.0.113.7"), port: testMesh, vlans: 1, options: 3}.frame())
 	f.Add(sample{src: good6, port: testMesh, headers: []byte{44, 51}, frag: 1}.frame())
-	table := compile(testRules())
+	for _, p := range stunCases(newKey()) {
+		f.Add(sample{src: good4, port: testAccess, payload: p}.frame())
+	}
+	rules := testRules()
+	rules.GuardMesh, rules.GuardAccess = true, true
+	table := compile(rules)
 	inKernel := openFuzzKernel(f, table)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		v := table.Frame(frame)

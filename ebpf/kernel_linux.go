@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,14 +17,18 @@ type kernel struct {
 	list6 *cebpf.MapSpec
 	gen   uint32 // the generation in use, 0 or 1
 	links map[string]held
+	guard *guard // whose keys and limits the settings carry
+	shift uint64 // the kernel's clock minus the twin's
 }
 
-// openKernel loads the program and gives it the rules. The error wraps ErrUnsupported.
-func openKernel(t *Table) (*kernel, error) {
+// openKernel loads the program and gives it the rules. shift is what the program's clock is ahead of the twin's, in
+// nanoseconds. The error wraps ErrUnsupported.
+func openKernel(t *Table, g *guard, shift uint64) (*kernel, error) {
 	k, err := loadKernel()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
+	k.guard, k.shift = g, shift
 	if err := k.replace(t); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnsupported, err), k.close())
 	}
@@ -65,7 +70,7 @@ func (k *kernel) replace(t *Table) error {
 	}
 	defer closeMap(v6)
 	err = errors.Join(setInner(k.objs.Blocklist4, next, v4), setInner(k.objs.Blocklist6, next, v6),
-		k.objs.Settings.Put(next, settingsOf(t.rules)))
+		k.objs.Settings.Put(next, settingsOf(t.rules, k.guard, k.shift)))
 	if err != nil {
 		return fmt.Errorf("write the rules: %w", err)
 	}
@@ -126,11 +131,24 @@ func fill(spec *cebpf.MapSpec, image []byte) (*cebpf.Map, error) {
 	return m, nil
 }
 
-// settingsOf is struct settings of bpf/filter.c; the ports as on the wire.
-func settingsOf(r Rules) [8]byte {
-	b := [8]byte{byte(r.MeshPort >> 8), byte(r.MeshPort), byte(r.AccessPort >> 8), byte(r.AccessPort)}
+// settingsOf is struct settings of bpf/guard.h; the ports as on the wire.
+func settingsOf(r Rules, g *guard, base uint64) []byte {
+	b := []byte{byte(r.MeshPort >> 8), byte(r.MeshPort), byte(r.AccessPort >> 8), byte(r.AccessPort), 0, 0, 0, 0}
 	if r.PassFragments {
 		b[4] = 1
+	}
+	if r.GuardMesh {
+		b[5] |= guardMesh
+	}
+	if r.GuardAccess {
+		b[5] |= guardAccess
+	}
+	for _, x := range []uint64{base, g.ufrag[0], g.ufrag[1], g.source[0], g.source[1]} {
+		b = binary.NativeEndian.AppendUint64(b, x)
+	}
+	for _, l := range g.limits {
+		b = binary.NativeEndian.AppendUint64(b, l.interval)
+		b = binary.NativeEndian.AppendUint64(b, l.burst)
 	}
 	return b
 }
@@ -148,8 +166,11 @@ func (k *kernel) count(slot int) uint64 {
 	return sum
 }
 
-// judge asks the kernel for a verdict on one frame, without attaching anything.
-func (k *kernel) judge(packet []byte, rules []netip.Prefix) (Verdict, error) {
+// judge asks the kernel for a verdict on one frame at now, without attaching anything.
+func (k *kernel) judge(packet []byte, rules []netip.Prefix, now uint64) (Verdict, error) {
+	if err := k.objs.TestClock.Put(uint32(0), now); err != nil {
+		return Verdict{}, fmt.Errorf("set the clock of the test run: %w", err)
+	}
 	packed, err := k.objs.TernJudge.Run(&cebpf.RunOptions{Data: packet})
 	if err != nil {
 		return Verdict{}, fmt.Errorf("test run of %d bytes (the kernel takes 14 to about 3,500): %w", len(packet), err)
@@ -158,11 +179,12 @@ func (k *kernel) judge(packet []byte, rules []netip.Prefix) (Verdict, error) {
 }
 
 // judgeXDP loads the program for one verdict.
-func judgeXDP(t *Table, packet []byte) (Verdict, error) {
-	k, err := openKernel(t)
+func judgeXDP(t *Table, g *guard, packet []byte, now uint64) (Verdict, error) {
+	k, err := openKernel(t, g, 0)
 	if err != nil {
 		return Verdict{}, err
 	}
-	v, err := k.judge(packet, t.rules.Blocklist)
+	g.feed(k)
+	v, err := k.judge(packet, t.rules.Blocklist, now)
 	return v, errors.Join(err, k.close())
 }

@@ -2,12 +2,15 @@
 
 package ebpf
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // kernel never exists on systems without XDP; the methods are there for Filter to compile.
 type kernel struct{}
 
-func openKernel(*Table) (*kernel, error) {
+func openKernel(*Table, *guard, uint64) (*kernel, error) {
 	return nil, fmt.Errorf("%w on this operating system", ErrUnsupported)
 }
 
@@ -17,7 +20,13 @@ func (*kernel) count(int) uint64                              { return 0 }
 func (*kernel) attach([]string) []Attachment                  { return nil }
 func (*kernel) reattach(now []Attachment) ([]Attachment, int) { return now, 0 }
 func expand(names []string) ([]string, error)                 { return names, nil }
-func judgeXDP(t *Table, packet []byte) (Verdict, error) {
-	_, err := openKernel(t)
+func (*kernel) putPeer(netip.Addr) error                      { return nil }
+func (*kernel) dropPeer(netip.Addr) error                     { return nil }
+func (*kernel) putFlow(netip.AddrPort) error                  { return nil }
+func (*kernel) dropFlow(netip.AddrPort) error                 { return nil }
+func (*kernel) flowSeen(netip.AddrPort) uint64                { return 0 }
+func monotonic() uint64                                       { return 0 }
+func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {
+	_, err := openKernel(t, g, 0)
 	return Verdict{}, err
 }

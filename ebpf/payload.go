@@ -19,16 +19,36 @@ const (
 
 // AllowPacket judges a datagram as a socket on dstPort sees it: the rules of Frame without the headers, which the
 // host's stack has checked. An IPv4 source in IPv6 form counts as IPv4, as a dual-stack socket shows it. It keeps
-// nothing of payload and is safe for concurrent use.
+// nothing of payload and is safe for concurrent use. Like Frame it knows no members and no clients.
 func (t *Table) AllowPacket(src netip.AddrPort, dstPort uint16, payload []byte) Verdict {
+	return t.allowPacket(src, dstPort, payload, nil, 0)
+}
+
+func (t *Table) allowPacket(src netip.AddrPort, dstPort uint16, payload []byte, g *guard, now uint64) Verdict {
 	class := t.portClass(dstPort)
 	if class == ClassNone {
 		return judged(ClassNone, ReasonNotOurs)
 	}
-	if rule, blocked := t.Blocked(src.Addr().Unmap()); blocked {
+	src = plain(src)
+	if rule, blocked := t.Blocked(src.Addr()); blocked {
 		return Verdict{Action: Drop, Class: class, Reason: ReasonBlocklist, Rule: rule}
 	}
-	return judgePayload(class, payload)
+	return t.guarded(class, src, payload, g, now)
+}
+
+// plain is an address as packets carry it: IPv4 as IPv4, and no zone.
+func plain(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// guarded judges the form of a datagram, and then whether its source may send it.
+func (t *Table) guarded(port Class, src netip.AddrPort, p []byte, g *guard, now uint64) Verdict {
+	v := judgePayload(port, p)
+	on := port == ClassMesh && t.rules.GuardMesh || port == ClassAccess && t.rules.GuardAccess
+	if g == nil || !on || v.Reason != ReasonOK {
+		return v
+	}
+	return judged(v.Class, g.judge(port, v.Class, src, p, now))
 }
 
 func judgePayload(port Class, p []byte) Verdict {

@@ -22,6 +22,12 @@ type Rules struct {
 	MeshPort      uint16         // UDP; 0 = none (in Update: the port of the Config)
 	AccessPort    uint16         // UDP; 0 = none (in Update: the port of the Config)
 	PassFragments bool           // let IP fragments for our ports through; nothing of ours is sent in fragments
+	GuardMesh     bool           // apply the live rules of the mesh port (in Update: or those of the Config)
+	GuardAccess   bool           // apply the live rules of the access port (in Update: or those of the Config)
+
+	// For Judge alone; a Filter is told by SetMembers and Admit.
+	Members  []netip.Addr
+	Admitted []netip.AddrPort
 }
 
 // Finding is one thing about a rule that somebody should know.
@@ -126,10 +132,15 @@ type document struct {
 	AccessPort uint16   `yaml:"access_port"`
 	Fragments  string   `yaml:"fragments"` // drop (or empty) | pass
 	Blocklist  []string `yaml:"blocklist"`
+
+	// The live rules, for offline verdicts: a list that is there, be it empty, switches its port's rules on.
+	Members  *[]netip.Addr     `yaml:"members"`  // addresses on the mesh port
+	Admitted *[]netip.AddrPort `yaml:"admitted"` // clients on the access port
 }
 
 // ParseRules reads the YAML (or JSON) form of Rules: mesh_port, access_port, fragments (drop | pass) and blocklist, a
-// list of CIDR ranges or single addresses. Unknown keys and malformed ranges are errors that name them. The result
+// list of CIDR ranges or single addresses; members (addresses) and admitted (addresses with ports) switch the live rules of
+// their port on. Unknown keys and malformed ranges are errors that name them. The result
 // is valid.
 func ParseRules(doc []byte) (Rules, error) {
 	var d document
@@ -137,6 +148,12 @@ func ParseRules(doc []byte) (Rules, error) {
 		return Rules{}, fmt.Errorf("read the filter's rules: %w", err)
 	}
 	r := Rules{MeshPort: d.MeshPort, AccessPort: d.AccessPort, PassFragments: d.Fragments == "pass"}
+	if d.Members != nil {
+		r.GuardMesh, r.Members = true, *d.Members
+	}
+	if d.Admitted != nil {
+		r.GuardAccess, r.Admitted = true, *d.Admitted
+	}
 	var bad []error
 	if d.Fragments != "" && d.Fragments != "drop" && d.Fragments != "pass" {
 		bad = append(bad, fmt.Errorf("fragments is %q, not drop or pass", d.Fragments))

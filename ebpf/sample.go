@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // sample describes a UDP datagram; frame writes it as it stands on the wire (without checksums, which no verdict reads).
@@ -19,6 +21,9 @@ type sample struct {
 	payload []byte
 }
 
+// samplePort is the source port of every sample.
+const samplePort = 12345
+
 func (s sample) frame() []byte {
 	b := make([]byte, 12, 128+len(s.payload)) // two addresses that nobody reads
 	for range s.vlans {
@@ -31,7 +36,7 @@ func (s sample) frame() []byte {
 }
 
 func (s sample) udp() []byte {
-	b := []byte{0x30, 0x39, byte(s.port >> 8), byte(s.port), 0, 0, 0, 0}
+	b := []byte{samplePort >> 8, samplePort & 255, byte(s.port >> 8), byte(s.port), 0, 0, 0, 0}
 	binary.BigEndian.PutUint16(b[4:], uint16(8+len(s.payload)))
 	return append(b, s.payload...)
 }
@@ -110,36 +115,66 @@ func sampleBlocklist(n int, r *rand.Rand) []netip.Prefix {
 // crowd is how many entries of the benchmarks' blocklist stand side by side.
 const crowd = 30_000
 
+// The rows of the report of Bench.
+const (
+	rowBlocked  = "blocklisted source, 100,000 entries of mixed lengths"
+	rowAdmitted = "admitted RTP"
+	rowNoise    = "unknown source, RTP noise"
+	rowPath     = "mesh path frame from a member"
+)
+
 // sampleCase is a frame that the benchmarks send.
 type sampleCase struct {
 	name  string
+	row   string // of the report; empty = none
 	frame []byte
 }
 
-// sampleCases come with the rules under which they are judged. Four blocked sources of each family, because entries
-// differ in length and in what lies near them.
+// sampleCases come with the rules under which they are judged: a full blocklist, a member and an admitted client of each
+// family. Four blocked sources of each family, because entries differ in length and in what lies near them.
 func sampleCases() (Rules, []sampleCase) {
 	rules := Rules{
 		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules-crowd, rand.New(rand.NewPCG(7, 7))),
+		GuardMesh: true, GuardAccess: true,
 	}
 	for i := range uint32(crowd) { // every other address of 100.64.0.0/16: the longest search
 		a := netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)})
 		rules.Blocklist = append(rules.Blocklist, netip.PrefixFrom(a, 32))
 	}
 	media, noise := sampleRTP(1100), append([]byte{0xb0, 0xff}, sampleRTP(200)...)
-	good4, good6 := netip.MustParseAddr("198.18.3.4"), netip.MustParseAddr("2001:db8::34")
-	packets := []sampleCase{
-		{"rtp, ipv4", sample{src: good4, port: 7401, payload: media}.frame()},
-		{"rtp, ipv6", sample{src: good6, port: 7401, payload: media}.frame()},
-		{"rtp noise, ipv4", sample{src: good4, port: 7401, payload: noise}.frame()},
-		{"path frame, ipv4", sample{src: good4, port: 7400, payload: samplePath(1100)}.frame()},
-		{"path frame, ipv6", sample{src: good6, port: 7400, payload: samplePath(1100)}.frame()},
-		{"blocklisted in a crowd", sample{src: netip.AddrFrom4([4]byte{100, 64, 77, 76}), port: 7401, payload: media}.frame()},
-		{"another service", sample{src: good4, port: 53, payload: media}.frame()},
+	var packets []sampleCase
+	for family, a := range map[string][2]string{
+		"ipv4": {"198.18.3.4", "198.18.3.5"}, "ipv6": {"2001:db8::34", "2001:db8::35"},
+	} {
+		known, unknown := netip.MustParseAddr(a[0]), netip.MustParseAddr(a[1])
+		rules.Members = append(rules.Members, known)
+		rules.Admitted = append(rules.Admitted, netip.AddrPortFrom(known, samplePort))
+		packets = append(packets,
+			sampleCase{"rtp, " + family, rowAdmitted, sample{src: known, port: 7401, payload: media}.frame()},
+			sampleCase{"rtp noise, " + family, rowNoise, sample{src: unknown, port: 7401, payload: noise}.frame()},
+			sampleCase{"path frame, " + family, rowPath, sample{src: known, port: 7400, payload: samplePath(1100)}.frame()},
+			sampleCase{"stun with a ufrag, " + family, "", sample{src: unknown, port: 7401, payload: sampleSTUN()}.frame()},
+			sampleCase{"stranger's quic, " + family, "", sample{src: unknown, port: 7400, payload: sampleQUIC()}.frame()},
+			sampleCase{"another service, " + family, "", sample{src: unknown, port: 53, payload: media}.frame()},
+		)
 	}
+	slices.SortFunc(packets, func(a, b sampleCase) int { return strings.Compare(a.name, b.name) })
+	crowded := sample{src: netip.AddrFrom4([4]byte{100, 64, 77, 76}), port: 7401, payload: media}
+	packets = append(packets, sampleCase{"blocklisted in a crowd", "", crowded.frame()})
 	for i, p := range rules.Blocklist[:8] {
 		s := sample{src: p.Addr(), port: 7401, payload: media}
-		packets = append(packets, sampleCase{fmt.Sprintf("blocklisted %d, /%d", i+1, p.Bits()), s.frame()})
+		packets = append(packets, sampleCase{fmt.Sprintf("blocklisted %d, /%d", i+1, p.Bits()), rowBlocked, s.frame()})
 	}
 	return rules, packets
 }
+
+// sampleKey is the key of the ufrag in sampleSTUN.
+var sampleKey = key{1, 2}
+
+func sampleSTUN() []byte {
+	p := append([]byte{0, 1, 0, 44, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...)
+	p = append(p, 0, 6, 0, ufragSize+5)
+	return append(append(p, makeUfrag(sampleKey, 5, 1)...), ":peer\x00\x00\x00"...)
+}
+
+func sampleQUIC() []byte { return append([]byte{0xc0}, make([]byte, 1199)...) }

@@ -14,6 +14,7 @@ const (
 // drawRules makes a small rule set around addresses that drawPacket uses often.
 func drawRules(r *rand.Rand) Rules {
 	rules := Rules{MeshPort: testMesh, AccessPort: testAccess, PassFragments: r.IntN(4) == 0}
+	rules.GuardMesh, rules.GuardAccess = r.IntN(5) > 0, r.IntN(5) > 0
 	for range r.IntN(40) {
 		a := drawAddr(r)
 		bits := a.BitLen() - r.IntN(8)

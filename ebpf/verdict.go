@@ -61,6 +61,8 @@ const (
 	ReasonNotOurs        Reason = 1 // another protocol or port of the host: not looked into
 	ReasonFragmentRest   Reason = 2 // a later fragment: it names no port, and is harmless without its first fragment
 	ReasonFragmentPassed Reason = 3 // a first fragment for our ports, let through by choice
+	ReasonUfrag          Reason = 4 // STUN of a source not yet admitted that names a ufrag of this node
+	ReasonStranger       Reason = 5 // an unknown source within the rates for such
 )
 
 // The reasons that drop.
@@ -80,6 +82,12 @@ const (
 	ReasonBadFence   Reason = 28 // the mesh fence with a relay, or with anything but a link probe
 	ReasonBadCookie  Reason = 29 // STUN without the magic cookie
 
+	ReasonNotMember   Reason = 30 // a path frame from an address that is no member's
+	ReasonNotAdmitted Reason = 31 // DTLS, RTP or RTCP from an address and port that passed no STUN check
+	ReasonRate        Reason = 32 // a member or an admitted client above its rate
+	ReasonRateSource  Reason = 33 // an unknown source above its rate
+	ReasonBudget      Reason = 34 // unknown sources, together, above what the node takes from them
+
 	firstDrop Reason = 16
 	reasons   Reason = 64 // room for numbers
 )
@@ -90,6 +98,8 @@ var reasonNames = map[Reason]string{
 	ReasonExtHeaders: "ext_headers", ReasonFragment: "fragment", ReasonBlocklist: "blocklist", ReasonEmpty: "empty",
 	ReasonBadClass: "bad_class", ReasonShort: "short", ReasonBadVersion: "bad_version", ReasonBadHops: "bad_hops",
 	ReasonBadKind: "bad_kind", ReasonBadLength: "bad_length", ReasonBadFence: "bad_fence", ReasonBadCookie: "bad_cookie",
+	ReasonUfrag: "ufrag", ReasonStranger: "stranger", ReasonNotMember: "not_member",
+	ReasonNotAdmitted: "not_admitted", ReasonRate: "rate", ReasonRateSource: "rate_source", ReasonBudget: "budget",
 }
 
 // String returns the name of the reason as metrics and drop records show it.

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -204,6 +205,14 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 		"MAX_EXT_HEADERS": maxExtHeaders, "MAX_RULES": MaxRules, "MIN_GOSSIP": minGossip, "MIN_PATH": minPath,
 		"MIN_QUIC_SHORT": minQUICShort, "MIN_QUIC_LONG": minQUICLong, "MIN_STUN": minSTUN, "MIN_DTLS": minDTLS,
 		"MIN_RTP": minRTP, "MIN_RTCP": minRTCP, "JUMP6_BITS": jump6Bits, "SEARCH": 18,
+	}
+	maps.Copy(inGo, map[string]int{
+		"GUARD_MESH": guardMesh, "GUARD_ACCESS": guardAccess, "MAX_PEERS": maxPeers, "MAX_FLOWS": maxFlows,
+		"SETS": sourceSets, "WAYS": sourceWays, "UFRAG": ufragSize, "UFRAG_EPOCH_NS": ufragEpochNS,
+		"UFRAG_EPOCHS": ufragEpochs, "MAX_ATTRIBUTES": maxAttributes, "STUN_USERNAME": stunUsername, "LIMITS": limits,
+	})
+	for i, name := range limitNames {
+		inGo["LIMIT_"+strings.ToUpper(name)] = i
 	}
 	for r, name := range reasonNames {
 		inGo["REASON_"+strings.ToUpper(name)] = int(r)

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "verdict.h"
+#include "guard.h"
 
 /*
  * The kernel lets a program use helpers that are marked GPL-only (among them bpf_ktime_get_ns before Linux 5.8,
@@ -29,13 +30,6 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define IP4_MORE 0x2000
 #define IP4_OFFSET 0x1fff
 #define STUN_COOKIE 0x2112a442
-
-struct settings {
-	__be16 mesh_port; /* 0 = none */
-	__be16 access_port;
-	__u8 pass_fragments;
-	__u8 pad[3];
-};
 
 /*
  * A blocklist is the address space cut where the answer changes: rule[i] (0 = not blocked) holds from start[i] up to
@@ -117,6 +111,7 @@ struct {
 #define FLAG_FRAGMENT 1  /* the first fragment of several */
 #define FLAG_MALFORMED 2 /* the IP header contradicts itself; matters only for our ports */
 #define FLAG_IP6 4
+#define FLAG_TEST 8 /* a test run, with a clock of its own */
 #define MAX_OFFSET 0x3fff /* more than all headers can take; the verifier wants a bound */
 
 static __always_inline __u32 verdict(__u32 class, __u32 reason)
@@ -315,8 +310,10 @@ __noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	__u32 zero = 0, gen, class, rule, length, size;
+	__u32 zero = 0, gen, class, rule, length, size, judged;
+	struct address from = {};
 	struct settings *set;
+	__u64 *clock, now;
 	struct udphdr *udp;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -359,12 +356,17 @@ __noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 
 	ip4 = data + ip_at;
 	KEEP(ip4);
 	ip6 = (void *)ip4;
-	if (flags & FLAG_IP6 && (void *)(ip6 + 1) <= end)
-		rule = blocked6(gen, half(&ip6->saddr, 0), half(&ip6->saddr, 2));
-	else if ((void *)(ip4 + 1) <= end)
-		rule = blocked4(gen, bpf_ntohl(ip4->saddr));
-	else
+	if (flags & FLAG_IP6 && (void *)(ip6 + 1) <= end) {
+		from.hi = half(&ip6->saddr, 0);
+		from.lo = half(&ip6->saddr, 2);
+		rule = blocked6(gen, from.hi, from.lo);
+	} else if ((void *)(ip4 + 1) <= end) {
+		from.lo = bpf_ntohl(ip4->saddr);
+		rule = blocked4(gen, from.lo);
+		from.lo |= 0xffff00000000ULL;
+	} else {
 		return verdict(class, TERN_REASON_TRUNCATED);
+	}
 	if (rule)
 		return verdict(class, TERN_REASON_BLOCKLIST) | rule << TERN_RULE_SHIFT;
 	if (flags & FLAG_FRAGMENT)
@@ -372,14 +374,29 @@ __noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 
 
 	size = length - sizeof(*udp);
 	if (class == TERN_CLASS_MESH)
-		return judge_mesh((void *)(udp + 1), end, size);
-	return judge_access((void *)(udp + 1), end, size);
+		judged = judge_mesh((void *)(udp + 1), end, size);
+	else
+		judged = judge_access((void *)(udp + 1), end, size);
+	/* TERN_GUARD_... are the numbers of the two port classes */
+	if (!(set->guard & class) || judged & ((1 << TERN_REASON_BITS) - 1))
+		return judged;
+
+	if (flags & FLAG_TEST) {
+		clock = bpf_map_lookup_elem(&test_clock, &zero);
+		now = clock ? *clock : 0;
+	} else {
+		now = bpf_ktime_get_coarse_ns();
+	}
+	if (class == TERN_CLASS_MESH)
+		return judged | guard_mesh(set, from, judged >> TERN_REASON_BITS, now);
+	return judged | guard_access(set, from, bpf_ntohs(udp->source), judged >> TERN_REASON_BITS,
+				     (void *)(udp + 1), end, now);
 }
 
-static __always_inline __u32 judge_ip4(struct xdp_md *ctx, __u32 ip_at, void *at, void *end)
+static __always_inline __u32 judge_ip4(struct xdp_md *ctx, __u32 ip_at, void *at, void *end, __u32 flags)
 {
 	struct iphdr *ip = at;
-	__u32 header, total, frag, flags = 0;
+	__u32 header, total, frag;
 
 	if ((void *)(ip + 1) > end)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
@@ -407,10 +424,10 @@ static __always_inline int mapped4(const struct in6_addr *a)
 	return !a->in6_u.u6_addr32[0] && !a->in6_u.u6_addr32[1] && a->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline __u32 judge_ip6(struct xdp_md *ctx, __u32 ip_at, void *at, void *end)
+static __always_inline __u32 judge_ip6(struct xdp_md *ctx, __u32 ip_at, void *at, void *end, __u32 flags)
 {
 	struct ipv6hdr *ip = at;
-	__u32 used = 0, step, total, flags = FLAG_IP6;
+	__u32 used = 0, step, total;
 	void *cur = ip + 1;
 	__u8 next, *ext;
 	__u16 frag;
@@ -419,6 +436,7 @@ static __always_inline __u32 judge_ip6(struct xdp_md *ctx, __u32 ip_at, void *at
 		return verdict(TERN_CLASS_NONE, TERN_REASON_TRUNCATED);
 	if (ip->version != 6)
 		return verdict(TERN_CLASS_NONE, TERN_REASON_MALFORMED);
+	flags |= FLAG_IP6;
 	next = ip->nexthdr;
 	total = bpf_ntohs(ip->payload_len);
 
@@ -477,7 +495,7 @@ upper:
 	return judge_udp(ctx, ip_at, ip_at + sizeof(*ip) + used, total - used, flags);
 }
 
-static __always_inline __u32 judge(struct xdp_md *ctx)
+static __always_inline __u32 judge(struct xdp_md *ctx, __u32 flags)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -501,9 +519,9 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 		ip_at += 4;
 	}
 	if (proto == bpf_htons(ETH_P_IP))
-		return judge_ip4(ctx, ip_at, cur, end);
+		return judge_ip4(ctx, ip_at, cur, end, flags);
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return judge_ip6(ctx, ip_at, cur, end);
+		return judge_ip6(ctx, ip_at, cur, end, flags);
 	return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
 }
 
@@ -511,7 +529,7 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 SEC("xdp")
 int tern_filter(struct xdp_md *ctx)
 {
-	__u32 v = judge(ctx);
+	__u32 v = judge(ctx, 0);
 	__u32 index = v & (TERN_COUNTERS - 1);
 	__u64 *count = bpf_map_lookup_elem(&counters, &index);
 
@@ -524,7 +542,7 @@ int tern_filter(struct xdp_md *ctx)
 SEC("xdp")
 int tern_judge(struct xdp_md *ctx)
 {
-	return judge(ctx);
+	return judge(ctx, FLAG_TEST);
 }
 
 /* Never attached: what the test run itself costs, the yardstick of the benchmarks. */

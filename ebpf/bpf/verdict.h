@@ -27,6 +27,8 @@ enum tern_reason {
 	TERN_REASON_NOT_OURS = 1,
 	TERN_REASON_FRAGMENT_REST = 2,
 	TERN_REASON_FRAGMENT_PASSED = 3,
+	TERN_REASON_UFRAG = 4,
+	TERN_REASON_STRANGER = 5,
 
 	TERN_REASON_TRUNCATED = 16,
 	TERN_REASON_MALFORMED = 17,
@@ -42,7 +44,28 @@ enum tern_reason {
 	TERN_REASON_BAD_LENGTH = 27,
 	TERN_REASON_BAD_FENCE = 28,
 	TERN_REASON_BAD_COOKIE = 29,
+	TERN_REASON_NOT_MEMBER = 30,
+	TERN_REASON_NOT_ADMITTED = 31,
+	TERN_REASON_RATE = 32,
+	TERN_REASON_RATE_SOURCE = 33,
+	TERN_REASON_BUDGET = 34,
 };
+
+/* Rates. PEER and FLOW are per member and per admitted client, SOURCE per unknown source, BUDGET for the node. */
+enum tern_limit {
+	TERN_LIMIT_PEER = 0,
+	TERN_LIMIT_PEER_GOSSIP = 1,
+	TERN_LIMIT_FLOW = 2,
+	TERN_LIMIT_FLOW_CONTROL = 3,
+	TERN_LIMIT_SOURCE_UFRAG = 4,
+	TERN_LIMIT_SOURCE_STUN = 5,
+	TERN_LIMIT_SOURCE_MESH = 6,
+	TERN_LIMIT_BUDGET_UFRAG = 7,
+	TERN_LIMIT_BUDGET_STUN = 8,
+	TERN_LIMIT_BUDGET_QUIC = 9,
+	TERN_LIMIT_BUDGET_GOSSIP = 10,
+};
+#define TERN_LIMITS 11
 
 #define TERN_FIRST_DROP 16
 #define TERN_REASON_BITS 6
@@ -59,6 +82,19 @@ enum tern_reason {
 #define TERN_MAX_STEPS (2 * TERN_MAX_RULES + 1) /* each rule cuts the address space twice at most */
 #define TERN_SEARCH 18 /* halvings of TERN_MAX_STEPS */
 #define TERN_JUMP6_BITS 14
+
+/* The live rules (guard.h). */
+#define TERN_GUARD_MESH 1
+#define TERN_GUARD_ACCESS 2
+#define TERN_MAX_PEERS 8192
+#define TERN_MAX_FLOWS 65536
+#define TERN_SETS 16384 /* a power of two */
+#define TERN_WAYS 4
+#define TERN_UFRAG 32 /* characters: 12 of id, 4 of epoch, 16 of MAC */
+#define TERN_UFRAG_EPOCH_NS 3600000000000
+#define TERN_UFRAG_EPOCHS 168 /* how long a ufrag proves something, in epochs */
+#define TERN_MAX_ATTRIBUTES 8 /* of a STUN message, looked through for the ufrag */
+#define TERN_STUN_USERNAME 6
 
 /* Smallest UDP payload of each class, in bytes; doc.go says where each figure comes from. */
 #define TERN_MIN_GOSSIP 30
