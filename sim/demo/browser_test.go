@@ -82,8 +82,9 @@ func browserTools(t *testing.T) tools {
 	return found
 }
 
-// browse runs the plan and returns its phases. The browser's processes end with it: they are one group.
-func browse(t *testing.T, tools tools, p plan) map[string]outcome {
+// browse runs the plan and returns its phases; after, if not nil, is called as soon as a phase has ended, with the browser
+// still watching. The browser's processes end with it: they are one group.
+func browse(t *testing.T, tools tools, p plan, after func(phase string)) map[string]outcome {
 	t.Helper()
 	p.Chromium, p.Profile = tools.chromium, t.TempDir()
 	timeout := browserTimeout
@@ -100,29 +101,45 @@ func browse(t *testing.T, tools tools, p plan) map[string]outcome {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		t.Errorf("the browser: %v\n%s", err, said.String())
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	got := make(map[string]outcome)
-	for lines := bufio.NewScanner(&out); lines.Scan(); {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
 		var o outcome
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil || len(o.Samples) < 2 {
-			t.Fatalf("the browser's script says %q: %v", lines.Text(), err)
+			t.Errorf("the browser's script says %q: %v", lines.Text(), err)
+			continue
 		}
 		got[o.Name] = o
-		first, last := o.Samples[0], o.Samples[len(o.Samples)-1]
-		t.Logf("%s: %d frames and %d audio packets in %.1f s, freezes %d to %d, frozen %.2f s to %.2f s, %d packets lost, %d keyframes asked for, %d samples concealed (%dx%d)",
-			o.Name, last.Decoded-first.Decoded, last.AudioPackets-first.AudioPackets, last.At, first.Freezes, last.Freezes,
-			first.Frozen, last.Frozen, last.Lost-first.Lost, last.PLI-first.PLI, last.AudioConcealed-first.AudioConcealed, last.Width, last.Height)
+		o.log(t)
+		if after != nil {
+			after(o.Name)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the browser: %v\n%s", err, said.String())
 	}
 	for _, ph := range p.Phases {
 		if _, ok := got[ph.Name]; !ok {
-			t.Fatalf("the browser did not come to the phase %q", ph.Name)
+			t.Fatalf("the browser did not come to the end of the phase %q", ph.Name)
 		}
 	}
 	return got
+}
+
+func (o outcome) log(t *testing.T) {
+	t.Helper()
+	first, last := o.first(), o.last()
+	t.Logf("%s: %d frames and %d audio packets in %.1f s, freezes %d to %d, frozen %.2f s to %.2f s, %d packets lost, %d keyframes asked for, %d samples concealed (%dx%d)",
+		o.Name, last.Decoded-first.Decoded, last.AudioPackets-first.AudioPackets, last.At, first.Freezes, last.Freezes,
+		first.Frozen, last.Frozen, last.Lost-first.Lost, last.PLI-first.PLI, last.AudioConcealed-first.AudioConcealed, last.Width, last.Height)
 }
 
 // grows demands that every window of two seconds brings at least perSecond frames and audio packets each.
@@ -147,14 +164,19 @@ func TestEndToEndBrowserSeesNoFaults(t *testing.T) {
 	tools := browserTools(t)
 	s, url := realStage(t, nil)
 	s.setLoss(0.01)
+	const calmly, stormy = "1 % on every path", "5 % and a dead relay"
 	got := browse(t, tools, plan{
 		Page: url, Publish: publishAt, Watch: watchAt, Screenshot: artefact(t, "browser.png"),
 		Phases: []phase{
-			{Name: "1 % on every path", Settle: 5, Seconds: 10},
-			{Name: "5 % and a dead relay", Seconds: 20, Press: []press{{0, "lose"}, {8, "kill-relay"}}},
+			{Name: calmly, Settle: 5, Seconds: 10},
+			{Name: stormy, Seconds: 20, Press: []press{{0, "lose"}, {8, "kill-relay"}}},
 		},
+	}, func(phase string) {
+		if phase == stormy {
+			s.wentThroughThat(t)
+		}
 	})
-	calm, storm := got["1 % on every path"], got["5 % and a dead relay"]
+	calm, storm := got[calmly], got[stormy]
 	// The fake camera has 20 frames/s.
 	calm.grows(t, 10)
 	if n := calm.last().Freezes - calm.first().Freezes; n != 0 {
@@ -164,8 +186,10 @@ func TestEndToEndBrowserSeesNoFaults(t *testing.T) {
 	if frozen := storm.last().Frozen - storm.first().Frozen; frozen >= 0.5 {
 		t.Errorf("frozen for %.2f s of 20 s at 5 %% loss and the death of a relay, want less than 0.5 s: %+v", frozen, storm.Samples)
 	}
-	s.wentThroughThat(t)
 }
+
+// enoughToLose is how many copies a path carried that must have lost some at 1 % to 5 %: at 1 % all of 1,000 arrive once in 23,000 runs.
+const enoughToLose = 1000
 
 // wentThroughThat checks that what the picture survived did happen: every path lost packets, a relay died.
 func (s *stage) wentThroughThat(t *testing.T) {
@@ -181,7 +205,7 @@ func (s *stage) wentThroughThat(t *testing.T) {
 		t.Logf("%s to %s: %d delivered, %d undelivered, %d repaired, %d duplicates", f.From, f.To, f.Delivered, f.Undelivered, f.Repaired, f.Duplicates)
 		for _, p := range f.Paths {
 			t.Logf("  %v: sent %d, lost %d, first %d, rescued %d, active %v, alive %v", p.Hops, p.Sent, p.Lost, p.First, p.Rescued, p.Active, p.Alive)
-			if f.From == publishAt && f.To == watchAt && p.Lost == 0 {
+			if f.From == publishAt && f.To == watchAt && p.Sent >= enoughToLose && p.Lost == 0 {
 				t.Errorf("the path %v lost nothing", p.Hops)
 			}
 		}

@@ -71,7 +71,7 @@ func (s *stage) ffmpegToBrowser(t *testing.T, tools tools, ffmpeg, codec, url st
 	got := browse(t, tools, plan{
 		Page: url, Watch: watchAt, Screenshot: artefact(t, "ffmpeg-"+codec+".png"),
 		Phases: []phase{{Name: codec, Settle: 4, Seconds: 8}},
-	})[codec]
+	}, nil)[codec]
 	got.grows(t, 15)
 	if last := got.last(); last.Width != 640 || last.Height != 360 || last.KeyFrames == 0 {
 		t.Errorf("the browser decoded %+v, want 640x360 with keyframes", last)

@@ -121,7 +121,8 @@ func (f *flows) update(now time.Time, from, to string, b node.BraidStatus, sent 
 	for _, p := range merged(b.In) {
 		count := p.Sent
 		if out, ok := sent[route(p.Hops)]; ok {
-			p.Active, p.Alive, count = out.Active, out.Alive, out.Sent
+			// A sender hears late, and doubts a slow path sooner than the receiver, who has its packets in hand.
+			p.Active, p.Alive, count = out.Active, out.Active && (out.Alive || p.Alive), out.Sent
 		}
 		state.update(now, p, count)
 	}

@@ -15,12 +15,12 @@ async function exchange(pc, url, token) {
   }
   await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
   const location = answer.headers.get("Location");
-  return async () => {
-    pc.close();
+  return async () => { // DELETE first: the node ends the session as soon as it sees the connection close
     if (location) {
       const resource = new URL(location, url);
       await fetch(resource, { method: "DELETE", headers: { Authorization: `Bearer ${token}` } }).catch(() => {});
     }
+    pc.close();
   };
 }
 
