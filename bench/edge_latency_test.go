@@ -1,11 +1,13 @@
 package bench
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
-	"log/slog"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,72 +33,99 @@ const (
 	edgeWarmup  = 2 * time.Second
 )
 
-// edgeMesh is a few real nodes on loopback in this process; every node hears about the policy before it returns.
-func edgeMesh(b *testing.B, names ...string) []*node.Node {
+// edgeNode is one tern node in a process of its own.
+type edgeNode struct{ name, region, access, admin string }
+
+// edgeMesh starts nodes as processes of the real binary on loopback; every node enforces the policy before it returns. With
+// taskset at hand they share one core and the harness has the other, as the peers' figures were taken.
+func edgeMesh(b *testing.B, names ...string) []edgeNode {
 	b.Helper()
 	dir := b.TempDir()
+	binary := filepath.Join(dir, "tern")
+	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/tern").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
 	ca := filepath.Join(dir, "ca")
 	if err := identity.InitCA(ca, "bench", time.Now().Add(-time.Hour)); err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	b.Cleanup(func() { cancel(); done.Wait() })
-	var nodes []*node.Node
+	var nodes []edgeNode
 	for i, name := range names {
 		home := filepath.Join(dir, name)
-		err := identity.Issue(ca, home, identity.IssueOptions{Node: name, Region: "r" + name, Voter: i == 0, Valid: 24 * time.Hour, NotBefore: time.Now().Add(-time.Hour)})
-		if err != nil {
+		o := identity.IssueOptions{Node: name, Region: "r" + name, Voter: i == 0, Valid: 24 * time.Hour, NotBefore: time.Now().Add(-time.Hour)}
+		if err := identity.Issue(ca, home, o); err != nil {
 			b.Fatal(err)
 		}
-		cfg := node.Config{Node: name, DataDir: filepath.Join(home, "data")}
-		cfg.Identity = node.IdentityConfig{CA: filepath.Join(ca, "ca.crt"), Cert: filepath.Join(home, name+".crt"), Key: filepath.Join(home, name+".key")}
-		cfg.Mesh.Listen = fmt.Sprintf("127.0.0.1:%d", 17900+i)
-		cfg.Mesh.Join = []string{"127.0.0.1:17900"}
-		cfg.Control.Voter = i == 0
-		cfg.Access.Listen, cfg.Access.UDP, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-		n, err := node.New(cfg, node.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
-		if err != nil {
+		n := edgeNode{name: name, region: o.Region, access: fmt.Sprintf("127.0.0.1:%d", 17910+i), admin: fmt.Sprintf("127.0.0.1:%d", 17920+i)}
+		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
+			"mesh: {listen: \"127.0.0.1:%d\", join: [\"127.0.0.1:17900\"]}\ncontrol: {voter: %v}\naccess: {listen: %q, udp: %q}\nadmin: {listen: %q}\nlog: {level: error}\n",
+			name, ca, name, name, 17900+i, o.Voter, n.access, n.access, n.admin)
+		file := filepath.Join(home, "node.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			b.Fatal(err)
 		}
-		done.Add(1)
-		go func() {
-			defer done.Done()
-			if err := n.Run(ctx); err != nil {
-				b.Errorf("%s: %v", name, err)
-			}
-		}()
-		<-n.Ready()
+		edgeStart(b, binary, "node", "--config", file)
 		nodes = append(nodes, n)
 	}
 	edgePolicy(b, nodes)
 	return nodes
 }
 
-func edgePolicy(b *testing.B, nodes []*node.Node) {
+// edgeStart starts a process and ends it, that one alone, with the benchmark.
+func edgeStart(b *testing.B, binary string, args ...string) {
+	b.Helper()
+	cmd := exec.Command(binary, args...)
+	if taskset, err := exec.LookPath("taskset"); err == nil {
+		cmd = exec.Command(taskset, append([]string{"-c", "0", binary}, args...)...)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+}
+
+// edgePolicy applies the policy through the first node and waits until all enforce it and know each other.
+func edgePolicy(b *testing.B, nodes []edgeNode) {
 	b.Helper()
 	doc := "regions:\n"
 	for _, n := range nodes {
-		doc += fmt.Sprintf("  - id: %s\n", n.Region())
+		doc += fmt.Sprintf("  - id: %s\n", n.region)
 	}
 	doc += fmt.Sprintf("apps:\n  - {id: %s, certificates: [%s], auth: token}\n", edgeApp, edgeSecret)
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		err := nodes[0].ApplyPolicy(b.Context(), []byte(doc), "bench")
-		if err == nil {
-			break
+	edgeUntil(b, "the policy is taken", func() bool {
+		req, err := http.NewRequest(http.MethodPut, "http://"+nodes[0].admin+"/v1/policy", strings.NewReader(doc))
+		if err != nil {
+			b.Fatal(err)
 		}
-		if time.Now().After(deadline) {
-			b.Fatalf("no policy within 30 s: %v", err)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
 		}
-		time.Sleep(100 * time.Millisecond)
-	}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
 	for _, n := range nodes {
-		for n.Status().PolicyVersion == 0 || len(n.Status().Members) < len(nodes) {
-			if time.Now().After(deadline) {
-				b.Fatalf("%s has no policy", n.Name())
+		edgeUntil(b, n.name+" enforces it", func() bool {
+			resp, err := http.Get("http://" + n.admin + "/v1/status")
+			if err != nil {
+				return false
 			}
-			time.Sleep(50 * time.Millisecond)
+			defer resp.Body.Close()
+			var s node.Status
+			return json.NewDecoder(resp.Body).Decode(&s) == nil && s.PolicyVersion > 0 && len(s.Members) == len(nodes) && len(s.Links) >= len(nodes)*(len(nodes)-1)
+		})
+	}
+}
+
+func edgeUntil(b *testing.B, what string, ok func() bool) {
+	b.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }
@@ -114,13 +143,13 @@ func edgeToken(b *testing.B, can ...string) string {
 
 // edgeRun publishes at in and watches at out with edgeViewers viewers; the histogram is of microseconds from the
 // publisher's send to each viewer's receive.
-func edgeRun(b *testing.B, in, out *node.Node, channel string) (h *hdrhistogram.Histogram, received uint64) {
+func edgeRun(b *testing.B, in, out edgeNode, channel string) (h *hdrhistogram.Histogram, received uint64) {
 	b.Helper()
 	h = hdrhistogram.New(1, 10_000_000, 3)
 	var mu sync.Mutex
 	start := time.Now().Add(edgeWarmup)
 	pub, err := client.Publish(b.Context(), client.Config{
-		URL: in.AccessURL() + "/whip/" + edgeApp + "/" + channel, Token: edgeToken(b, token.CanPublishVideo, token.CanPublishAudio),
+		URL: "http://" + in.access + "/whip/" + edgeApp + "/" + channel, Token: edgeToken(b, token.CanPublishVideo, token.CanPublishAudio),
 		Source: client.Synthetic{Size: edgeSize, PerSec: edgePerSec, Burst: 5, AudioHz: edgeAudio},
 	})
 	if err != nil {
@@ -130,7 +159,7 @@ func edgeRun(b *testing.B, in, out *node.Node, channel string) (h *hdrhistogram.
 	watch := edgeToken(b, token.CanSubscribe)
 	for range edgeViewers {
 		v, err := client.View(b.Context(), client.Config{
-			URL: out.AccessURL() + "/whep/" + edgeApp + "/" + channel, Token: watch,
+			URL: "http://" + out.access + "/whep/" + edgeApp + "/" + channel, Token: watch,
 			OnPacket: func(_ string, p *rtp.Packet, at time.Time) {
 				_, sent, ok := client.Stamp(p.Payload)
 				if !ok || sent.Before(start) {
@@ -155,7 +184,7 @@ func edgeRun(b *testing.B, in, out *node.Node, channel string) (h *hdrhistogram.
 }
 
 // BenchmarkEdgeLatency compares WHIP to WHEP across two nodes with the same load through one node, in one run. What the
-// second node adds is the difference; the harness (51 clients) shares the two cores with the nodes.
+// second node adds is the difference; the harness (51 clients) shares the machine with the nodes.
 func BenchmarkEdgeLatency(b *testing.B) {
 	nodes := edgeMesh(b, "a", "b")
 	for i := 0; b.Loop(); i++ {

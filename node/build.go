@@ -280,13 +280,33 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		Hub:          n.hub,
 		Logger:       n.log,
 		App:          n.enforcer.app,
-		UDP:          n.filter.WrapPacketConn(n.accessUDP, uint16(n.accessUDP.LocalAddr().(*net.UDPAddr).Port)),
+		UDP:          n.filteredAccess(),
 		UDPAdvertise: advertise,
 		ListenRTP:    n.rtpPorts.listen,
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.state.stopping.Load,
 	})
 	return err
+}
+
+// accessSocket is the clients' port: the filter's twin stands before what is read, runs leave directly.
+type accessSocket struct {
+	net.PacketConn
+	runs
+}
+
+// runs is what a socket may offer beyond net.PacketConn.
+type runs interface {
+	WriteRun(run []byte, segment int, to netip.AddrPort) error
+}
+
+func (n *Node) filteredAccess() net.PacketConn {
+	port := uint16(n.accessUDP.LocalAddr().(*net.UDPAddr).Port)
+	filtered := n.filter.WrapPacketConn(n.accessUDP, port)
+	if wire, ok := n.accessUDP.(runs); ok {
+		return accessSocket{PacketConn: filtered, runs: wire}
+	}
+	return filtered
 }
 
 func (n *Node) listenAccess(ctx context.Context) error {

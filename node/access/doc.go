@@ -24,6 +24,7 @@
 //	repair.go     NACK answers for packets that the library can keep
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
 //	viewer.go     RTP from media to one viewer: queue, writer, keyframe requests from it
+//	runs.go       the packets of a burst to one viewer as one system call
 //	splice.go     joins two sources of one stream into one RTP sequence; pure
 //	hub.go        what is asked of media
 //	stats.go      counters and their snapshot

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -38,7 +37,7 @@ const (
 // peerMaker makes the PeerConnections of all sessions. Its certificate is shared,
 // since making one costs more than the rest of a join, and renewed weekly.
 type peerMaker struct {
-	conn      net.PacketConn
+	conn      *runConn
 	advertise []netip.AddrPort
 	log       pionLog
 	now       func() time.Time
@@ -51,7 +50,7 @@ type peerMaker struct {
 }
 
 func newPeerMaker(cfg Config) (*peerMaker, error) {
-	p := &peerMaker{conn: cfg.UDP, advertise: cfg.UDPAdvertise, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
+	p := &peerMaker{conn: newRunConn(cfg.UDP), advertise: cfg.UDPAdvertise, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
 	_, err := p.certificate()
 	return p, err
 }

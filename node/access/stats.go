@@ -60,7 +60,7 @@ func (a *Access) Stats() Stats {
 		Sessions:  map[string]int{kindWHIP: 0, kindWHEP: 0, kindRTP: 0},
 		PacketsIn: c.in.Load(), PacketsOut: c.out.Load(),
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
-		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load(), DropsStale: c.stale.Load(),
+		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 	}
 	for _, one := range a.all() {

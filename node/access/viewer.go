@@ -2,7 +2,10 @@ package access
 
 import (
 	"context"
+	"net/netip"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -32,9 +35,10 @@ type viewer struct {
 	ctx    context.Context // ends with the session
 
 	sub    subscription
-	tracks []*webrtc.TrackLocalStaticRTP // by track, nil where the viewer wants none
-	rates  []uint32                      // clock rates by track
-	joined []splice                      // by track, owned by the writer
+	tracks []*webrtc.TrackLocalStaticRTP  // by track, nil where the viewer wants none
+	rates  []uint32                       // clock rates by track
+	joined []splice                       // by track, owned by the writer
+	to     atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen
 }
 
 func newViewer(s *session) *viewer {
@@ -85,17 +89,58 @@ func (v *viewer) askKeyframe(track int) {
 	v.sub.RequestKeyframe(track)
 }
 
-// write is the viewer's one writer.
+// write is the viewer's one writer. The packets of a frame reach the queue one after the other, so it steps aside once
+// before it looks how many there are: they then leave together.
 func (v *viewer) write() {
 	for {
 		select {
 		case <-v.ctx.Done():
 			return
 		case p := <-v.queue:
-			v.send(p)
-			packets.Put(p)
+			runtime.Gosched()
+			v.burst(p)
 		}
 	}
+}
+
+// burst sends a packet and those that wait behind it.
+func (v *viewer) burst(p *packet) {
+	more := len(v.queue)
+	var together *run
+	if more > 0 {
+		together = v.together()
+	}
+	for {
+		v.send(p)
+		packets.Put(p)
+		if more == 0 {
+			break
+		}
+		more--
+		p = <-v.queue
+	}
+	if together != nil {
+		v.s.a.peers.conn.flush(together)
+	}
+}
+
+// moved takes note of where the viewer's packets go from now on.
+func (v *viewer) moved(pair *webrtc.ICECandidatePair) {
+	ip, err := netip.ParseAddr(pair.Remote.Address)
+	if err != nil {
+		v.to.Store(nil)
+		return
+	}
+	to := netip.AddrPortFrom(ip.Unmap(), pair.Remote.Port)
+	v.to.Store(&to)
+}
+
+// together begins to collect a burst; nil where it cannot be, and then every packet leaves alone.
+func (v *viewer) together() *run {
+	if to := v.to.Load(); to != nil {
+		return v.s.a.peers.conn.gather(*to)
+	}
+	return nil
 }
 
 // send rewrites the header and hands the packet to the library, which puts in the

@@ -97,6 +97,7 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 		return internal(err)
 	}
 	v.s.attach(pc, v.connected)
+	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(v.moved)
 	out := make([]*webrtc.TrackLocalStaticRTP, len(matched))
 	v.rates = make([]uint32, len(matched))
 	v.joined = make([]splice, len(matched))
