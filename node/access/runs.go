@@ -40,7 +40,7 @@ func newRunConn(conn net.PacketConn) *runConn {
 type run struct {
 	to netip.AddrPort
 
-	mu      sync.Mutex // guards the rest
+	mu      sync.Mutex      // guards the rest
 	buf     *[runBytes]byte // nil once the run has ended
 	used    int
 	segment int
