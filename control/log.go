@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -39,5 +40,13 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	case level == hclog.Info:
 		to = slog.LevelInfo
 	}
-	s.l.Log(context.Background(), to, msg, append([]any{"part", name}, args...)...)
+	fields := []any{"part", name}
+	for _, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 { // a format and its values, to be put together by us
+			format, _ := f[0].(string)
+			a = fmt.Sprintf(format, f[1:]...)
+		}
+		fields = append(fields, a)
+	}
+	s.l.Log(context.Background(), to, msg, fields...)
 }

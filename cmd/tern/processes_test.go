@@ -84,8 +84,9 @@ func freePort(t *testing.T) int {
 	return 0
 }
 
-// startMesh makes an authority and three voters in three regions, and starts them as processes.
-func startMesh(t *testing.T, binary string) []*process {
+// startMesh makes an authority and three voters in three regions, and starts them as processes; further lines are added
+// to each configuration.
+func startMesh(t *testing.T, binary string, further ...string) []*process {
 	t.Helper()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca")
@@ -109,7 +110,7 @@ func startMesh(t *testing.T, binary string) []*process {
 		admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
 			"mesh: {listen: %q, join: [%s]}\ncontrol: {voter: true, expect: 3}\naccess: {listen: \"127.0.0.1:%d\", udp: \"127.0.0.1:%d\"}\nadmin: {listen: %q}\n",
-			name, ca, name, name, join[i], strings.Join(quoted(join), ", "), freePort(t), freePort(t), admin)
+			name, ca, name, name, join[i], strings.Join(quoted(join), ", "), freePort(t), freePort(t), admin) + strings.Join(further, "\n")
 		if err := os.WriteFile(filepath.Join(home, "node.yaml"), []byte(config), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -301,4 +302,20 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+func TestTheDatagramCarrierWorksToo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three processes take some seconds")
+	}
+	binary := buildTern(t)
+	nodes := startMesh(t, binary, "carrier: datagram", "log: {format: json}")
+	nodes[0].until("a leader", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
+	apply(t, binary, nodes[2], testPolicy)
+	publishAndWatch(t, nodes[1], nodes[2])
+	for i, line := range strings.Split(strings.TrimSpace(nodes[1].log.String()), "\n") {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("line %d of the log is not JSON: %s", i, line)
+		}
+	}
 }
