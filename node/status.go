@@ -82,6 +82,7 @@ type BraidStatus struct {
 
 // PathStatus is one path of a session in one direction; counters are media frames since the path began.
 type PathStatus struct {
+	ID       uint8    `json:"id"` // of the session's path, given anew to each; tells two spells of the same hops apart
 	Hops     []string `json:"hops"`
 	Active   bool     `json:"active"`
 	Alive    bool     `json:"alive"`
@@ -148,6 +149,9 @@ func linksStatus(g *routing.Graph) []LinkStatus {
 	return out
 }
 
+// Braids lists the sessions with peers, once Ready; it is the part of Status that is cheap in a large mesh.
+func (n *Node) Braids() []BraidStatus { return n.braidStatus() }
+
 func (n *Node) braidStatus() []BraidStatus {
 	var out []BraidStatus
 	for _, s := range n.braid.Sessions() {
@@ -173,7 +177,7 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 			hops = append(hops, n.nameOf(r))
 		}
 		out = append(out, PathStatus{
-			Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, First: p.First,
+			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, First: p.First,
 			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter),
 		})
 	}

@@ -11,6 +11,7 @@
 //	filter.go    tern filter verdict (offline)
 //	routes.go    tern routes (offline)
 //	demo.go      tern demo
+//	sim.go       tern sim run, list, describe, new
 //	admin.go     the HTTP client of the admin API
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -71,7 +72,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(nodeCommand(), validateCommand(), versionCommand(), caCommand(), statusCommand(), pathsCommand(),
-		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand())
+		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand(), simCommand())
 	return root
 }
 

@@ -175,3 +175,6 @@ func (m *Meter) countBursts(first, end uint64) {
 		gap = true
 	}
 }
+
+// From is the first instant of sending that figures cover.
+func (m *Meter) From() int64 { return m.from }

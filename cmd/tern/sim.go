@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	simrun "github.com/ternmesh/tern/sim/run"
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+// simCommand is the simulator. Exit status of run: 0 completed and safe, 1 a checker failed or the run broke off,
+// 2 the scenario or the command line is wrong.
+func simCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "sim",
+		Short: "Run whole nodes over an emulated network, as a scenario says",
+	}
+	c.AddCommand(simRunCommand(), simListCommand(), simDescribeCommand(), simNewCommand())
+	return c
+}
+
+// simFlags are those of tern sim run.
+type simFlags struct {
+	seed           uint64
+	virtual, real  bool
+	jsonFile, html string
+	verbose        bool
+}
+
+func simRunCommand() *cobra.Command {
+	var f simFlags
+	c := &cobra.Command{
+		Use:   "run SCENARIO",
+		Short: "Run a scenario: a file, or the name of a built-in one",
+		Long: "Run a scenario: a file, or the name of a built-in one (tern sim list).\n\n" +
+			"Exit status: 0 completed and safe, 1 a checker failed, 2 the scenario is wrong.",
+		Args: args(1, "one scenario"),
+		RunE: func(cmd *cobra.Command, got []string) error { return simRun(cmd, got[0], f) },
+	}
+	c.Flags().Uint64Var(&f.seed, "seed", 0, "seed of everything random (0: the scenario's)")
+	c.Flags().BoolVar(&f.virtual, "virtual", false, "virtual time: as fast as the processors can (the default)")
+	c.Flags().BoolVar(&f.real, "real", false, "real time: a minute takes a minute")
+	c.Flags().StringVar(&f.jsonFile, "json", "", "write the report as JSON to this file (-: standard output)")
+	c.Flags().StringVar(&f.html, "html", "", "write the report as one HTML file")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the nodes' warnings on standard error")
+	return c
+}
+
+func simRun(cmd *cobra.Command, name string, f simFlags) error {
+	if f.virtual && f.real {
+		return usageError{errors.New("--virtual and --real exclude each other")}
+	}
+	s, err := simrun.Load(name)
+	if err != nil {
+		return usageError{err}
+	}
+	o := simrun.Options{Seed: f.seed, Version: version}
+	if !f.real {
+		o.Bubble = simrun.VirtualTime
+	}
+	if f.verbose {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	report, err := simrun.Run(cmd.Context(), s, o)
+	if err != nil {
+		return err
+	}
+	if err := writeReport(report, f); err != nil {
+		return err
+	}
+	if !report.Safe {
+		fmt.Fprintf(os.Stderr, "tern: a checker failed; replay with: %s\n", replay(name, report, f.real))
+		return quietError{errors.New("a checker failed")}
+	}
+	return nil
+}
+
+// replay is the command that runs the same scenario again.
+func replay(name string, r *simrun.Report, real bool) string {
+	line := fmt.Sprintf("tern sim run %s --seed %d", name, r.Seed)
+	if real {
+		line += " --real"
+	}
+	return line
+}
+
+func writeReport(r *simrun.Report, f simFlags) error {
+	if f.jsonFile != "-" {
+		fmt.Print(r.Summary())
+	}
+	for file, write := range map[string]func(io.Writer) error{f.jsonFile: r.WriteJSON, f.html: r.WriteHTML} {
+		if file == "" {
+			continue
+		}
+		if err := writeTo(file, write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeTo(file string, write func(io.Writer) error) error {
+	if file == "-" {
+		return write(os.Stdout)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(out), out.Close())
+}
+
+func simListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the built-in scenarios",
+		Args:  args(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			for _, name := range simrun.Library() {
+				s, err := simrun.Load(name)
+				if err != nil {
+					return err
+				}
+				fmt.Printf("%-22s %s\n", name, s.About)
+			}
+			return nil
+		},
+	}
+}
+
+func simDescribeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe SCENARIO",
+		Short: "Say what a scenario does, without running it",
+		Args:  args(1, "one scenario"),
+		RunE: func(_ *cobra.Command, got []string) error {
+			s, err := simrun.Load(got[0])
+			if err != nil {
+				return usageError{err}
+			}
+			fmt.Print(describe(s))
+			return nil
+		},
+	}
+}
+
+func describe(s *scenario.Scenario) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v, figures after %v, seed %d\n", s.Name, s.Duration, s.Warmup, s.Seed)
+	if s.About != "" {
+		fmt.Fprintf(&b, "%s\n", s.About)
+	}
+	fmt.Fprintf(&b, "\n%d nodes:\n", len(s.Nodes))
+	for _, n := range s.Nodes {
+		fmt.Fprintf(&b, "  %-14s region %s", n.Name, n.Region)
+		for _, more := range []struct{ what, is string }{{"city", n.City}, {"provider", n.Provider}, {"risks", strings.Join(n.SharedRisk, " ")}} {
+			if more.is != "" {
+				fmt.Fprintf(&b, ", %s %s", more.what, more.is)
+			}
+		}
+		if n.Voter {
+			b.WriteString(", voter")
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "\n%d streams:\n", len(s.Streams))
+	for _, st := range s.Streams {
+		l := s.Links[scenario.Pair{From: st.From, To: st.To[0]}]
+		fmt.Fprintf(&b, "  %-14s %s > %s, %d packets/s of %d bytes (first link %v one way)\n", st.Name, st.From, strings.Join(st.To, " "), st.PacketsPerSecond, st.Size, l.Delay)
+	}
+	fmt.Fprintf(&b, "\n%d events:\n", len(s.Events))
+	for _, e := range s.Events {
+		until := "to the end"
+		switch {
+		case e.For > 0:
+			until = fmt.Sprintf("for %v", e.For)
+		case e.Action == scenario.Restart || e.Policy != nil:
+			until = ""
+		}
+		fmt.Fprintf(&b, "  %-8v %s %s\n", e.At, e.Label, until)
+	}
+	return b.String()
+}
+
+func simNewCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "new FILE [FROM]",
+		Short: "Write a scenario to start from: a built-in one, or a small example",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(_ *cobra.Command, got []string) error {
+			text := []byte(simrun.Example)
+			if len(got) == 2 {
+				var err error
+				if text, _, err = simrun.Source(got[1]); err != nil {
+					return usageError{err}
+				}
+			}
+			out, err := os.OpenFile(got[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+			if err != nil {
+				return fmt.Errorf("a new scenario overwrites nothing: %w", err)
+			}
+			_, err = out.Write(text)
+			return errors.Join(err, out.Close())
+		},
+	}
+}

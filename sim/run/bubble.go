@@ -1,0 +1,58 @@
+package run
+
+import (
+	"flag"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// Bubble runs f to its end in virtual time and reports why it could not, for instance because everything in it
+// waits for ever. Tests make one of synctest.Test; VirtualTime is one for ordinary programs.
+type Bubble func(f func()) error
+
+// VirtualTime is the Bubble of a program that is not a test. Bubbles belong to package testing, so the first
+// call starts a test run in the background, whose one test takes jobs and never ends: the program ends without it,
+// and nothing is printed. Calls are served one after another.
+func VirtualTime(f func()) error {
+	startBubbles.Do(func() {
+		if !flag.Parsed() {
+			_ = flag.CommandLine.Parse(nil) // testing would read the program's own arguments
+		}
+		go testing.Main(
+			func(string, string) (bool, error) { return true, nil },
+			[]testing.InternalTest{{Name: "virtual time", F: serveBubbles}}, nil, nil,
+		)
+	})
+	job := bubbleJob{f: f, done: make(chan error, 1)}
+	bubbleJobs <- job
+	return <-job.done
+}
+
+type bubbleJob struct {
+	f    func()
+	done chan error
+}
+
+var (
+	startBubbles sync.Once
+	bubbleJobs   = make(chan bubbleJob)
+)
+
+// serveBubbles never returns: the end of the test run would end the process.
+func serveBubbles(t *testing.T) {
+	for job := range bubbleJobs {
+		job.done <- oneBubble(t, job.f)
+	}
+}
+
+func oneBubble(t *testing.T, f func()) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("virtual time: %v", r)
+		}
+	}()
+	synctest.Test(t, func(*testing.T) { f() })
+	return nil
+}

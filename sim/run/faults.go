@@ -1,0 +1,157 @@
+package run
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+// faults makes the scenario's events happen. One goroutine owns it: the one that walks the timeline.
+type faults struct {
+	mesh   *mesh
+	clock  *clock
+	active []*scenario.Event // that change links, in the order of their start
+	notes  []string          // what did not work, for the report
+	check  *checkers
+}
+
+// step is something that happens at an instant.
+type step struct {
+	at time.Duration
+	do func()
+}
+
+// timeline lists what happens when, in order.
+func (f *faults) timeline(s *scenario.Scenario) (steps []step) {
+	for i := range s.Events {
+		e := &s.Events[i]
+		steps = append(steps, step{e.At, func() { f.begin(e) }})
+		if e.For > 0 && e.At+e.For < s.Duration {
+			steps = append(steps, step{e.At + e.For, func() { f.end(e) }})
+		}
+	}
+	return steps
+}
+
+func (f *faults) begin(e *scenario.Event) {
+	switch {
+	case e.Pairs != nil:
+		f.active = append(f.active, e)
+		f.settle(e.Pairs)
+	case e.Risk != "":
+		f.active = append(f.active, e)
+		f.mesh.net.FailRisk(e.Risk)
+	case e.Partition != nil:
+		f.active = append(f.active, e)
+		f.mesh.net.Partition(e.Partition...)
+	case e.Policy != nil:
+		f.policy(e)
+	case e.Flood != nil:
+		f.flood(e)
+	default:
+		one := f.mesh.byName[e.Node]
+		f.mesh.end(one, e.Action != scenario.Kill)
+		if e.Action == scenario.Restart && e.For == 0 {
+			f.restart(one)
+		}
+	}
+}
+
+// end undoes an event.
+func (f *faults) end(e *scenario.Event) {
+	f.active = slices.DeleteFunc(f.active, func(a *scenario.Event) bool { return a == e })
+	switch {
+	case e.Pairs != nil:
+		f.settle(e.Pairs)
+	case e.Risk != "":
+		f.mesh.net.MendRisk(e.Risk)
+	case e.Partition != nil:
+		f.mesh.net.Partition()
+	case e.Node != "" && e.Action != "":
+		f.restart(f.mesh.byName[e.Node])
+	}
+}
+
+// restart starts a node in the background: its remains may need seconds to go.
+func (f *faults) restart(one *member) {
+	f.mesh.wg.Go(func() {
+		if err := f.mesh.restart(one); err != nil && f.mesh.ctx.Err() == nil {
+			one.mu.Lock()
+			one.failed = err
+			one.mu.Unlock()
+		}
+	})
+}
+
+// settle gives directions their own settings with all present changes on top.
+func (f *faults) settle(pairs []scenario.Pair) {
+	for _, p := range pairs {
+		l := f.mesh.ground.scenario.Links[p]
+		for _, e := range f.active {
+			if slices.Contains(e.Pairs, p) {
+				e.Change.Apply(&l)
+			}
+		}
+		f.mesh.net.SetLink(p.From, p.To, l)
+	}
+}
+
+// heal undoes everything that still lasts, but for the deaths of nodes.
+func (f *faults) heal() {
+	for len(f.active) > 0 {
+		f.end(f.active[len(f.active)-1])
+	}
+}
+
+// policyTimeout bounds one change of the policy.
+const policyTimeout = 20 * time.Second
+
+func (f *faults) policy(e *scenario.Event) {
+	doc := f.mesh.ground.policies[string(e.Policy)]
+	n, _ := f.mesh.byName[e.Node].living()
+	if n == nil {
+		return
+	}
+	f.mesh.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(f.mesh.ctx, policyTimeout)
+		defer cancel()
+		before := n.Policy().Version
+		err := n.ApplyPolicy(ctx, doc, "simulator")
+		f.check.applied(e.Node, before, n.Policy().Version, err)
+	})
+}
+
+// flood sends junk to a node's mesh port: random bytes, half of them dressed as path frames.
+func (f *faults) flood(e *scenario.Event) {
+	host := f.mesh.net.Host("outside", attackerAddr)
+	to := f.mesh.byName[e.Flood.To]
+	seed := f.mesh.ground.scenario.Seed
+	end := e.At + e.For
+	if e.For == 0 {
+		end = f.mesh.ground.scenario.Duration
+	}
+	f.mesh.wg.Go(func() {
+		conn, err := host.ListenPacket(f.mesh.ctx, netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		target, _ := netip.ParseAddrPort(to.cfg.Mesh.Listen)
+		draw := rand.New(rand.NewPCG(seed, uint64(e.At)))
+		packet := make([]byte, e.Flood.Size)
+		period := time.Second / time.Duration(e.Flood.PacketsPerSecond)
+		for at := e.At; at < end && f.clock.until(f.mesh.ctx, at); at += period {
+			for i := range packet {
+				packet[i] = byte(draw.Uint32())
+			}
+			if draw.IntN(2) == 0 && len(packet) > 3 {
+				packet[0], packet[1], packet[3] = 5, 0x10, 2
+			}
+			_, _ = conn.WriteTo(packet, udpAddr(target))
+		}
+	})
+}

@@ -1,0 +1,286 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/sim"
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+const (
+	// formationTimeout bounds the time, on the scenario's clock, until all nodes are ready and path sets exist.
+	formationTimeout = 3 * time.Minute
+	// formationPoll is how often that is looked at.
+	formationPoll = 100 * time.Millisecond
+	// restartGap is the least time between two starts of a node: its incarnation is counted in seconds.
+	restartGap = 1100 * time.Millisecond
+	// linger is how long, in virtual time, a bubble waits for what libraries leave behind: memberlist's last probe, for
+	// instance, runs into its timeout. It costs nothing.
+	linger = 2 * time.Minute
+	// fullGraph is the size up to which every node must know every link before t=0.
+	fullGraph = 32
+	// nodeLabel marks a node's goroutines, so that a CPU profile can be told apart by node.
+	nodeLabel = "tern_node"
+)
+
+// member is one place in the mesh; its node may die and be replaced.
+type member struct {
+	scenario.Node
+	host *sim.Host
+	cfg  node.Config
+
+	mu      sync.Mutex    // guards everything below
+	node    *node.Node    // nil while dead
+	up      chan struct{} // closed when node is set; a new one while dead
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the last node's Run has returned
+	started time.Time
+	starts  int
+	failed  error // a node that ended by itself
+}
+
+// living returns the node, nil while dead, and a channel that closes when there is one.
+func (m *member) living() (*node.Node, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node, m.up
+}
+
+// mesh is the nodes and the network between them.
+type mesh struct {
+	ground  *ground
+	clock   *clock
+	net     *sim.Network
+	log     *slog.Logger
+	version string
+	virtual bool
+	members []*member // in the order of the scenario
+	byName  map[string]*member
+
+	ctx  context.Context // ends all nodes
+	stop context.CancelFunc
+	wg   sync.WaitGroup // of everything started beneath
+}
+
+func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh {
+	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, byName: make(map[string]*member)}
+	m.ctx, m.stop = context.WithCancel(ctx)
+	for i, n := range g.scenario.Nodes {
+		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
+		m.members = append(m.members, one)
+		m.byName[n.Name] = one
+	}
+	for pair, l := range g.scenario.Links {
+		net.SetLink(pair.From, pair.To, l)
+	}
+	for risk, pairs := range g.scenario.Risks {
+		for _, p := range pairs {
+			net.Share(risk, p.From, p.To)
+		}
+	}
+	return m
+}
+
+// start makes a member's node and waits until its listeners are open.
+func (m *mesh) start(ctx context.Context, one *member) error {
+	one.mu.Lock()
+	wait := restartGap - time.Since(one.started)
+	first := one.starts == 0
+	one.mu.Unlock()
+	if !first && wait > 0 {
+		time.Sleep(wait)
+	}
+	n, err := node.New(one.cfg, node.Options{MeshNetwork: one.host, ClientNetwork: clientNet{one.host}, Logger: m.log, Version: m.version})
+	if err != nil {
+		return fmt.Errorf("%s: %w", one.Name, err)
+	}
+	life, cancel := context.WithCancel(m.ctx)
+	done := make(chan struct{})
+	m.wg.Go(func() {
+		defer close(done)
+		pprof.Do(life, pprof.Labels(nodeLabel, one.Name), func(life context.Context) {
+			err := n.Run(life)
+			if life.Err() == nil {
+				one.mu.Lock()
+				one.failed = fmt.Errorf("node %s ended by itself: %w", one.Name, err)
+				one.mu.Unlock()
+			}
+		})
+	})
+	select {
+	case <-n.Ready():
+	case <-done:
+		cancel()
+		return errors.Join(fmt.Errorf("node %s did not start", one.Name), one.failed)
+	case <-ctx.Done():
+		cancel()
+		return fmt.Errorf("node %s did not start: %w", one.Name, ctx.Err())
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.node, one.cancel, one.done, one.started = n, cancel, done, time.Now()
+	one.starts++
+	close(one.up)
+	return nil
+}
+
+// end takes a node down: with a goodbye, or cut off first so that none gets out. It does not wait.
+func (m *mesh) end(one *member, goodbye bool) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.node == nil {
+		return
+	}
+	if !goodbye {
+		m.net.Kill(one.Name)
+	}
+	one.node, one.up = nil, make(chan struct{})
+	one.cancel()
+}
+
+// restart starts a dead member again with its old data, once its remains are gone.
+func (m *mesh) restart(one *member) error {
+	one.mu.Lock()
+	done, alive := one.done, one.node != nil
+	one.mu.Unlock()
+	if alive || m.ctx.Err() != nil {
+		return nil
+	}
+	<-done
+	m.net.Revive(one.Name)
+	return m.start(m.ctx, one)
+}
+
+// form starts all nodes, gives them the policy and waits until all are ready and path sets exist.
+func (m *mesh) form() error {
+	ctx, cancel := context.WithTimeout(m.ctx, formationTimeout)
+	defer cancel()
+	for _, one := range m.members {
+		if err := m.start(ctx, one); err != nil {
+			return err
+		}
+	}
+	var missing string
+	tick := time.NewTicker(formationPoll)
+	defer tick.Stop()
+	applied, ready := false, 0
+	for {
+		if !applied {
+			applied, missing = m.apply(ctx)
+		}
+		for applied && ready < len(m.members) {
+			var ok bool
+			if ok, missing = m.formed(m.members[ready]); !ok {
+				break
+			}
+			ready++
+		}
+		if ready == len(m.members) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the mesh did not form within %v: %s", formationTimeout, missing)
+		}
+	}
+}
+
+// apply founds the policy through a voter; it is refused until raft has a leader.
+func (m *mesh) apply(ctx context.Context) (bool, string) {
+	for _, one := range m.members {
+		if !one.Voter {
+			continue
+		}
+		n, _ := one.living()
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := n.ApplyPolicy(ctx, m.ground.policy, "simulator")
+		cancel()
+		if err != nil {
+			return false, "the policy was not taken: " + err.Error()
+		}
+		return true, ""
+	}
+	return false, "no voter"
+}
+
+// formed reports whether a node sees all others alive, enforces a policy, has measured links, and knows a path for every
+// stream that enters at it.
+func (m *mesh) formed(one *member) (bool, string) {
+	n, _ := one.living()
+	s := n.Status()
+	alive, measured := 0, 0
+	for _, other := range s.Members {
+		if other.Alive {
+			alive++
+		}
+	}
+	for _, l := range s.Links {
+		if l.LatencyMS > 0 {
+			measured++
+		}
+	}
+	total := len(m.members)
+	links := total * (total - 1)
+	if total > fullGraph {
+		links = total - 1
+	}
+	switch {
+	case alive < total:
+		return false, fmt.Sprintf("%s sees %d of %d nodes", one.Name, alive, total)
+	case s.PolicyVersion == 0:
+		return false, one.Name + " has no policy yet"
+	case measured < links:
+		return false, fmt.Sprintf("%s knows %d of %d links", one.Name, measured, links)
+	}
+	for _, stream := range m.ground.scenario.Streams {
+		if stream.From != one.Name {
+			continue
+		}
+		for _, to := range stream.To {
+			app := appOf(stream)
+			if to == one.Name || !m.ground.allowed(app, one.Region) || !m.ground.allowed(app, m.byName[to].Region) {
+				continue
+			}
+			if r, err := n.PathsBetween(one.Name, to, app); err != nil || len(r.Paths) == 0 {
+				return false, fmt.Sprintf("%s knows no path to %s for app %s (%v)", one.Name, to, app, err)
+			}
+		}
+	}
+	return true, ""
+}
+
+// close ends every node with a goodbye, then the network.
+func (m *mesh) close() {
+	m.stop()
+	m.wg.Wait()
+	if m.virtual {
+		time.Sleep(linger)
+	}
+	m.net.Close()
+	_ = os.RemoveAll(m.ground.dir)
+}
+
+// failures are nodes that ended by themselves.
+func (m *mesh) failures() (errs []error) {
+	for _, one := range m.members {
+		one.mu.Lock()
+		if one.failed != nil {
+			errs = append(errs, one.failed)
+		}
+		one.mu.Unlock()
+	}
+	return errs
+}
+
+// attackerAddr is where floods come from: a host outside the mesh.
+var attackerAddr = netip.AddrFrom4([4]byte{10, 8, 0, 1})

@@ -1,0 +1,240 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/sim"
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+const (
+	// recoverWithin bounds how long, after all faults are healed, every stream between living nodes may take to flow.
+	recoverWithin = 60 * time.Second
+	// recoverPoll is how often that is looked at.
+	recoverPoll = 250 * time.Millisecond
+	// minStep and maxSteps shape the series: at least so long a bucket, at most so many.
+	minStep  = 250 * time.Millisecond
+	maxSteps = 300
+)
+
+// Options of one run. The zero value is real time, with the scenario's seed.
+type Options struct {
+	Seed    uint64       // 0: the scenario's
+	Bubble  Bubble       // nil: real time
+	Logger  *slog.Logger // of the nodes; nil: no log
+	Version string       // shown in the report
+	Dir     string       // where certificates and data of the nodes go while it runs; "": the system's
+}
+
+// Run makes a scenario happen with whole nodes and reports what came of it. An error means that it could not be run;
+// violations of checkers are in the report. When ctx ends the run is broken off with its error.
+func Run(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Seed != 0 {
+		copied := *s
+		copied.Seed = o.Seed
+		s = &copied
+	}
+	started := time.Now()
+	profile := startProfile()
+	var report *Report
+	var err error
+	if o.Bubble == nil {
+		report, err = play(ctx, ctx, s, o)
+	} else if bubbleErr := o.Bubble(func() {
+		// Waiting for a context of the world outside would stop the bubble's clock: play polls it instead.
+		report, err = play(context.Background(), ctx, s, o)
+	}); bubbleErr != nil {
+		err = bubbleErr
+	}
+	cpu := profile.stop()
+	if err != nil {
+		return nil, fmt.Errorf("scenario %s, seed %d: %w", s.Name, s.Seed, err)
+	}
+	report.WallSeconds = time.Since(started).Seconds()
+	report.Virtual = o.Bubble != nil
+	report.addCPU(cpu)
+	return report, nil
+}
+
+// stage is one run.
+type stage struct {
+	scenario *scenario.Scenario
+	mesh     *mesh
+	clock    *clock
+	flows    []*flow
+	sampler  *sampler
+	check    *checkers
+	faults   *faults
+	step     time.Duration
+	outside  context.Context
+
+	formed    time.Duration // how long formation took
+	recovered time.Duration // from the healing of all faults until every stream flowed
+}
+
+// play is Run on whichever clock it is called. outside is polled.
+func play(ctx, outside context.Context, s *scenario.Scenario, o Options) (*Report, error) {
+	dir, err := os.MkdirTemp(o.Dir, "tern-sim-")
+	if err != nil {
+		return nil, err
+	}
+	g, err := prepare(dir, s)
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	begun := time.Now()
+	net := sim.New(s.Seed)
+	m := newMesh(ctx, g, net, o)
+	defer m.close()
+	st := &stage{scenario: s, mesh: m, clock: &clock{t0: begun}, outside: outside}
+	m.clock = st.clock
+	st.check = newCheckers(m)
+	net.SetTap(st.check.tap)
+	if err := m.form(); err != nil {
+		return nil, errors.Join(append(m.failures(), err)...)
+	}
+	st.formed = time.Since(begun)
+	st.clock.t0 = time.Now()
+	if err := st.run(); err != nil {
+		return nil, err
+	}
+	return st.report(o), nil
+}
+
+// run plays the scenario, then heals everything and waits until the mesh has recovered.
+func (st *stage) run() error {
+	st.build()
+	ctx, stop := context.WithCancel(st.mesh.ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	for _, f := range st.flows {
+		f.run(ctx, &group)
+	}
+	for _, s := range st.timeline() {
+		if !st.clock.until(ctx, s.at) {
+			break
+		}
+		if err := st.outside.Err(); err != nil {
+			return err
+		}
+		s.do()
+	}
+	if err := st.outside.Err(); err != nil {
+		return err
+	}
+	st.check.copies.measure(false)
+	st.faults.heal()
+	st.recover(ctx)
+	return nil
+}
+
+// build makes flows, views and what watches them.
+func (st *stage) build() {
+	s := st.scenario
+	st.step = max(minStep, (s.Duration / maxSteps).Round(minStep))
+	st.faults = &faults{mesh: st.mesh, clock: st.clock, check: st.check}
+	st.sampler = newSampler(st.mesh)
+	for i, stream := range s.Streams {
+		app := appOf(stream)
+		f := &flow{
+			Stream: stream, index: uint32(i), key: media.Key{App: app, Channel: channel, Stream: stream.Name},
+			period: time.Second / time.Duration(stream.PacketsPerSecond), end: s.Duration,
+			from: st.mesh.byName[stream.From], clock: st.clock,
+		}
+		from := max(s.Warmup, stream.Start)
+		if stream.Start > 0 {
+			from = max(from, min(stream.Start+s.Warmup, stream.Stop))
+		}
+		for _, to := range stream.To {
+			member := st.mesh.byName[to]
+			allowed := st.mesh.ground.allowed(app, member.Region) && st.mesh.ground.allowed(app, f.from.Region)
+			for viewer := range stream.Viewers {
+				f.views = append(f.views, newView(f, member, viewer, allowed, from, min(s.Duration, stream.Stop), st.step))
+			}
+			if to != stream.From {
+				st.sampler.watch(sessionKey{from: stream.From, to: to, fence: st.mesh.fenceOf(app)})
+			}
+		}
+		st.flows = append(st.flows, f)
+	}
+}
+
+// timeline is the scenario's events, samples, and the begin of the window. Of things at one instant, samples come first.
+func (st *stage) timeline() []step {
+	s := st.scenario
+	var steps []step
+	for at := st.step; at < s.Duration; at += st.step {
+		steps = append(steps, step{at, func() {
+			st.sampler.sample(at, at > s.Warmup)
+			st.check.observe()
+		}})
+	}
+	steps = append(steps, step{s.Warmup, func() {
+		st.sampler.sample(s.Warmup, false)
+		st.check.copies.measure(true)
+	}})
+	steps = append(steps, st.faults.timeline(s)...)
+	steps = append(steps, step{s.Duration, func() { st.sampler.sample(s.Duration, true) }})
+	slices.SortStableFunc(steps, func(a, b step) int {
+		switch {
+		case a.at < b.at:
+			return -1
+		case a.at > b.at:
+			return 1
+		}
+		return 0
+	})
+	return steps
+}
+
+// recover waits until every stream between living nodes flows again and every living node has the newest confirmed
+// policy. It also gives the last packets of the window the time to arrive.
+func (st *stage) recover(ctx context.Context) {
+	healed := st.clock.now()
+	late := time.Duration(0)
+	for _, f := range st.flows {
+		late = max(late, f.Deadline)
+	}
+	var missing string
+	for st.clock.now() < healed+recoverWithin {
+		wait(ctx, nil, recoverPoll)
+		if st.outside.Err() != nil {
+			return
+		}
+		if missing = st.missing(healed); missing == "" {
+			st.recovered = st.clock.now() - healed
+			wait(ctx, nil, max(0, late+time.Second-st.recovered))
+			return
+		}
+	}
+	st.recovered = -1
+	st.check.fail(CheckLive, "%v after all faults were healed: %s", recoverWithin, missing)
+}
+
+// missing names a stream that does not flow, or a node that is behind; "" if all is well.
+func (st *stage) missing(since time.Duration) string {
+	for _, f := range st.flows {
+		if n, _ := f.from.living(); n == nil || f.Stop < f.end {
+			continue
+		}
+		for _, v := range f.views {
+			if n, _ := v.to.living(); n != nil && v.allowed && v.newest() < since {
+				return fmt.Sprintf("nothing of %s has reached %s since %v", f.Name, v.to.Name, v.newest())
+			}
+		}
+	}
+	return st.check.behind()
+}
