@@ -94,11 +94,8 @@ func startMesh(t *testing.T, binary string, further ...string) []*process {
 		t.Fatalf("ca init: %v\n%s", err, out)
 	}
 	var join []string
-	var ports []int
 	for range 3 {
-		p := freePort(t)
-		ports = append(ports, p)
-		join = append(join, fmt.Sprintf("127.0.0.1:%d", p))
+		join = append(join, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
 	}
 	var nodes []*process
 	for i, region := range []string{"eu", "us", "asia"} {
