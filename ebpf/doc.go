@@ -60,7 +60,7 @@
 // What is in order by its form and not blocked is held against what the node knows, where Config.GuardMesh and GuardAccess
 // ask for it. The node says who is known: SetMembers, Peer, Admit, Forget.
 //
-// Mesh port. A known address is a member's, a configured joiner's, or one that Peer named within ten minutes: the node
+// Mesh port. A known address is a member's, a configured joiner's, or one that Peer named within two hours: the node
 // names what it dials, and whoever proved by certificate to be of its mesh.
 //
 //	known address     everything, within the rate per address (peer; gossip: peer_gossip)

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// PeerFor is how long an address stays a peer's after Filter.Peer.
-	PeerFor = 10 * time.Minute
+	// PeerFor is how long an address stays a peer's after Filter.Peer. Peers that use relay keys call every hour.
+	PeerFor = 2 * time.Hour
 	// flowIdle ends an admission that carried nothing: ICE gives such a client up after a quarter of a minute.
 	flowIdle = 2 * time.Minute
 	// flowsPerOwner bounds the addresses admitted for one client; the one that was silent longest makes room.

@@ -35,7 +35,8 @@ func (n *Node) buildFilter(context.Context) error {
 		Mode:       n.cfg.Filter.Mode,
 		MeshPort:   meshAddr.Port(),
 		AccessPort: accessAddr.Port(),
-		Logger:     n.log,
+		GuardMesh:  true, GuardAccess: true,
+		Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -43,6 +44,23 @@ func (n *Node) buildFilter(context.Context) error {
 	n.filter = f
 	n.enforcer.filter = f.Update
 	return nil
+}
+
+// showMembers tells the filter whose path frames pass: those of all members, the ones that are not well included, and
+// of the joiners that the configuration names by address (one named otherwise is known once it is dialed).
+func (n *Node) showMembers() {
+	var addrs []netip.Addr
+	for _, m := range n.mesh.Members() {
+		if m.Health.Mesh.IsValid() {
+			addrs = append(addrs, m.Health.Mesh.Addr())
+		}
+	}
+	for _, j := range n.cfg.Mesh.Join {
+		if a, err := netip.ParseAddrPort(j); err == nil {
+			addrs = append(addrs, a.Addr())
+		}
+	}
+	n.filter.SetMembers(addrs)
 }
 
 func (n *Node) filterMode() string { return n.filter.Mode() }
@@ -66,6 +84,7 @@ func (n *Node) buildDirect(context.Context) (err error) {
 		Identity: n.id,
 		Conn:     n.port.quic,
 		Resolve:  n.resolve,
+		Known:    n.filter.Peer,
 		Logger:   n.log,
 	})
 	return err
@@ -204,7 +223,6 @@ func (n *Node) enforce(p control.Policy) {
 	if err := n.enforcer.enforce(p); err != nil {
 		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
 	}
-	n.log.Info("policy in force", "version", p.Version, "apps", len(p.Apps), "regions", len(p.Regions))
 	select {
 	case <-n.ready:
 		n.braid.Refresh()
@@ -282,6 +300,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		App:          n.enforcer.app,
 		UDP:          n.filteredAccess(),
 		UDPAdvertise: advertise,
+		Filter:       n.filter,
 		ListenRTP:    n.rtpPorts.listen,
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.state.stopping.Load,

@@ -49,12 +49,14 @@ func (r *routes) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-r.node.mesh.Changed():
+			r.node.showMembers()
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-time.After(routeSpread):
 			}
 		}
+		r.node.showMembers()
 		r.forget()
 		r.node.memory.observe(r.node.mesh.Members(), time.Now())
 		r.node.control.Wake()

@@ -49,6 +49,7 @@ type Config struct {
 	// ends. UDPAdvertise are the addresses that clients are told to use for it.
 	UDP          net.PacketConn
 	UDPAdvertise []netip.AddrPort
+	Filter       Filter // in front of UDP; nil: none
 
 	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest.
 	// RTPHost is the address that the ingest's SDP names.

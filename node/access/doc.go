@@ -21,6 +21,7 @@
 //	session.go    sessions: registry, half-open, expiry, end
 //	peer.go       one pion PeerConnection per session, and its codecs
 //	mux.go        the one UDP port, advertised under the addresses of Config
+//	filter.go     what the packet filter is told: ufrags, proved addresses
 //	repair.go     NACK answers for packets that the library can keep
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
 //	viewer.go     RTP from media to one viewer: queue, writer, keyframe requests from it

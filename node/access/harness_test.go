@@ -20,6 +20,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"github.com/ternmesh/tern/bench/client"
+	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/node/access/token"
@@ -74,6 +75,7 @@ func runInBackground(t testing.TB, ctx context.Context, run func(context.Context
 
 // world is one node's client edge with its HTTP server.
 type world struct {
+	filter *ebpf.Filter
 	t      testing.TB
 	a      *Access
 	http   *httptest.Server
@@ -112,6 +114,19 @@ func listenUDP(t testing.TB) net.PacketConn {
 	return conn
 }
 
+// filterOf is the packet filter's twin in front of a socket: every test runs behind it.
+func filterOf(t testing.TB, udp net.PacketConn) *ebpf.Filter {
+	t.Helper()
+	f, err := ebpf.New(ebpf.Config{
+		Mode: ebpf.ModeGo, AccessPort: udp.LocalAddr().(*net.UDPAddr).AddrPort().Port(), GuardAccess: true,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, log: new(lockedBuffer), apps: map[string]token.App{
@@ -123,6 +138,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.cancel = cancel
 	t.Cleanup(cancel)
 	udp := listenUDP(t)
+	w.filter = filterOf(t, udp)
 	cfg := Config{
 		Hub: soloHub(t, context.Background()), Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 		App: func(id string) (token.App, bool) {
@@ -131,7 +147,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 			app, ok := w.apps[id]
 			return app, ok
 		},
-		UDP: udp, UDPAdvertise: []netip.AddrPort{udp.LocalAddr().(*net.UDPAddr).AddrPort()},
+		Filter: w.filter, UDP: w.filter.WrapPacketConn(udp, udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()), UDPAdvertise: []netip.AddrPort{udp.LocalAddr().(*net.UDPAddr).AddrPort()},
 		ListenRTP: func(context.Context) (net.PacketConn, error) { return net.ListenPacket("udp4", "127.0.0.1:0") },
 		RTPHost:   netip.MustParseAddr("127.0.0.1"),
 		Draining:  w.drain.Load,

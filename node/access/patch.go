@@ -151,6 +151,7 @@ func (s *session) restart(w http.ResponseWriter, r *http.Request, f frag) *probl
 	if err != nil {
 		return internal(err)
 	}
+	s.renew()
 	answer, err := answerOffer(r.Context(), s.pc, text)
 	if err != nil {
 		return unprocessable("restart_failed", "the restart failed", err)

@@ -39,6 +39,7 @@ const (
 type peerMaker struct {
 	conn      *runConn
 	advertise []netip.AddrPort
+	filter    Filter // may be nil
 	log       pionLog
 	now       func() time.Time
 
@@ -50,7 +51,7 @@ type peerMaker struct {
 }
 
 func newPeerMaker(cfg Config) (*peerMaker, error) {
-	p := &peerMaker{conn: newRunConn(cfg.UDP), advertise: cfg.UDPAdvertise, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
+	p := &peerMaker{conn: newRunConn(cfg.UDP), advertise: cfg.UDPAdvertise, filter: cfg.Filter, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
 	_, err := p.certificate()
 	return p, err
 }
@@ -106,8 +107,8 @@ func (p *peerMaker) settings() *webrtc.SettingEngine {
 	return se
 }
 
-// make builds a PeerConnection that knows exactly the given codecs.
-func (p *peerMaker) make(publisher bool, codecs []codec) (*webrtc.PeerConnection, error) {
+// make builds a PeerConnection for s that knows exactly the given codecs.
+func (p *peerMaker) make(s *session, publisher bool, codecs []codec) (*webrtc.PeerConnection, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.se == nil {
@@ -125,7 +126,10 @@ func (p *peerMaker) make(publisher bool, codecs []codec) (*webrtc.PeerConnection
 	if err != nil {
 		return nil, err
 	}
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(*p.se))
+	se := *p.se
+	p.filtered(s, &se)
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(se))
+	s.renew = p.renewal(api)
 	return api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
 }
 

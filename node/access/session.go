@@ -43,6 +43,7 @@ type session struct {
 	etag        string
 	remote      offer // the client's description in force; zero while counter is open
 	ufrag       string
+	renew       func() // new credentials for the next ICE generation; nil without a peer
 
 	mu      sync.Mutex // guards the rest
 	since   time.Time  // start of the half-open time

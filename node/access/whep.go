@@ -92,7 +92,7 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 			codecs = append(codecs, *c)
 		}
 	}
-	pc, err := v.s.a.peers.make(false, codecs)
+	pc, err := v.s.a.peers.make(v.s, false, codecs)
 	if err != nil {
 		return internal(err)
 	}

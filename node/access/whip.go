@@ -109,7 +109,7 @@ func chosenStream(r *http.Request) (string, *problem) {
 // acceptPublisher makes the peer, the answer and the publication. The stream is
 // announced before the answer is sent, so that a refusal by media reaches the client.
 func (a *Access) acceptPublisher(r *http.Request, s *session, o offer, codecs []codec) (string, *problem) {
-	pc, err := a.peers.make(true, codecs)
+	pc, err := a.peers.make(s, true, codecs)
 	if err != nil {
 		return "", internal(err)
 	}

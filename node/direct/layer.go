@@ -51,7 +51,10 @@ type Config struct {
 	Conn net.PacketConn
 	// Resolve gives the mesh address of a node, false if it is not a member.
 	Resolve func(node string) (netip.AddrPort, bool)
-	Logger  *slog.Logger
+	// Known is told every address that this node dials, before it does, and every one whose certificate it has checked,
+	// again at each of its streams. It must not block. May be nil.
+	Known  func(netip.Addr)
+	Logger *slog.Logger
 }
 
 // Handler serves one accepted stream; it owns conn and must close it. ctx ends with the layer.
@@ -193,6 +196,7 @@ func (l *Layer) serve(ctx context.Context, conn *quic.Conn) error {
 		_ = conn.CloseWithError(codeRefused, "no node certificate")
 		return nil
 	}
+	l.known(conn.RemoteAddr())
 	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeBye, "goodbye") })
 	defer stop()
 	var g errgroup.Group
@@ -201,6 +205,7 @@ func (l *Layer) serve(ctx context.Context, conn *quic.Conn) error {
 		if err != nil {
 			break
 		}
+		l.known(conn.RemoteAddr())
 		g.Go(func() error { l.serveStream(ctx, peer, conn, s); return nil })
 	}
 	_ = g.Wait()
@@ -291,6 +296,7 @@ func (l *Layer) link(ctx context.Context, addr netip.AddrPort, node string) (*li
 	l.out[addr] = k
 	l.mu.Unlock()
 
+	l.known(net.UDPAddrFromAddrPort(addr))
 	k.conn, k.err = l.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), l.cfg.Identity.ClientTLS(node, alpn), quicConfig())
 	if k.err == nil {
 		k.peer, k.err = identity.PeerOf(k.conn.ConnectionState().TLS)
@@ -302,6 +308,13 @@ func (l *Layer) link(ctx context.Context, addr netip.AddrPort, node string) (*li
 	}
 	context.AfterFunc(k.conn.Context(), func() { l.drop(addr, k) })
 	return k, nil
+}
+
+// known tells the owner that an address belongs to the mesh, or is about to be asked.
+func (l *Layer) known(addr net.Addr) {
+	if u, ok := addr.(*net.UDPAddr); ok && l.cfg.Known != nil {
+		l.cfg.Known(u.AddrPort().Addr())
+	}
 }
 
 // drop removes a dead connection from the cache, unless a newer one took its place.
