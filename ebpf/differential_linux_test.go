@@ -78,7 +78,7 @@ func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
 	seed := number(t, "TERN_FILTER_SEED", rand.Uint64())
 	r := rand.New(rand.NewPCG(seed, 1))
 	k, table := needKernel(t, drawRules(r))
-	w := newDrawnWorld(r, k)
+	w := newDrawnWorld(r, k.guard)
 	seen := map[string]int{}
 	for i := range total {
 		w.step()

@@ -28,8 +28,8 @@ type drawnWorld struct {
 	few   []netip.Addr // sources that come back, so that rates mean something
 }
 
-func newDrawnWorld(r *rand.Rand, k *kernel) *drawnWorld {
-	w := &drawnWorld{r: r, guard: k.guard, now: 1_000 * ufragEpochNS}
+func newDrawnWorld(r *rand.Rand, g *guard) *drawnWorld {
+	w := &drawnWorld{r: r, guard: g, now: 1_000 * ufragEpochNS}
 	for range 12 {
 		w.few = append(w.few, drawAddr(r))
 	}
