@@ -26,6 +26,9 @@ const (
 	CheckLive         = "live after faults"
 )
 
+// maxNotes bounds the remarks of a report.
+const maxNotes = 100
+
 // maxViolations bounds what is told of one checker.
 const maxViolations = 5
 
@@ -153,15 +156,24 @@ func (c *checkers) policySeen(node string, starts int, p control.Policy) {
 }
 
 // applied notes the outcome of a policy change through a node.
-func (c *checkers) applied(node string, before, after uint64, err error) {
+func (c *checkers) applied(node string, version uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
 		c.notes = append(c.notes, fmt.Sprintf("at %v: %s did not take the policy: %v", c.mesh.clock.now().Round(time.Millisecond), node, err))
 		return
 	}
-	c.notes = append(c.notes, fmt.Sprintf("at %v: policy version %d confirmed by %s (had %d)", c.mesh.clock.now().Round(time.Millisecond), after, node, before))
-	c.acked = max(c.acked, after)
+	c.notes = append(c.notes, fmt.Sprintf("at %v: policy version %d confirmed through %s", c.mesh.clock.now().Round(time.Millisecond), version, node))
+	c.acked = max(c.acked, version)
+}
+
+// note adds a remark to the report.
+func (c *checkers) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.notes) < maxNotes {
+		c.notes = append(c.notes, fmt.Sprintf(format, args...))
+	}
 }
 
 // behind names a living node that does not have the newest confirmed policy yet; "" if none.

@@ -121,7 +121,10 @@ func (f *faults) policy(e *scenario.Event) {
 		defer cancel()
 		before := n.Policy().Version
 		err := n.ApplyPolicy(ctx, doc, "simulator")
-		f.check.applied(e.Node, before, n.Policy().Version, err)
+		for err == nil && n.Policy().Version == before && ctx.Err() == nil {
+			wait(ctx, nil, recoverPoll) // the leader has it; this node hears of it a moment later
+		}
+		f.check.applied(e.Node, n.Policy().Version, err)
 	})
 }
 

@@ -28,6 +28,8 @@ const (
 	linger = 2 * time.Minute
 	// fullGraph is the size up to which every node must know every link before t=0.
 	fullGraph = 32
+	// remains is what a node whose shutdown ran into its bound needs to close its port; a process would just be gone.
+	remains = time.Second
 	// nodeLabel marks a node's goroutines, so that a CPU profile can be told apart by node.
 	nodeLabel = "tern_node"
 )
@@ -63,7 +65,8 @@ type mesh struct {
 	log     *slog.Logger
 	version string
 	virtual bool
-	members []*member // in the order of the scenario
+	note    func(format string, args ...any) // into the report
+	members []*member                        // in the order of the scenario
 	byName  map[string]*member
 
 	ctx  context.Context // ends all nodes
@@ -109,7 +112,10 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 		defer close(done)
 		pprof.Do(life, pprof.Labels(nodeLabel, one.Name), func(life context.Context) {
 			err := n.Run(life)
-			if life.Err() == nil {
+			switch {
+			case life.Err() != nil && err != nil && m.ctx.Err() == nil:
+				m.note("%s did not end cleanly: %v", one.Name, err)
+			case life.Err() == nil:
 				one.mu.Lock()
 				one.failed = fmt.Errorf("node %s ended by itself: %w", one.Name, err)
 				one.mu.Unlock()
@@ -156,6 +162,7 @@ func (m *mesh) restart(one *member) error {
 		return nil
 	}
 	<-done
+	time.Sleep(remains)
 	m.net.Revive(one.Name)
 	return m.start(m.ctx, one)
 }

@@ -1,6 +1,11 @@
 package run
 
 import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/ternmesh/tern/sim/run/measure"
@@ -13,9 +18,71 @@ type pageData struct {
 	streams  []pageStream
 }
 
+// pageStream is one stream at one destination.
 type pageStream struct {
 	report StreamReport
 	result measure.Result
 	step   time.Duration
-	track  *sessionTrack
+	from   time.Duration // when figures start
+	track  *sessionTrack // nil for a viewer at the publisher's node
+}
+
+//go:embed page.html
+var pageSource string
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"join":    func(hops []string) string { return strings.Join(hops, " › ") },
+	"percent": func(x float64) string { return fmt.Sprintf("%.4g %%", 100*x) },
+	"f1":      func(x float64) string { return fmt.Sprintf("%.1f", x) },
+	"f2":      func(x float64) string { return fmt.Sprintf("%.2f", x) },
+	"mega":    func(b uint64) string { return fmt.Sprintf("%.1f", float64(b)/1e6) },
+	"share": func(part, of uint64) string {
+		if of == 0 {
+			return "–"
+		}
+		return fmt.Sprintf("%.3g %%", 100*float64(part)/float64(of))
+	},
+}).Parse(pageSource))
+
+// figure is one plot as SVG.
+type figure struct {
+	Title string
+	SVG   template.HTML
+}
+
+// pageView is what the template shows.
+type pageView struct {
+	*Report
+	About   string
+	Map     figure
+	Streams []streamView
+}
+
+type streamView struct {
+	StreamReport
+	Figures []figure
+}
+
+// WriteHTML writes the report as one file that needs no other: plots are SVG within it.
+func (r *Report) WriteHTML(w io.Writer) error {
+	view := pageView{Report: r, About: r.page.scenario.About}
+	m, err := r.page.drawMap()
+	if err != nil {
+		return fmt.Errorf("map: %w", err)
+	}
+	view.Map = m
+	for _, s := range r.page.streams {
+		one := streamView{StreamReport: s.report}
+		for _, draw := range []func(pageStream, []EventReport) (figure, error){drawLatency, drawLoss, drawCDF, drawRescued} {
+			f, err := draw(s, r.Events)
+			if err != nil {
+				return fmt.Errorf("plot of %s at %s: %w", s.report.Name, s.report.To, err)
+			}
+			if f.SVG != "" {
+				one.Figures = append(one.Figures, f)
+			}
+		}
+		view.Streams = append(view.Streams, one)
+	}
+	return pageTemplate.Execute(w, view)
 }

@@ -54,6 +54,27 @@ type StreamReport struct {
 	DuplicatesDropped uint64       `json:"duplicates_dropped"`
 	Refused           bool         `json:"refused,omitempty"` // the policy keeps the stream from this destination
 	Paths             []PathReport `json:"paths"`
+	Series            Series       `json:"series"`
+}
+
+// Series is a stream over time, by the instant of sending from t=0, in spells of StepSeconds.
+type Series struct {
+	StepSeconds float64   `json:"step_s"`
+	Sent        []uint64  `json:"sent"`
+	Delivered   []uint64  `json:"delivered"`
+	MeanMS      []float64 `json:"mean_ms"` // latency; 0 where nothing was delivered
+}
+
+func seriesOf(buckets []measure.Bucket, step time.Duration) Series {
+	s := Series{StepSeconds: step.Seconds(), Sent: []uint64{}, Delivered: []uint64{}, MeanMS: []float64{}}
+	for _, b := range buckets {
+		mean := 0.0
+		if b.Delivered > 0 {
+			mean = millis(b.LatencySum) / float64(b.Delivered)
+		}
+		s.Sent, s.Delivered, s.MeanMS = append(s.Sent, b.Sent), append(s.Delivered, b.Delivered), append(s.MeanMS, mean)
+	}
+	return s
 }
 
 // LatencyMS is one-way, from the publisher's node to the viewer's.
@@ -168,6 +189,7 @@ func (st *stage) streamReport(r *Report, f *flow, to string) StreamReport {
 	}
 	key := sessionKey{from: f.From, to: to, fence: st.mesh.fenceOf(appOf(f.Stream))}
 	out.Paths = []PathReport{}
+	out.Series = seriesOf(worst.Series, st.step)
 	if track := st.sampler.sessions[key]; track != nil {
 		out.DuplicatesDropped = track.duplicates
 		for _, p := range track.ordered() {
@@ -175,7 +197,7 @@ func (st *stage) streamReport(r *Report, f *flow, to string) StreamReport {
 		}
 		out.CopiesPerPacket = st.check.copies.ratio(key.fence, st.check.ids[f.From], st.check.ids[to])
 	}
-	r.page.streams = append(r.page.streams, pageStream{report: out, result: worst, step: st.step, track: st.sampler.sessions[key]})
+	r.page.streams = append(r.page.streams, pageStream{report: out, result: worst, step: st.step, from: st.scenario.Warmup, track: st.sampler.sessions[key]})
 	return out
 }
 

@@ -101,6 +101,7 @@ func play(ctx, outside context.Context, s *scenario.Scenario, o Options) (*Repor
 	st := &stage{scenario: s, mesh: m, clock: &clock{t0: begun}, outside: outside}
 	m.clock = st.clock
 	st.check = newCheckers(m)
+	m.note = st.check.note
 	net.SetTap(st.check.tap)
 	if err := m.form(); err != nil {
 		return nil, errors.Join(append(m.failures(), err)...)
