@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/ternmesh/tern/control/document"
 )
 
 // maxProblemsShown bounds the text of an error; the rest is counted.
@@ -248,38 +250,11 @@ func keysOf(m map[string]int) []string {
 
 // didYouMean names the nearest valid word, if one is near.
 func didYouMean(got string, valid []string) string {
-	best, least := "", 3 // more than two edits away is a guess, not help
 	if len(got) > MaxIDLength {
 		return ""
 	}
-	for _, w := range valid {
-		if d := editDistance(strings.ToLower(got), w); d < least && d < len(w) {
-			best, least = w, d
-		}
+	if best := document.Nearest(strings.ToLower(got), valid); best != "" {
+		return fmt.Sprintf(" (did you mean %q?)", best)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
-}
-
-// editDistance counts insertions, deletions and replacements of bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -72,16 +73,20 @@ func printRoutes(cmd *cobra.Command, r routesReport, paths []routing.Path, asJSO
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), r)
 	}
-	w := cmd.OutOrStdout()
-	for i, p := range r.Paths {
+	return printPathSet(cmd.OutOrStdout(), paths, r.Disjoint, r.Shared)
+}
+
+// printPathSet lists paths, and says if there is none or if they share something.
+func printPathSet(w io.Writer, paths []routing.Path, disjoint bool, shared []string) error {
+	for i, p := range paths {
 		fmt.Fprintf(w, "path %d: %s (%.2f ms)\n", i+1, strings.Join(p.Nodes, " > "), p.CostMS)
 	}
 	switch {
-	case len(r.Paths) == 0:
+	case len(paths) == 0:
 		fmt.Fprintln(w, "no path")
 		return quietError{errors.New("no path")}
-	case !r.Disjoint:
-		fmt.Fprintf(w, "not disjoint: they share %s\n", strings.Join(r.Shared, ", "))
+	case !disjoint:
+		fmt.Fprintf(w, "not disjoint: they share %s\n", strings.Join(shared, ", "))
 	}
 	return nil
 }

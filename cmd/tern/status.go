@@ -110,18 +110,7 @@ func pathsCommand() *cobra.Command {
 		if asJSON {
 			return printJSON(cmd.OutOrStdout(), r)
 		}
-		w := cmd.OutOrStdout()
-		for i, p := range r.Paths {
-			fmt.Fprintf(w, "path %d: %s (%.1f ms)\n", i+1, strings.Join(p.Nodes, " > "), p.CostMS)
-		}
-		switch {
-		case len(r.Paths) == 0:
-			fmt.Fprintln(w, "no path inside the fence")
-			return quietError{fmt.Errorf("no path")}
-		case !r.Disjoint:
-			fmt.Fprintf(w, "not disjoint: they share %s\n", strings.Join(r.Shared, ", "))
-		}
-		return nil
+		return printPathSet(cmd.OutOrStdout(), r.Paths, r.Disjoint, r.Shared)
 	}
 	return cmd
 }
