@@ -83,3 +83,19 @@ func (n *Network) Stats() Stats {
 	s.InFlight = len(n.sched.heap)
 	return s
 }
+
+// CloseHost closes every Conn of a host, as the end of a process does; its readers see net.ErrClosed. Ports are free at
+// once.
+func (n *Network) CloseHost(host string) {
+	n.mu.Lock()
+	var conns []*Conn
+	if h := n.hosts[host]; h != nil {
+		for _, c := range h.conns {
+			conns = append(conns, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // a second close does not matter
+	}
+}

@@ -1,8 +1,12 @@
 package run
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -120,7 +124,7 @@ func appOf(s scenario.Stream) string {
 // complete adds what streams need to a policy: without one, every region and every app that a stream names, unfenced.
 // Twins of apps are added for streams with a redundancy of their own.
 func (g *ground) complete(doc []byte) ([]byte, error) {
-	p := control.Policy{Blocklist: []netip.Prefix{}}
+	p := control.Policy{Regions: []control.Region{}, Apps: []control.App{}, Blocklist: []netip.Prefix{}}
 	if doc == nil {
 		for _, n := range g.scenario.Nodes {
 			if r := (control.Region{ID: n.Region}); !slices.Contains(p.Regions, r) {
@@ -171,4 +175,52 @@ func (g *ground) allowed(app, region string) bool {
 		}
 	}
 	return false
+}
+
+// crashCopy copies a data directory as a machine finds it after a crash, for the next life of a node whose last one may still
+// hold its files. Runs of zeros are left out: logs allocate their files ahead.
+func crashCopy(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(to, name), 0o700)
+		}
+		return sparseCopy(path, filepath.Join(to, name))
+	})
+}
+
+func sparseCopy(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	block, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
+	size := int64(0)
+	for {
+		n, readErr := io.ReadFull(in, block)
+		if n > 0 && !bytes.Equal(block[:n], zeros[:n]) {
+			if _, err := out.WriteAt(block[:n], size); err != nil {
+				return err
+			}
+		}
+		size += int64(n)
+		switch {
+		case errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF):
+			return out.Truncate(size)
+		case readErr != nil:
+			return readErr
+		}
+	}
 }

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ternmesh/tern/node"
@@ -28,8 +30,6 @@ const (
 	linger = 2 * time.Minute
 	// fullGraph is the size up to which every node must know every link before t=0.
 	fullGraph = 32
-	// remains is what a node whose shutdown ran into its bound needs to close its port; a process would just be gone.
-	remains = time.Second
 	// nodeLabel marks a node's goroutines, so that a CPU profile can be told apart by node.
 	nodeLabel = "tern_node"
 )
@@ -46,6 +46,7 @@ type member struct {
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the last node's Run has returned
 	started time.Time
+	crash   *atomic.Bool // of the present life: it was not asked to end well
 	starts  int
 	failed  error // a node that ended by itself
 }
@@ -107,13 +108,13 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 		return fmt.Errorf("%s: %w", one.Name, err)
 	}
 	life, cancel := context.WithCancel(m.ctx)
-	done := make(chan struct{})
+	done, crash := make(chan struct{}), new(atomic.Bool)
 	m.wg.Go(func() {
 		defer close(done)
 		pprof.Do(life, pprof.Labels(nodeLabel, one.Name), func(life context.Context) {
 			err := n.Run(life)
 			switch {
-			case life.Err() != nil && err != nil && m.ctx.Err() == nil:
+			case life.Err() != nil && err != nil && m.ctx.Err() == nil && !crash.Load():
 				m.note("%s did not end cleanly: %v", one.Name, err)
 			case life.Err() == nil:
 				one.mu.Lock()
@@ -133,13 +134,14 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 	}
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	one.node, one.cancel, one.done, one.started = n, cancel, done, time.Now()
+	one.node, one.cancel, one.done, one.crash, one.started = n, cancel, done, crash, time.Now()
 	one.starts++
 	close(one.up)
 	return nil
 }
 
-// end takes a node down: with a goodbye, or cut off first so that none gets out. It does not wait.
+// end takes a node down: with a goodbye, or as a crash: cut off, its sockets gone, its files as they are at this instant.
+// It does not wait.
 func (m *mesh) end(one *member, goodbye bool) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
@@ -147,11 +149,26 @@ func (m *mesh) end(one *member, goodbye bool) {
 		return
 	}
 	if !goodbye {
+		one.crash.Store(true)
 		m.net.Kill(one.Name)
+		next := filepath.Join(m.ground.home(one.Name), fmt.Sprintf("data-%d", one.starts))
+		if err := crashCopy(one.cfg.DataDir, next); err != nil {
+			one.failed = fmt.Errorf("copy the files of %s: %w", one.Name, err)
+		}
+		m.net.CloseHost(one.Name)
+		one.cfg.DataDir = next
+		one.done = closed // what is left of it holds nothing that the next life needs
 	}
 	one.node, one.up = nil, make(chan struct{})
 	one.cancel()
 }
+
+// closed is a channel that is.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // restart starts a dead member again with its old data, once its remains are gone.
 func (m *mesh) restart(one *member) error {
@@ -162,7 +179,6 @@ func (m *mesh) restart(one *member) error {
 		return nil
 	}
 	<-done
-	time.Sleep(remains)
 	m.net.Revive(one.Name)
 	return m.start(m.ctx, one)
 }

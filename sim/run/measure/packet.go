@@ -18,7 +18,7 @@ type Stamp struct {
 }
 
 // Layout: 12 bytes of RTP header, then big-endian: magic u32, stream u32, number u64, sent u64, frame u32, index u16,
-// count u16, key u8, CRC-32 of everything before it, filling.
+// count u16, key u8, CRC-32 of everything else, filling.
 const (
 	headerBytes = 12
 	stampBytes  = 4 + 4 + 8 + 8 + 4 + 2 + 2 + 1
@@ -49,7 +49,7 @@ func (s Stamp) Write(packet []byte) {
 	if s.Key {
 		p[32] = 1
 	}
-	b.PutUint32(p[stampBytes:], crc32.ChecksumIEEE(packet[:headerBytes+stampBytes]))
+	b.PutUint32(p[stampBytes:], sum(packet))
 }
 
 // Read takes a packet's stamp; ErrAltered if it has none or the checksum does not match.
@@ -59,11 +59,17 @@ func Read(packet []byte) (s Stamp, err error) {
 	}
 	b := binary.BigEndian
 	p := packet[headerBytes:]
-	if b.Uint32(p) != magic || b.Uint32(p[stampBytes:]) != crc32.ChecksumIEEE(packet[:headerBytes+stampBytes]) {
+	if b.Uint32(p) != magic || b.Uint32(p[stampBytes:]) != sum(packet) {
 		return s, ErrAltered
 	}
 	return Stamp{
 		Stream: b.Uint32(p[4:]), Number: b.Uint64(p[8:]), Sent: int64(b.Uint64(p[16:])),
 		Frame: b.Uint32(p[24:]), Index: b.Uint16(p[28:]), Count: b.Uint16(p[30:]), Key: p[32] == 1,
 	}, nil
+}
+
+// sum is the checksum of a packet without the field that holds it.
+func sum(packet []byte) uint32 {
+	s := crc32.ChecksumIEEE(packet[:headerBytes+stampBytes])
+	return crc32.Update(s, crc32.IEEETable, packet[MinPacketBytes:])
 }

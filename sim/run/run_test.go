@@ -1,0 +1,199 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+// bubble is virtual time in a test.
+func bubble(t *testing.T) Bubble {
+	return func(f func()) error {
+		synctest.Test(t, func(*testing.T) { f() })
+		return nil
+	}
+}
+
+func parse(t *testing.T, text string) *scenario.Scenario {
+	t.Helper()
+	s, err := scenario.Parse([]byte(text), func(name string) ([]byte, error) { return os.ReadFile("library/" + name) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// virtually runs a scenario in virtual time and demands that it is safe and live.
+func virtually(t *testing.T, text string) *Report {
+	t.Helper()
+	r, err := Run(context.Background(), parse(t, text), Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Safe {
+		t.Errorf("replay with: go test -run '^%s$' ./sim/run\n%s", t.Name(), r.Summary())
+	}
+	return r
+}
+
+const small = `
+name: small
+duration: 8s
+warmup: 2s
+seed: 5
+nodes:
+  fra: {region: eu, city: Frankfurt}
+  iad: {region: us, city: Ashburn}
+  bom: {region: in, city: Mumbai}
+  sin: {region: ap}
+links:
+  default: {delay: 30ms, jitter: 1ms, loss: 0.1%}
+`
+
+func TestABrownoutOfOneLinkIsCarriedByTheOtherPaths(t *testing.T) {
+	r := virtually(t, small+`
+streams:
+  - {name: cam, from: fra, to: [sin], packets_per_second: 100, size: 600, app: demo, redundancy: full}
+  - {name: local, from: fra, to: [fra], packets_per_second: 25, kind: audio, size: 100}
+events:
+  - {at: 3s, for: 4s, link: fra-sin, loss: 20%}
+`)
+	cam := r.Streams[0]
+	if cam.Sent != 600 || cam.Delivered < 597 {
+		t.Errorf("%d of %d delivered while one of three paths lost 20 %%", cam.Delivered, cam.Sent)
+	}
+	if len(cam.Paths) < 3 || cam.Paths[0].Sent == 0 || cam.CopiesPerPacket < 2.5 {
+		t.Errorf("paths %+v, %.2f copies, want three paths with a copy on each", cam.Paths, cam.CopiesPerPacket)
+	}
+	rescued := uint64(0)
+	for _, p := range cam.Paths {
+		rescued += p.Rescued
+	}
+	if rescued == 0 || cam.Latency.P50 < 30 || cam.Latency.P50 > 40 {
+		t.Errorf("%d rescued, median %v ms over a link of 30 ms", rescued, cam.Latency.P50)
+	}
+	if local := r.Streams[1]; local.Delivered != local.Sent || local.Latency.Max > 1 {
+		t.Errorf("a viewer at the publisher's node got %d of %d within %v ms", local.Delivered, local.Sent, local.Latency.Max)
+	}
+	checkJSON(t, r)
+	checkHTML(t, r)
+}
+
+// checkJSON holds the report against the shape that tools rely on.
+func checkJSON(t *testing.T, r *Report) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(b.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	has := func(where string, m any, keys ...string) {
+		for _, k := range keys {
+			if _, ok := m.(map[string]any)[k]; !ok {
+				t.Errorf("%s has no %q", where, k)
+			}
+		}
+	}
+	has("the report", doc, "name", "seed", "version", "wall_s", "streams", "nodes")
+	stream := doc["streams"].([]any)[0].(map[string]any)
+	has("a stream", stream, "name", "from", "to", "sent", "delivered", "undelivered_ratio", "latency_ms", "late_ratio", "longest_gap_ms",
+		"freezes", "mos", "copies_per_packet", "duplicates_dropped", "paths")
+	has("latency_ms", stream["latency_ms"], "p50", "p90", "p99", "p999", "max")
+	has("a path", stream["paths"].([]any)[0], "hops", "sent", "lost", "first", "rescued")
+	has("a node", doc["nodes"].([]any)[0], "name", "cpu_s", "bytes_sent", "bytes_received")
+}
+
+// checkHTML makes sure that the page loads nothing from elsewhere.
+func checkHTML(t *testing.T, r *Report) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.WriteHTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	if outside := regexp.MustCompile(`(?i)<(script|link|img|iframe|image)\b|\b(src|href)=|url\(|@import`).FindString(page); outside != "" {
+		t.Errorf("the page refers to something with %q", outside)
+	}
+	if n := strings.Count(page, "<svg"); n < 5 {
+		t.Errorf("%d plots, want the map and four of the stream", n)
+	}
+	if !strings.Contains(page, "fra-sin loss 20%") {
+		t.Error("the page does not tell of the event")
+	}
+}
+
+func TestANodeThatDiesAndReturnsAndAPartitionEndInALiveMesh(t *testing.T) {
+	r := virtually(t, small+`
+streams:
+  - {name: cam, from: fra, to: [sin], packets_per_second: 50, size: 300}
+  - {name: out, from: bom, to: [sin], packets_per_second: 50, size: 300}
+events:
+  - {at: 3s, for: 2s, node: bom, action: kill}
+  - {at: 6s, for: 1s, partition: [[fra, iad], [sin, bom]]}
+`)
+	if cam := r.Streams[0]; cam.UndeliveredRatio == 0 || cam.UndeliveredRatio > 0.6 || cam.LongestGap < 1000 {
+		t.Errorf("a second of partition cost %v of the packets, longest gap %v ms", cam.UndeliveredRatio, cam.LongestGap)
+	}
+	if bom := r.Nodes[0]; bom.Name != "bom" || bom.Starts != 2 || !bom.Alive {
+		t.Errorf("%+v", bom)
+	}
+}
+
+func TestAViewerOutsideTheFenceGetsNothing(t *testing.T) {
+	r := virtually(t, strings.Replace(small, "region: us,", "region: us-east,", 1)+`
+policy: policy-base.yaml
+streams:
+  - {name: in, from: fra, to: [fra], app: european, packets_per_second: 25, size: 200}
+  - {name: out, from: fra, to: [iad], app: european, packets_per_second: 25, size: 200}
+`)
+	if r.Streams[0].Delivered == 0 || !r.Streams[1].Refused || r.Streams[1].Delivered != 0 {
+		t.Errorf("inside %d, outside %d (refused: %v)", r.Streams[0].Delivered, r.Streams[1].Delivered, r.Streams[1].Refused)
+	}
+}
+
+func TestTheLibraryIsSound(t *testing.T) {
+	names := Library()
+	if len(names) < 14 {
+		t.Errorf("%d scenarios: %v", len(names), names)
+	}
+	for _, name := range names {
+		s, err := Load(name)
+		if err != nil {
+			t.Errorf("%v", err)
+			continue
+		}
+		if s.Name != name || s.About == "" || len(s.Streams) == 0 {
+			t.Errorf("%s: named %q, about %q, %d streams", name, s.Name, s.About, len(s.Streams))
+		}
+		for _, n := range s.Nodes {
+			if _, known := places[n.City]; n.City != "" && !known {
+				t.Errorf("%s: maps do not know %q", name, n.City)
+			}
+		}
+	}
+	if _, err := Load("no-such-scenario"); err == nil || !strings.Contains(err.Error(), "tern sim list") {
+		t.Errorf("%v", err)
+	}
+	if _, err := scenario.Parse([]byte(Example), nil); err != nil {
+		t.Errorf("the example: %v", err)
+	}
+}
+
+func TestARunThatIsBrokenOffSaysSo(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Run(ctx, parse(t, small+"streams: []\n"), Options{Bubble: bubble(t), Dir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "scenario small, seed 5: context canceled") {
+		t.Errorf("%v", err)
+	}
+}
