@@ -13,8 +13,10 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/direct"
 )
 
 // Kinds of streams between nodes (L1).
@@ -27,15 +29,18 @@ const (
 	kindDirectory = "directory"
 )
 
+// maxJoin bounds the gossip keys that a node may hand over, in bytes.
+const maxJoin = 64 << 10
+
 // serveDirect says who answers which kind of stream.
 func (n *Node) serveDirect() {
 	n.direct.Handle(kindGossip, func(_ context.Context, _ identity.Peer, conn net.Conn) { n.mesh.HandleStream(conn) })
-	n.direct.HandleCalls(kindJoin, n.answerKeys)
-	n.direct.HandleCalls(kindKey, n.answerKey)
-	n.direct.HandleCalls(kindControl, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
+	n.direct.HandleCalls(kindJoin, maxJoin, n.answerKeys)
+	n.direct.HandleCalls(kindKey, 4, n.answerKey)
+	n.direct.HandleCalls(kindControl, direct.MaxMessage, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.control.Serve(ctx, peer.Node, request)
 	})
-	n.direct.HandleCalls(kindDirectory, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
+	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})
 }

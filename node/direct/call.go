@@ -49,7 +49,7 @@ func exchange(ctx context.Context, conn net.Conn, request []byte) ([]byte, error
 	if err := closeWrite(conn); err != nil {
 		return nil, fmt.Errorf("ending the request: %w", err)
 	}
-	answer, err := readAll(conn)
+	answer, err := readAll(conn, MaxMessage)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -59,12 +59,12 @@ func exchange(ctx context.Context, conn net.Conn, request []byte) ([]byte, error
 	return answer, nil
 }
 
-// HandleCalls serves streams of a kind as calls: f answers each request. Call it before Run.
-func (l *Layer) HandleCalls(kind string, f func(ctx context.Context, peer identity.Peer, request []byte) []byte) {
+// HandleCalls serves streams of a kind as calls: f answers each request of at most limit bytes. Call it before Run.
+func (l *Layer) HandleCalls(kind string, limit int, f func(ctx context.Context, peer identity.Peer, request []byte) []byte) {
 	l.Handle(kind, func(ctx context.Context, peer identity.Peer, conn net.Conn) {
 		defer conn.Close()
 		_ = conn.SetReadDeadline(time.Now().Add(serveTimeout))
-		request, err := readAll(conn)
+		request, err := readAll(conn, limit)
 		if err != nil {
 			l.cfg.Logger.Debug("refused a call", "peer", peer.Node, "kind", kind, "err", err)
 			return
@@ -84,14 +84,14 @@ func closeWrite(conn net.Conn) error {
 	return errors.New("the stream cannot be half-closed")
 }
 
-// readAll reads to the end of the stream, and refuses more than MaxMessage bytes.
-func readAll(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, MaxMessage+1))
+// readAll reads to the end of the stream, and refuses more than limit bytes.
+func readAll(r io.Reader, limit int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > MaxMessage {
-		return nil, fmt.Errorf("message above %d bytes", MaxMessage)
+	if len(b) > limit {
+		return nil, fmt.Errorf("message above %d bytes", limit)
 	}
 	return b, nil
 }

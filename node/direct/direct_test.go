@@ -65,7 +65,7 @@ func (w *world) node(mesh, name string, i byte) *Layer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	l.HandleCalls("echo", func(_ context.Context, peer identity.Peer, request []byte) []byte {
+	l.HandleCalls("echo", MaxMessage, func(_ context.Context, peer identity.Peer, request []byte) []byte {
 		return append([]byte(peer.Node+":"), request...)
 	})
 	return l

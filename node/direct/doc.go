@@ -5,12 +5,14 @@
 //
 // Files in the order of a stream's way:
 //
-//	layer.go   the QUIC transport, dialing, the cache of connections, accepting
+//	layer.go   the QUIC transport, its start and its end
+//	dial.go    outgoing connections and their cache
+//	accept.go  incoming connections, and what strangers may cost
 //	stream.go  one stream as a net.Conn, and its header: one byte of length, then the kind
 //	call.go    one request, one answer over a stream of its own
 //
 // Ownership: Layer.mu guards the cache of outgoing connections; an accepted connection belongs to the
-// goroutine that accepted it. Every goroutine runs under Layer.Run.
+// goroutine that accepted it. Run waits for every goroutine, dials included.
 //
 // Invariants: a connection exists only between certificates of one mesh; Dial reaches the node that was
 // named or fails; kinds that nobody handles are reset, not ignored.

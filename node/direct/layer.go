@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,12 +28,6 @@ const (
 	keepAlive = 3 * time.Second
 	// handshakeTimeout covers three lost flights at a 300 ms round trip.
 	handshakeTimeout = 5 * time.Second
-	// maxStreams bounds what one peer can hold open at a node.
-	maxStreams = 512
-	// maxPeers bounds accepted connections; a mesh of 1,000 nodes fits.
-	maxPeers = 4096
-	// headerTimeout bounds how long a new stream may keep its kind to itself.
-	headerTimeout = 5 * time.Second
 )
 
 // Close codes of a connection.
@@ -67,18 +60,16 @@ type Layer struct {
 	handlers  map[string]Handler // written before Run only
 	refusals  *rate.Limiter      // of log lines about refused certificates
 
-	mu   sync.Mutex
-	out  map[netip.AddrPort]*link // guarded by mu
-	in   int                      // accepted connections, guarded by mu
-	gone bool                     // guarded by mu
-}
+	throttle throttle           // of strangers
+	life     context.Context    // of dials: from New to the end of Run
+	end      context.CancelFunc // ends life
+	dials    sync.WaitGroup     // running dials; added to under mu while not gone
 
-// link is one outgoing connection, dialed or being dialed.
-type link struct {
-	ready chan struct{} // closed when conn or err is set
-	conn  *quic.Conn
-	peer  identity.Peer
-	err   error
+	mu    sync.Mutex
+	out   map[netip.AddrPort]*link // guarded by mu
+	in    map[string]int           // accepted connections by node, guarded by mu
+	total int                      // sum of in, guarded by mu
+	gone  bool                     // guarded by mu
 }
 
 // New checks the configuration and prepares the transport; nothing is sent before Run or Dial.
@@ -90,13 +81,17 @@ func New(cfg Config) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Layer{
-		cfg:       cfg,
-		transport: &quic.Transport{Conn: cfg.Conn, StatelessResetKey: key},
-		handlers:  make(map[string]Handler),
-		refusals:  rate.NewLimiter(rate.Every(time.Minute), 1),
-		out:       make(map[netip.AddrPort]*link),
-	}, nil
+	l := &Layer{
+		cfg:      cfg,
+		handlers: make(map[string]Handler),
+		refusals: rate.NewLimiter(rate.Every(time.Minute), 1),
+		throttle: newThrottle(),
+		out:      make(map[netip.AddrPort]*link),
+		in:       make(map[string]int),
+	}
+	l.life, l.end = context.WithCancel(context.Background())
+	l.transport = &quic.Transport{Conn: cfg.Conn, StatelessResetKey: key, VerifySourceAddress: l.throttle.mustProve}
+	return l, nil
 }
 
 // resetKey survives restarts, so that a peer which still talks to the process before this one is told
@@ -129,7 +124,9 @@ func (l *Layer) Handle(kind string, h Handler) { l.handlers[kind] = h }
 
 // Run accepts connections until ctx ends, then says goodbye to every peer and closes the transport.
 func (l *Layer) Run(ctx context.Context) error {
-	ln, err := l.transport.Listen(l.serverTLS(), quicConfig())
+	server := quicConfig()
+	server.GetConfigForClient = l.throttle.config
+	ln, err := l.transport.Listen(l.serverTLS(), server)
 	if err != nil {
 		return fmt.Errorf("direct: listen: %w", err)
 	}
@@ -140,11 +137,7 @@ func (l *Layer) Run(ctx context.Context) error {
 			if err != nil {
 				return nil // the listener ends with ctx
 			}
-			if !l.admit() {
-				_ = conn.CloseWithError(codeRefused, "too many peers")
-				continue
-			}
-			g.Go(func() error { defer l.release(); return l.serve(ctx, conn) })
+			g.Go(func() error { return l.serve(ctx, conn) })
 		}
 	})
 	g.Go(func() error {
@@ -153,195 +146,11 @@ func (l *Layer) Run(ctx context.Context) error {
 		return nil
 	})
 	err = g.Wait()
+	l.dials.Wait()
 	_ = ln.Close()
 	_ = l.cfg.Conn.Close() // before the transport: its Close waits for the reader
 	_ = l.transport.Close()
 	return err
-}
-
-// serverTLS refuses strangers and says so in the log, once a minute at most: the port is open to everybody.
-func (l *Layer) serverTLS() *tls.Config {
-	c := l.cfg.Identity.ServerTLS(alpn)
-	verify := c.VerifyConnection
-	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		err := verify(cs)
-		if err != nil && l.refusals.Allow() {
-			l.cfg.Logger.Warn("refused a node's certificate (further ones within a minute are not logged)", "err", err)
-		}
-		return err
-	}
-	return c
-}
-
-func (l *Layer) admit() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.in >= maxPeers {
-		return false
-	}
-	l.in++
-	return true
-}
-
-func (l *Layer) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.in--
-}
-
-// serve hands the streams of one accepted connection to their handlers.
-func (l *Layer) serve(ctx context.Context, conn *quic.Conn) error {
-	peer, err := identity.PeerOf(conn.ConnectionState().TLS)
-	if err != nil {
-		_ = conn.CloseWithError(codeRefused, "no node certificate")
-		return nil
-	}
-	l.known(conn.RemoteAddr())
-	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeBye, "goodbye") })
-	defer stop()
-	var g errgroup.Group
-	for {
-		s, err := conn.AcceptStream(ctx)
-		if err != nil {
-			break
-		}
-		l.known(conn.RemoteAddr())
-		g.Go(func() error { l.serveStream(ctx, peer, conn, s); return nil })
-	}
-	_ = g.Wait()
-	_ = conn.CloseWithError(codeBye, "goodbye")
-	return nil
-}
-
-func (l *Layer) serveStream(ctx context.Context, peer identity.Peer, conn *quic.Conn, s *quic.Stream) {
-	c := newStream(conn, s)
-	_ = c.SetReadDeadline(time.Now().Add(headerTimeout))
-	kind, err := readKind(s)
-	_ = c.SetReadDeadline(time.Time{})
-	h, ok := l.handlers[kind]
-	if err != nil || !ok {
-		l.cfg.Logger.Debug("refused a stream", "peer", peer.Node, "kind", kind, "err", err)
-		c.reset()
-		return
-	}
-	h(ctx, peer, c)
-}
-
-// Dial opens a stream of a kind to a member. The certificate at the other end must be that node's.
-func (l *Layer) Dial(ctx context.Context, node, kind string) (net.Conn, error) {
-	addr, ok := l.cfg.Resolve(node)
-	if !ok {
-		return nil, fmt.Errorf("direct: node %q is not a member of the mesh", node)
-	}
-	conn, peer, err := l.open(ctx, addr, node, kind)
-	if err != nil {
-		return nil, fmt.Errorf("direct: %s stream to %s at %s: %w", kind, node, addr, err)
-	}
-	if peer.Node != node {
-		_ = conn.Close()
-		l.Forget(addr)
-		return nil, fmt.Errorf("direct: %s is node %q, wanted %q", addr, peer.Node, node)
-	}
-	return conn, nil
-}
-
-// DialAddr opens a stream of a kind to whichever node of this mesh listens at addr, and says which it is.
-func (l *Layer) DialAddr(ctx context.Context, addr netip.AddrPort, kind string) (net.Conn, identity.Peer, error) {
-	conn, peer, err := l.open(ctx, addr, "", kind)
-	if err != nil {
-		return nil, identity.Peer{}, fmt.Errorf("direct: %s stream to %s: %w", kind, addr, err)
-	}
-	return conn, peer, nil
-}
-
-// open uses the cached connection, and dials once more if that one turns out to be dead.
-func (l *Layer) open(ctx context.Context, addr netip.AddrPort, node, kind string) (net.Conn, identity.Peer, error) {
-	for attempt := 0; ; attempt++ {
-		k, err := l.link(ctx, addr, node)
-		if err != nil {
-			return nil, identity.Peer{}, err
-		}
-		s, err := k.conn.OpenStreamSync(ctx)
-		if err == nil {
-			c := newStream(k.conn, s)
-			if err = writeKind(c, kind); err == nil {
-				return c, k.peer, nil
-			}
-			c.reset()
-		}
-		l.drop(addr, k)
-		if attempt > 0 || ctx.Err() != nil {
-			return nil, identity.Peer{}, err
-		}
-	}
-}
-
-// link returns the connection to addr, dialing it if there is none; concurrent callers share one dial.
-func (l *Layer) link(ctx context.Context, addr netip.AddrPort, node string) (*link, error) {
-	l.mu.Lock()
-	if l.gone {
-		l.mu.Unlock()
-		return nil, net.ErrClosed
-	}
-	if k, ok := l.out[addr]; ok {
-		l.mu.Unlock()
-		select {
-		case <-k.ready:
-			return k, k.err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	k := &link{ready: make(chan struct{})}
-	l.out[addr] = k
-	l.mu.Unlock()
-
-	l.known(net.UDPAddrFromAddrPort(addr))
-	k.conn, k.err = l.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), l.cfg.Identity.ClientTLS(node, alpn), quicConfig())
-	if k.err == nil {
-		k.peer, k.err = identity.PeerOf(k.conn.ConnectionState().TLS)
-	}
-	close(k.ready)
-	if k.err != nil {
-		l.drop(addr, k)
-		return nil, k.err
-	}
-	context.AfterFunc(k.conn.Context(), func() { l.drop(addr, k) })
-	return k, nil
-}
-
-// known tells the owner that an address belongs to the mesh, or is about to be asked.
-func (l *Layer) known(addr net.Addr) {
-	if u, ok := addr.(*net.UDPAddr); ok && l.cfg.Known != nil {
-		l.cfg.Known(u.AddrPort().Addr())
-	}
-}
-
-// drop removes a dead connection from the cache, unless a newer one took its place.
-func (l *Layer) drop(addr netip.AddrPort, k *link) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.out[addr] == k {
-		delete(l.out, addr)
-	}
-}
-
-// Forget closes the cached connection to addr at once; the mesh calls it for a new incarnation.
-func (l *Layer) Forget(addr netip.AddrPort) {
-	l.mu.Lock()
-	k := l.out[addr]
-	delete(l.out, addr)
-	l.mu.Unlock()
-	if k == nil {
-		return
-	}
-	select {
-	case <-k.ready:
-		if k.conn != nil {
-			_ = k.conn.CloseWithError(codeBye, "stale")
-		}
-	default: // still dialing: its caller learns by itself
-	}
 }
 
 // closeAll refuses new links and says goodbye on those that exist.
@@ -353,6 +162,7 @@ func (l *Layer) closeAll() {
 		addrs = append(addrs, a)
 	}
 	l.mu.Unlock()
+	l.end()
 	for _, a := range addrs {
 		l.Forget(a)
 	}
