@@ -56,7 +56,7 @@ func simRun(cmd *cobra.Command, name string, f simFlags) error {
 	if f.virtual && f.real {
 		return usageError{errors.New("--virtual and --real exclude each other")}
 	}
-	s, err := simrun.Load(name)
+	s, err := simrun.Load(name, f.seed)
 	if err != nil {
 		return usageError{err}
 	}
@@ -123,7 +123,7 @@ func simListCommand() *cobra.Command {
 		Args:  args(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			for _, name := range simrun.Library() {
-				s, err := simrun.Load(name)
+				s, err := simrun.Load(name, 0)
 				if err != nil {
 					return err
 				}
@@ -135,12 +135,13 @@ func simListCommand() *cobra.Command {
 }
 
 func simDescribeCommand() *cobra.Command {
-	return &cobra.Command{
+	var seed uint64
+	c := &cobra.Command{
 		Use:   "describe SCENARIO",
 		Short: "Say what a scenario does, without running it",
 		Args:  args(1, "one scenario"),
 		RunE: func(_ *cobra.Command, got []string) error {
-			s, err := simrun.Load(got[0])
+			s, err := simrun.Load(got[0], seed)
 			if err != nil {
 				return usageError{err}
 			}
@@ -148,6 +149,8 @@ func simDescribeCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().Uint64Var(&seed, "seed", 0, "seed, for scenarios that are drawn from one")
+	return c
 }
 
 func describe(s *scenario.Scenario) string {
@@ -197,7 +200,7 @@ func simNewCommand() *cobra.Command {
 			text := []byte(simrun.Example)
 			if len(got) == 2 {
 				var err error
-				if text, _, err = simrun.Source(got[1]); err != nil {
+				if text, _, err = simrun.Source(got[1], 0); err != nil {
 					return usageError{err}
 				}
 			}

@@ -2,6 +2,7 @@
 // package sim, in virtual or real time, with synthetic streams, faults, checkers and a report.
 //
 //	library.go        built-in scenarios, and files
+//	swarm.go          scenarios drawn from a seed
 //	run.go            Run: form the mesh, play the timeline, heal, watch it recover
 //	bubble.go         virtual time in an ordinary program
 //	ground.go         certificates, configurations and policy of the nodes

@@ -25,13 +25,16 @@ func Library() []string {
 			names = append(names, name)
 		}
 	}
+	for name := range swarms {
+		names = append(names, name)
+	}
 	sort.Strings(names)
 	return names
 }
 
 // Source returns the text of a scenario, which is a file or else the name of a built-in one, and what opens the files that
-// it names.
-func Source(name string) ([]byte, scenario.Open, error) {
+// it names. Scenarios that are drawn from a seed are drawn from this one.
+func Source(name string, seed uint64) ([]byte, scenario.Open, error) {
 	if data, err := os.ReadFile(name); err == nil {
 		dir := filepath.Dir(name)
 		return data, func(file string) ([]byte, error) {
@@ -43,16 +46,23 @@ func Source(name string) ([]byte, scenario.Open, error) {
 	} else if strings.ContainsAny(name, "/.") {
 		return nil, nil, err
 	}
+	if _, drawn := swarms[name]; drawn {
+		return []byte(swarmText(name, seed)), openLibrary, nil
+	}
 	data, err := library.ReadFile("library/" + name + ".yaml")
 	if err != nil {
 		return nil, nil, fmt.Errorf("%q is neither a file nor a built-in scenario: tern sim list shows those", name)
 	}
-	return data, func(file string) ([]byte, error) { return library.ReadFile("library/" + filepath.Base(file)) }, nil
+	return data, openLibrary, nil
 }
 
-// Load reads and checks a scenario: a file, or a built-in one by its name.
-func Load(name string) (*scenario.Scenario, error) {
-	data, open, err := Source(name)
+func openLibrary(file string) ([]byte, error) {
+	return library.ReadFile("library/" + filepath.Base(file))
+}
+
+// Load reads and checks a scenario: a file, or a built-in one by its name. A seed of 0 is the scenario's own.
+func Load(name string, seed uint64) (*scenario.Scenario, error) {
+	data, open, err := Source(name, seed)
 	if err != nil {
 		return nil, err
 	}

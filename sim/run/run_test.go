@@ -167,7 +167,7 @@ func TestTheLibraryIsSound(t *testing.T) {
 		t.Errorf("%d scenarios: %v", len(names), names)
 	}
 	for _, name := range names {
-		s, err := Load(name)
+		s, err := Load(name, 0)
 		if err != nil {
 			t.Errorf("%v", err)
 			continue
@@ -181,11 +181,25 @@ func TestTheLibraryIsSound(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Load("no-such-scenario"); err == nil || !strings.Contains(err.Error(), "tern sim list") {
+	if _, err := Load("no-such-scenario", 0); err == nil || !strings.Contains(err.Error(), "tern sim list") {
 		t.Errorf("%v", err)
 	}
 	if _, err := scenario.Parse([]byte(Example), nil); err != nil {
 		t.Errorf("the example: %v", err)
+	}
+}
+
+func TestASwarmIsDrawnFromItsSeed(t *testing.T) {
+	for seed := range uint64(200) {
+		if swarmText("swarm", seed) != swarmText("swarm", seed) {
+			t.Fatalf("seed %d gave two scenarios", seed)
+		}
+		if s, err := Load("swarm", seed); err != nil || len(s.Events) < 5 {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	if swarmText("swarm", 1) == swarmText("swarm", 2) {
+		t.Error("two seeds gave one scenario")
 	}
 }
 
