@@ -20,6 +20,8 @@
 //	live_linux.go     the same in the kernel's maps
 //	kernel_linux.go   the loaded program, replacing its rules, test runs
 //	attach_linux.go   interfaces: driver mode, else generic
+//	drops.go          sampled drops and where they came from
+//	report.go         what people and tools read
 //	image.go          the blocklist as the kernel's maps hold it
 //	conn.go           a net.PacketConn behind the twin
 //	judge.go          verdicts offline
@@ -92,6 +94,12 @@
 // under a secret hash; a packet must pass its source's rate and then the budget of its kind before it changes
 // anything, so made-up sources change the table no faster than the budget.
 //
+// # Samples
+//
+// Of each class and reason the first drop and every 64th (on a processor) is a sample, at most 100 a second. The kernel
+// hands over the frame's first 96 bytes through a ring buffer; Report says which sources stand behind most samples, and
+// the log names a new one at most every ten seconds. Sources can be forged: nothing is blocked because of a sample.
+//
 // # The blocklist
 //
 // Up to MaxRules ranges, both families together. The address space is cut where the answer changes, and a jump table
@@ -121,8 +129,7 @@
 //
 // # What it does not do
 //
-// There
-// are no drop records, only counters. Members count by address, not port; so whoever can send from a member's address passes
+// // Members count by address, not port; so whoever can send from a member's address passes
 // as that member, and what it sends still has to pass its own cryptography. Nor is the local address part of an
 // admission. Rates of one sender whose packets several processors handle at once may let a few packets too many
 // through. After a restart nothing is admitted: sessions end with their process. It matches ports on every address of the host, so it also judges datagrams

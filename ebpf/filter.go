@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // What a Config may ask for.
@@ -66,6 +68,7 @@ type Filter struct {
 	tally tally // the twin's verdicts
 	twin  atomic.Bool
 	guard *guard    // the live rules
+	drops drops     // sampled, of the twin and the kernel
 	born  time.Time // see clock
 
 	updates, failures, lost atomic.Uint64
@@ -152,16 +155,39 @@ func (f *Filter) Run(ctx context.Context) error {
 		return err
 	}
 	f.announce()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.watch(ctx) })
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return g.Wait()
 		case <-tick.C:
 			f.recheck()
 		}
 	}
+}
+
+// watch reads the kernel's samples of drops until ctx ends. The program stays loaded until Run has waited for it.
+func (f *Filter) watch(ctx context.Context) error {
+	f.mu.Lock()
+	k := f.kernel
+	f.mu.Unlock()
+	if k == nil {
+		return nil
+	}
+	err := k.readSamples(ctx, func(packed uint32, head []byte) {
+		v, err := unpack(packed, f.table.Load().rules.Blocklist)
+		if err != nil {
+			v.Rule = netip.Prefix{} // of rules that have just been replaced
+		}
+		f.sample(frameSource(head).Unmap(), v)
+	}, f.drops.missed)
+	if err != nil {
+		f.cfg.Logger.Warn("packet filter: drops are counted but not sampled", "err", err)
+	}
+	return nil
 }
 
 // start loads the rules in force before it attaches, so that no packet meets an empty program.
@@ -272,7 +298,7 @@ func (f *Filter) TwinActive() bool { return f.twin.Load() }
 // AllowPacket judges one datagram by the twin and counts the verdict; see Table.AllowPacket.
 func (f *Filter) AllowPacket(src netip.AddrPort, dstPort uint16, payload []byte) Verdict {
 	v := f.table.Load().allowPacket(src, dstPort, payload, f.guard, f.clock())
-	f.tally.add(v)
+	f.count(v, src.Addr())
 	return v
 }
 
@@ -284,8 +310,15 @@ func (f *Filter) Allow(src netip.Addr) Verdict {
 		return judged(ClassNone, ReasonOK)
 	}
 	v := Verdict{Action: Drop, Class: ClassNone, Reason: ReasonBlocklist, Rule: rule}
-	f.tally.add(v)
+	f.count(v, src)
 	return v
+}
+
+// count counts a verdict of the twin, and samples some of the drops.
+func (f *Filter) count(v Verdict, src netip.Addr) {
+	if n := f.tally.add(v); v.Action == Drop && n%sampleEvery == 1 && f.drops.room(f.clock()) {
+		f.sample(src.Unmap(), v)
+	}
 }
 
 // Table returns the rules in force.

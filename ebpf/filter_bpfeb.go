@@ -23,6 +23,7 @@ const (
 	filterMapCounters    = "counters"
 	filterMapFlows       = "flows"
 	filterMapPeers       = "peers"
+	filterMapSamples     = "samples"
 	filterMapSettings    = "settings"
 	filterMapSources     = "sources"
 	filterMapTestClock   = "test_clock"
@@ -89,6 +90,7 @@ type filterMapSpecs struct {
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Peers      *ebpf.MapSpec `ebpf:"peers"`
+	Samples    *ebpf.MapSpec `ebpf:"samples"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	TestClock  *ebpf.MapSpec `ebpf:"test_clock"`
@@ -127,6 +129,7 @@ type filterMaps struct {
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Flows      *ebpf.Map `ebpf:"flows"`
 	Peers      *ebpf.Map `ebpf:"peers"`
+	Samples    *ebpf.Map `ebpf:"samples"`
 	Settings   *ebpf.Map `ebpf:"settings"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	TestClock  *ebpf.Map `ebpf:"test_clock"`
@@ -141,6 +144,7 @@ func (m *filterMaps) Close() error {
 		m.Counters,
 		m.Flows,
 		m.Peers,
+		m.Samples,
 		m.Settings,
 		m.Sources,
 		m.TestClock,

@@ -256,6 +256,9 @@ func TestDriverDropsBlockedSourcesWhileRulesAreReplaced(t *testing.T) {
 	send(t, conns[badAddr4], fmt.Sprintf("%s:%d", nodeAddr4, testMesh), samplePath(100), 5)
 	eventually(t, "nothing stands in the way after Run", func() bool { return got(badAddr4) == 5 })
 	t.Logf("%d replacements under traffic", updates-1)
+	if top := f.Report().Top; len(top) != 2 || top[0].Reason != "blocklist" || top[0].Samples < rounds*burst/sampleEvery {
+		t.Errorf("the blocked sources are not on top of the samples: %+v", top)
+	}
 }
 
 // replaceUntil puts one rule set after another in force; all of them block the same sources.

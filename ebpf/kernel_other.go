@@ -3,6 +3,7 @@
 package ebpf
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 )
@@ -14,18 +15,19 @@ func openKernel(*Table, *guard, uint64) (*kernel, error) {
 	return nil, fmt.Errorf("%w on this operating system", ErrUnsupported)
 }
 
-func (*kernel) close() error                                  { return nil }
-func (*kernel) replace(*Table) error                          { return nil }
-func (*kernel) count(int) uint64                              { return 0 }
-func (*kernel) attach([]string) []Attachment                  { return nil }
-func (*kernel) reattach(now []Attachment) ([]Attachment, int) { return now, 0 }
-func expand(names []string) ([]string, error)                 { return names, nil }
-func (*kernel) putPeer(netip.Addr) error                      { return nil }
-func (*kernel) dropPeer(netip.Addr) error                     { return nil }
-func (*kernel) putFlow(netip.AddrPort) error                  { return nil }
-func (*kernel) dropFlow(netip.AddrPort) error                 { return nil }
-func (*kernel) flowSeen(netip.AddrPort) uint64                { return 0 }
-func monotonic() uint64                                       { return 0 }
+func (*kernel) close() error                                                    { return nil }
+func (*kernel) replace(*Table) error                                            { return nil }
+func (*kernel) count(int) uint64                                                { return 0 }
+func (*kernel) attach([]string) []Attachment                                    { return nil }
+func (*kernel) reattach(now []Attachment) ([]Attachment, int)                   { return now, 0 }
+func expand(names []string) ([]string, error)                                   { return names, nil }
+func (*kernel) putPeer(netip.Addr) error                                        { return nil }
+func (*kernel) dropPeer(netip.Addr) error                                       { return nil }
+func (*kernel) putFlow(netip.AddrPort) error                                    { return nil }
+func (*kernel) dropFlow(netip.AddrPort) error                                   { return nil }
+func (*kernel) flowSeen(netip.AddrPort) uint64                                  { return 0 }
+func (*kernel) readSamples(context.Context, func(uint32, []byte), func()) error { return nil }
+func monotonic() uint64                                                         { return 0 }
 func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {
 	_, err := openKernel(t, g, 0)
 	return Verdict{}, err

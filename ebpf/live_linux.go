@@ -1,11 +1,14 @@
 package ebpf
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	cebpf "github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,4 +66,29 @@ func monotonic() uint64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
 	return uint64(ts.Nano())
+}
+
+// readSamples hands over the kernel's samples of drops until ctx ends; head is valid during the call.
+func (k *kernel) readSamples(ctx context.Context, take func(verdict uint32, head []byte), missed func()) error {
+	r, err := ringbuf.NewReader(k.objs.Samples)
+	if err != nil {
+		return fmt.Errorf("read the samples of drops: %w", err)
+	}
+	defer r.Close()
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer stop()
+	var record ringbuf.Record
+	for {
+		switch err := r.ReadInto(&record); {
+		case errors.Is(err, ringbuf.ErrClosed):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the samples of drops: %w", err)
+		case len(record.RawSample) < 8+sampleBytes:
+			missed()
+			continue
+		}
+		size := min(binary.NativeEndian.Uint32(record.RawSample[4:]), sampleBytes)
+		take(binary.NativeEndian.Uint32(record.RawSample), record.RawSample[8:8+size])
+	}
 }

@@ -37,10 +37,10 @@ func (s Stats) Dropped(r Reason) uint64 {
 	return n
 }
 
-// tally counts verdicts of the twin; any goroutine may add.
+// tally counts verdicts of the twin; any goroutine may add, and learns how many there are.
 type tally [counterSlots]atomic.Uint64
 
-func (t *tally) add(v Verdict) { t[slot(v.Class, v.Reason)].Add(1) }
+func (t *tally) add(v Verdict) uint64 { return t[slot(v.Class, v.Reason)].Add(1) }
 
 func slot(c Class, r Reason) int { return int(c)<<reasonBits | int(r) }
 

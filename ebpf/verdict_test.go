@@ -210,6 +210,8 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 		"GUARD_MESH": guardMesh, "GUARD_ACCESS": guardAccess, "MAX_PEERS": maxPeers, "MAX_FLOWS": maxFlows,
 		"SETS": sourceSets, "WAYS": sourceWays, "UFRAG": ufragSize, "UFRAG_EPOCH_NS": ufragEpochNS,
 		"UFRAG_EPOCHS": ufragEpochs, "MAX_ATTRIBUTES": maxAttributes, "STUN_USERNAME": stunUsername, "LIMITS": limits,
+		"SAMPLE_EVERY": sampleEvery, "SAMPLE_INTERVAL_NS": sampleIntervalNS, "SAMPLE_BURST": sampleBurst,
+		"SAMPLE_BYTES": sampleBytes, "SAMPLE_RING": 65536,
 	})
 	for i, name := range limitNames {
 		inGo["LIMIT_"+strings.ToUpper(name)] = i

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,6 +31,7 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", n.serveReady)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.Status()) })
 	mux.HandleFunc("GET /v1/paths", n.servePaths)
+	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
 	mux.HandleFunc("GET /v1/policy", n.servePolicy)
 	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
 	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
@@ -37,6 +41,24 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// sameOrigin keeps web pages of other places away from the admin API: a browser on the operator's machine reaches loopback
+// too. A request by a name other than localhost (DNS rebinding), or one that a foreign page sends, is refused.
+func sameOrigin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		_, notIP := netip.ParseAddr(strings.Trim(host, "[]"))
+		origin := r.Header.Get("Origin")
+		if host != "localhost" && notIP != nil || origin != "" && origin != "http://"+r.Host {
+			writeError(w, http.StatusForbidden, errors.New("open the admin listener by its IP address or as localhost, and not from another page"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serveReady says whether clients should be sent here: the policy is known and the node is not stopping. Liveness is

@@ -4,9 +4,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +18,7 @@ import (
 
 func filterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "filter", Short: "Examine the packet filter"}
-	cmd.AddCommand(filterVerdictCommand(), filterBenchCommand())
+	cmd.AddCommand(filterStatusCommand(), filterTopCommand(), filterVerdictCommand(), filterBenchCommand())
 	return cmd
 }
 
@@ -80,4 +83,64 @@ func filterBenchCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func filterStatusCommand() *cobra.Command {
+	return filterReportCommand("status", "Show what filters, who is known, and what was passed and dropped, by class and reason", printFilterStatus)
+}
+
+func filterTopCommand() *cobra.Command {
+	return filterReportCommand("top", "Show the sources that most of the sampled drops came from", printFilterTop)
+}
+
+// filterReportCommand asks a node for its filter's report and prints one view of it.
+func filterReportCommand(use, short string, show func(io.Writer, ebpf.Report)) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: "  tern filter " + use + " --admin 127.0.0.1:7902", Args: args(0, "no arguments"),
+	}
+	base := adminFlag(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var r ebpf.Report
+		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/filter", nil, &r); err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), r)
+		}
+		show(cmd.OutOrStdout(), r)
+		return nil
+	}
+	return cmd
+}
+
+func printFilterStatus(w io.Writer, r ebpf.Report) {
+	fmt.Fprintf(w, "filter: %s", r.Mode)
+	if r.Why != "" {
+		fmt.Fprintf(w, " (%s)", r.Why)
+	}
+	fmt.Fprintf(w, "\nblocklist: %d entries; known: %d mesh addresses, %d clients\n", r.Rules, r.Peers, r.Clients)
+	for _, i := range r.Interfaces {
+		fmt.Fprintf(w, "interface %s: %s %s\n", i.Interface, orNone(i.Mode), i.Why)
+	}
+	if r.NoRoom > 0 || r.KernelErrors > 0 {
+		fmt.Fprintf(w, "ALARM: %d addresses found no room, the kernel refused %d\n", r.NoRoom, r.KernelErrors)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nWHERE\tVERDICT\tCLASS\tREASON\tPACKETS")
+	for _, c := range r.Counts {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\n", c.Where, c.Verdict, c.Class, c.Reason, c.Packets)
+	}
+	_ = t.Flush()
+}
+
+func printFilterTop(w io.Writer, r ebpf.Report) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SOURCE\tSAMPLES\tCLASS\tREASON\tLAST SEEN")
+	for _, s := range r.Top {
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", s.Source, s.Samples, s.Class, s.Reason, s.Last.Format(time.RFC3339))
+	}
+	_ = t.Flush()
+	fmt.Fprintf(w, "%d drops sampled, %d samples lost\n", r.Samples, r.SamplesLost)
 }

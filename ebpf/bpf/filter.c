@@ -525,6 +525,45 @@ static __always_inline __u32 judge(struct xdp_md *ctx, __u32 flags)
 	return verdict(TERN_CLASS_NONE, TERN_REASON_NOT_OURS);
 }
 
+struct sample {
+	__u32 verdict;
+	__u32 length; /* of head, in bytes */
+	__u8 head[TERN_SAMPLE_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TERN_SAMPLE_RING);
+} samples SEC(".maps");
+
+/* Hands the beginning of a dropped frame to user space, unless there were too many of late or nobody reads. */
+static __noinline int sample(struct xdp_md *ctx, __u32 v)
+{
+	const struct limit l = { TERN_SAMPLE_INTERVAL_NS, (__u64)TERN_SAMPLE_INTERVAL_NS * (TERN_SAMPLE_BURST - 1) };
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u32 index = TERN_LIMITS;
+	__u64 *bucket = bpf_map_lookup_elem(&budgets, &index);
+	struct sample *s;
+
+	if (!bucket || !take(bucket, &l, bpf_ktime_get_coarse_ns()))
+		return 0;
+	s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
+	if (!s)
+		return 0;
+	s->verdict = v;
+	s->length = 0;
+#pragma unroll
+	for (int i = 0; i < TERN_SAMPLE_BYTES; i += 2) {
+		if (data + i + 2 > end)
+			break;
+		__builtin_memcpy(s->head + i, data + i, 2);
+		s->length = i + 2;
+	}
+	bpf_ringbuf_submit(s, 0);
+	return 0;
+}
+
 /* Attached to interfaces. */
 SEC("xdp")
 int tern_filter(struct xdp_md *ctx)
@@ -535,7 +574,11 @@ int tern_filter(struct xdp_md *ctx)
 
 	if (count)
 		(*count)++; /* per CPU, and XDP does not nest */
-	return (v & ((1 << TERN_REASON_BITS) - 1)) >= TERN_FIRST_DROP ? XDP_DROP : XDP_PASS;
+	if ((v & ((1 << TERN_REASON_BITS) - 1)) < TERN_FIRST_DROP)
+		return XDP_PASS;
+	if (count && (*count & (TERN_SAMPLE_EVERY - 1)) == 1)
+		sample(ctx, v);
+	return XDP_DROP;
 }
 
 /* Never attached: returns the whole verdict to a test run (tern filter verdict, the differential test). */

@@ -74,10 +74,10 @@ struct {
 	__type(value, struct ways);
 } sources SEC(".maps");
 
-/* The buckets of the whole node, by TERN_LIMIT_BUDGET_...; */
+/* The buckets of the whole node, by TERN_LIMIT_BUDGET_...; the last is that of samples. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TERN_LIMITS);
+	__uint(max_entries, TERN_LIMITS + 1);
 	__type(key, __u32);
 	__type(value, __u64);
 } budgets SEC(".maps");

@@ -96,6 +96,13 @@ enum tern_limit {
 #define TERN_MAX_ATTRIBUTES 8 /* of a STUN message, looked through for the ufrag */
 #define TERN_STUN_USERNAME 6
 
+/* Samples of drops: of each class and reason the first and every SAMPLE_EVERY-th on a processor, within a rate. */
+#define TERN_SAMPLE_EVERY 64 /* a power of two */
+#define TERN_SAMPLE_INTERVAL_NS 10000000
+#define TERN_SAMPLE_BURST 100
+#define TERN_SAMPLE_BYTES 96
+#define TERN_SAMPLE_RING 65536
+
 /* Smallest UDP payload of each class, in bytes; doc.go says where each figure comes from. */
 #define TERN_MIN_GOSSIP 30
 #define TERN_MIN_PATH 30
