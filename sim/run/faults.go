@@ -15,7 +15,6 @@ type faults struct {
 	mesh   *mesh
 	clock  *clock
 	active []*scenario.Event // that change links, in the order of their start
-	notes  []string          // what did not work, for the report
 	check  *checkers
 }
 
