@@ -58,7 +58,7 @@ func edgeMesh(b *testing.B, names ...string) []edgeNode {
 		}
 		n := edgeNode{name: name, region: o.Region, access: fmt.Sprintf("127.0.0.1:%d", 17910+i), admin: fmt.Sprintf("127.0.0.1:%d", 17920+i)}
 		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
-			"mesh: {listen: \"127.0.0.1:%d\", join: [\"127.0.0.1:17900\"]}\ncontrol: {voter: %v}\naccess: {listen: %q, udp: %q}\nadmin: {listen: %q}\nlog: {level: error}\n",
+			"mesh: {listen: \"127.0.0.1:%d\", join: [\"127.0.0.1:17900\"]}\ncontrol: {voter: %v, expect: 1}\naccess: {listen: %q, udp: %q}\nadmin: {listen: %q}\nlog: {level: error}\n",
 			name, ca, name, name, 17900+i, o.Voter, n.access, n.access, n.admin)
 		file := filepath.Join(home, "node.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -150,9 +151,24 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 		if req.Hops++; req.Hops > maxHops {
 			return answer{}, ErrNoLeader
 		}
+		if req.Op == opApply {
+			// The name is the asker's word; which node asked is proven.
+			req.Who = truncated(req.Who, maxWho-len(via)-len(from)) + via + from
+		}
 		return c.onceToLeader(ctx, req)
 	}
 	return answer{}, fmt.Errorf("unknown operation %.32q: %w", req.Op, errFromFuture)
+}
+
+// via stands in the history between who asked for a change and each node that passed it on.
+const via = ", via "
+
+// truncated cuts s to at most n bytes, on a character's border.
+func truncated(s string, n int) string {
+	if len(s) <= max(n, 0) {
+		return s
+	}
+	return strings.ToValidUTF8(s[:max(n, 0)], "")
 }
 
 func (c *Control) serveGet() (answer, error) {

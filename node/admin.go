@@ -44,21 +44,32 @@ func (n *Node) adminHandler() http.Handler {
 }
 
 // sameOrigin keeps web pages of other places away from the admin API: a browser on the operator's machine reaches loopback
-// too. A request by a name other than localhost (DNS rebinding), or one that a foreign page sends, is refused.
+// too. On loopback, a request by a name other than localhost is refused (DNS rebinding); anywhere, one that a foreign page
+// sends is.
 func sameOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		_, notIP := netip.ParseAddr(strings.Trim(host, "[]"))
 		origin := r.Header.Get("Origin")
-		if host != "localhost" && notIP != nil || origin != "" && origin != "http://"+r.Host {
+		if onLoopback(r) && !loopbackName(r.Host) || origin != "" && origin != "http://"+r.Host {
 			writeError(w, http.StatusForbidden, errors.New("open the admin listener by its IP address or as localhost, and not from another page"))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func onLoopback(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && local.IP.IsLoopback()
+}
+
+// loopbackName says whether a Host header is an IP address or localhost.
+func loopbackName(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil
 }
 
 // serveReady says whether clients should be sent here: the policy is known and the node is not stopping. Liveness is

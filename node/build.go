@@ -344,7 +344,22 @@ func (n *Node) listenAccess(ctx context.Context) error {
 		return err
 	}
 	n.rtpPorts = &portRange{network: n.opts.ClientNetwork, host: netip.MustParseAddr(n.cfg.Access.RTPHost), first: first, last: last, next: first}
-	return nil
+	return n.tryRTP(ctx)
+}
+
+// tryRTP opens one port of plain RTP now: an address that is not this machine's should not wait for the first publisher.
+func (n *Node) tryRTP(ctx context.Context) error {
+	if _, real := n.opts.ClientNetwork.(osNetwork); !real {
+		return nil
+	}
+	conn, err := n.rtpPorts.listen(ctx)
+	if errors.Is(err, errNoPort) {
+		return nil // others hold them now; they may not for ever
+	}
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 func (n *Node) buildAdmin(ctx context.Context) error {

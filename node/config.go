@@ -64,7 +64,8 @@ type MeshConfig struct {
 type ControlConfig struct {
 	// Voter makes this node vote; its certificate must allow it. Default false.
 	Voter bool `yaml:"voter"`
-	// Expect is how many voters found the mesh, the first time. Default 1; use 3 or 5.
+	// Expect is how many voters found the mesh, the first time: 1, 3 or 5, the same at all of them. Needed for a voter that
+	// joins others; otherwise 1 is the default.
 	Expect int `yaml:"expect"`
 }
 
@@ -167,7 +168,7 @@ func (c *Config) defaults() {
 	set(&c.Carrier, "frames")
 	set(&c.Log.Level, "info")
 	set(&c.Log.Format, "text")
-	if c.Control.Expect == 0 {
+	if c.Control.Expect == 0 && (!c.Control.Voter || len(c.Mesh.Join) == 0) {
 		c.Control.Expect = 1
 	}
 	if len(c.Access.UDPAdvertise) == 0 {
@@ -186,9 +187,11 @@ func (c *Config) Validate() error {
 	if !nodeName.MatchString(c.Node) {
 		fail("node", "%q must be 1 to 63 of a-z, 0-9 and -", c.Node)
 	}
-	for key, v := range map[string]string{"data_dir": c.DataDir, "identity.ca": c.Identity.CA, "identity.cert": c.Identity.Cert, "identity.key": c.Identity.Key} {
-		if v == "" {
-			fail(key, "is needed")
+	for _, needed := range [][2]string{
+		{"data_dir", c.DataDir}, {"identity.ca", c.Identity.CA}, {"identity.cert", c.Identity.Cert}, {"identity.key", c.Identity.Key},
+	} {
+		if needed[1] == "" {
+			fail(needed[0], "is needed")
 		}
 	}
 	c.validateAddresses(fail)
@@ -204,8 +207,12 @@ func (c *Config) Validate() error {
 	oneOf("carrier", c.Carrier, "frames", "datagram")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")
-	if c.Control.Expect < 0 || c.Control.Expect > 9 {
-		fail("control.expect", "%d is not 1 to 9 voters", c.Control.Expect)
+	switch c.Control.Expect {
+	case 1, 3, 5:
+	case 0:
+		fail("control.expect", "is needed for a voter that joins others: how many voters found the mesh (1, 3 or 5), the same at all of them")
+	default:
+		fail("control.expect", "%d is not 1, 3 or 5 voters", c.Control.Expect)
 	}
 	if (c.Access.TLS.Cert == "") != (c.Access.TLS.Key == "") {
 		fail("access.tls", "cert and key go together")

@@ -66,6 +66,8 @@ func TestBadConfigsSayWhatToDo(t *testing.T) {
 		"everywhere":      {"access: {udp: 0.0.0.0:1}\n", "name the one that others reach"},
 		"mode":            {"filter: {mode: iptables}\n", "not one of auto, xdp, go"},
 		"carrier":         {"carrier: pigeon\n", "not one of frames, datagram"},
+		"lone voters":     {"control: {voter: true}\n", "is needed for a voter that joins others"},
+		"even voters":     {"control: {voter: true, expect: 2}\n", "2 is not 1, 3 or 5 voters"},
 	} {
 		if _, err := load(t, goodConfig+c.add); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v\nwant %q", name, err, c.want)

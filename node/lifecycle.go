@@ -40,10 +40,12 @@ func runStages(ctx context.Context, log *slog.Logger, timeout time.Duration, sta
 		}()
 	}
 	var errs []error
+	var failedFirst *running
 	select {
 	case <-ctx.Done():
 		log.Info("stopping", "reason", context.Cause(ctx))
 	case r := <-failed:
+		failedFirst = r
 		err := r.err
 		if err == nil {
 			err = errors.New("ended by itself")
@@ -51,10 +53,11 @@ func runStages(ctx context.Context, log *slog.Logger, timeout time.Duration, sta
 		errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
 		log.Error("stopping", "part", r.name, "err", err)
 	}
-	return errors.Join(append(errs, stopStages(started, log, timeout)...)...)
+	return errors.Join(append(errs, stopStages(started, failedFirst, log, timeout)...)...)
 }
 
-func stopStages(started []*running, log *slog.Logger, timeout time.Duration) (errs []error) {
+// stopStages cancels from the top down and waits for each; the error of reported is known already.
+func stopStages(started []*running, reported *running, log *slog.Logger, timeout time.Duration) (errs []error) {
 	limit := time.NewTimer(timeout)
 	defer limit.Stop()
 	expired := false
@@ -67,7 +70,7 @@ func stopStages(started []*running, log *slog.Logger, timeout time.Duration) (er
 		select {
 		case <-r.done:
 			log.Debug("stopped", "part", r.name)
-			if r.err != nil && !errors.Is(r.err, context.Canceled) {
+			if r != reported && r.err != nil && !errors.Is(r.err, context.Canceled) {
 				errs = append(errs, fmt.Errorf("%s: %w", r.name, r.err))
 			}
 		case <-limit.C:

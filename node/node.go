@@ -12,6 +12,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/media"
@@ -44,7 +46,7 @@ type Node struct {
 	log     *slog.Logger
 	id      *identity.Identity
 	started time.Time
-	// incarnation tells this run of the node from the one before: Unix seconds at start, so it grows.
+	// incarnation tells this run of the node from the one before: it grows.
 	incarnation uint32
 
 	// set by assemble, before ready closes
@@ -92,6 +94,11 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("node: data_dir: %w", err)
 	}
+	if cfg.Access.TLS.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(cfg.Access.TLS.Cert, cfg.Access.TLS.Key); err != nil {
+			return nil, fmt.Errorf("node: access.tls: %w", err)
+		}
+	}
 	if opts.MeshNetwork == nil {
 		opts.MeshNetwork = osNetwork{}
 	}
@@ -121,7 +128,6 @@ func (osNetwork) Listen(ctx context.Context, addr string) (net.Listener, error) 
 // Run lives until ctx ends, then shuts down within ShutdownTimeout. A nil error is a clean end.
 func (n *Node) Run(ctx context.Context) error {
 	n.started = time.Now()
-	n.incarnation = uint32(n.started.Unix())
 	stages, err := n.assemble(ctx)
 	if err != nil {
 		for i := len(n.closeOnFail) - 1; i >= 0; i-- {
@@ -163,6 +169,9 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.incarnation, err = nextIncarnation(n.cfg.DataDir, n.started); err != nil {
+		return nil, err
+	}
 	n.enforcer = newEnforcer()
 	steps := []func(context.Context) error{
 		n.buildFilter,
@@ -184,7 +193,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	return []stage{
 		{"filter", n.filter.Run},
 		{"mesh port", n.runPort},
-		{"admin", n.serveHTTP(n.adminHTTP, n.adminHandler(), TLSConfig{})},
+		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), TLSConfig{})},
 		{"direct", n.direct.Run},
 		{"braid", n.braid.Run},
 		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
@@ -192,7 +201,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"routes", n.routes.run},
 		{"media", n.hub.Run},
 		{"sessions", n.access.Run},
-		{"access", n.serveHTTP(n.accessHTTP, n.access.Handler(), n.cfg.Access.TLS)},
+		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.cfg.Access.TLS)},
 		{"state", n.state.run},
 	}, nil
 }
@@ -204,8 +213,15 @@ func (n *Node) runPort(ctx context.Context) error {
 	return n.port.run()
 }
 
+// Connections that a listener holds open at once; more wait in the kernel's queue. Half-sent requests end after seconds.
+const (
+	maxClients = 4096
+	maxAdmin   = 64
+)
+
 // serveHTTP serves a listener, with TLS if a certificate is given, and ends open requests when ctx does.
-func (n *Node) serveHTTP(ln net.Listener, h http.Handler, files TLSConfig) func(context.Context) error {
+func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, files TLSConfig) func(context.Context) error {
+	ln = netutil.LimitListener(ln, limit)
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler:           h,

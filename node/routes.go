@@ -81,10 +81,12 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 	if !ok {
 		return nil
 	}
+	regions := r.node.enforcer.regions(fence)
+	if len(regions) == 0 {
+		return nil // no app of the policy has this fence: no way, rather than a wrong one
+	}
 	graph := r.node.mesh.Graph()
-	fresh := graph.PathSet(r.node.cfg.Node, m.Node, routing.Constraints{
-		MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: r.node.enforcer.regions(fence),
-	})
+	fresh := graph.PathSet(r.node.cfg.Node, m.Node, routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions})
 	r.mu.Lock()
 	k := routeKey{peer, fence}
 	kept := r.sets[k]

@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // loadSecret reads the node's relay secret (32 bytes) from its data directory, or makes it the first time. A
@@ -27,4 +30,23 @@ func loadSecret(dir string) (secret [32]byte, err error) {
 	}
 	copy(secret[:], b)
 	return secret, nil
+}
+
+// nextIncarnation returns a number that grows with every start of the node: Unix seconds, or one more than the last start's
+// if that is later (two starts within a second, or a clock that went back).
+func nextIncarnation(dir string, now time.Time) (uint32, error) {
+	file := filepath.Join(dir, "incarnation")
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	next := uint64(now.Unix())
+	if err == nil {
+		last, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("%s is not a number: remove it", file)
+		}
+		next = max(next, last+1)
+	}
+	return uint32(next), os.WriteFile(file, strconv.AppendUint(nil, next, 10), 0o600)
 }

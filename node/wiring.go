@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -189,8 +190,11 @@ func (r *portRange) listen(ctx context.Context) (net.PacketConn, error) {
 			r.next = r.first
 		}
 		conn, err := r.network.ListenPacket(ctx, netip.AddrPortFrom(r.host, port))
-		if err == nil {
+		switch {
+		case err == nil:
 			return conn, nil
+		case !errors.Is(err, syscall.EADDRINUSE):
+			return nil, fmt.Errorf("access.rtp_host %s: %w", r.host, err)
 		}
 	}
 	return nil, errNoPort
