@@ -38,7 +38,7 @@ func TestPathNeverHeardIsLostWhole(t *testing.T) {
 	if p.lost() != 100 {
 		t.Errorf("lost %d of the 100 that the source reported, want all", p.lost())
 	}
-	if in.alive(p) {
+	if p.alive(horizonMS) {
 		t.Error("a path that never delivered is alive")
 	}
 }

@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 )
@@ -12,6 +13,8 @@ const (
 	reportIdle     = 10
 	// deadAfter is how long, beyond a round trip, a path may bring nothing of what was sent on it.
 	deadAfter = 300 * time.Millisecond
+	// unmentionedMS is when a path that brings nothing leaves the reports, in milliseconds.
+	unmentionedMS = 10_000
 	// silentAfter is when a sender that hears no reports takes all paths for dead.
 	silentAfter = 3 * time.Second
 )
@@ -73,7 +76,7 @@ func (s *Session) settle(now time.Time) {
 	for i := range f.in.paths {
 		f.in.paths[i].settle(ms)
 	}
-	s.rx.due(ms, f.live())
+	s.rx.due(ms, f.live(ms))
 	if s.rx.keys[2] == nil {
 		key, err := newMediaKey(s.export, s.direction(false), s.rx.epoch+1)
 		if err != nil {
@@ -95,7 +98,7 @@ func (s *Session) compose(r *report, now time.Time) {
 	ms := uint64(now.UnixMilli())
 	for i := range f.in.paths {
 		p := &f.in.paths[i]
-		if !p.used || ms-max(p.lastMS, p.due) > 10_000 {
+		if !p.used || ms > max(p.lastMS, p.due)+unmentionedMS {
 			continue
 		}
 		r.in = append(r.in, inReport{
@@ -171,14 +174,15 @@ func (s *Session) handleReport(r *report, now time.Time) {
 	f := s.f
 	f.sendMu.Lock()
 	f.lastReport, f.rtt = now, rtt
+	fastest := r.fastest()
 	for _, in := range r.in {
 		if p := f.outPath(in.id); p != nil {
-			p.heard(in, now, rtt)
+			p.heard(in, now, rtt+in.behind(fastest))
 		}
 	}
 	for _, p := range f.paths {
 		if !slices.ContainsFunc(r.in, func(in inReport) bool { return in.id == p.id }) {
-			p.heard(p.seen, now, rtt)
+			p.heard(p.seen, now, rtt+p.seen.behind(fastest))
 		}
 	}
 	f.sendMu.Unlock()
@@ -198,6 +202,26 @@ func (s *Session) handleReport(r *report, now time.Time) {
 	}
 }
 
+// fastest is the lowest delay of the paths that brought something, in microseconds.
+func (r *report) fastest() int32 {
+	low := int32(math.MaxInt32)
+	for _, in := range r.in {
+		if in.received > 0 {
+			low = min(low, in.delayUS)
+		}
+	}
+	return low
+}
+
+// behind is how much later than the fastest path this one delivers; what the two clocks differ by cancels out. The round
+// trip is that of QUIC, which the fastest path makes.
+func (in *inReport) behind(fastest int32) time.Duration {
+	if in.received == 0 {
+		return 0
+	}
+	return max(0, time.Duration(int64(in.delayUS)-int64(fastest))*time.Microsecond)
+}
+
 // outPath finds a path by id, the newest if it was used twice. Holds sendMu.
 func (f *flow) outPath(id uint8) *outPath {
 	for _, p := range f.paths {
@@ -213,16 +237,16 @@ func (f *flow) outPath(id uint8) *outPath {
 	return nil
 }
 
-// heard takes the peer's report on this path. One frame at a time is the mark: if it or a later one has arrived, the
+// heard takes the peer's report on this path; wait is the round trip by way of it. One frame at a time is the mark: if it or a later one has arrived, the
 // path lives and the next frame sent becomes the mark; if neither did for too long, the path is dead. Dead paths still
 // get copies, so they come back by themselves.
-func (p *outPath) heard(in inReport, now time.Time, rtt time.Duration) {
+func (p *outPath) heard(in inReport, now time.Time, wait time.Duration) {
 	p.seen = in
 	switch {
 	case p.markAt.IsZero():
 	case in.received > 0 && int32(in.next-p.mark) > 0:
 		p.markAt, p.dead = time.Time{}, false
-	case now.Sub(p.markAt) > deadAfter+rtt:
+	case now.Sub(p.markAt) > deadAfter+wait:
 		p.dead = true
 	}
 }

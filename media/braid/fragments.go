@@ -49,7 +49,7 @@ func (j *rejoin) find(r record, nowMS uint64) *rejoinSlot {
 	free := -1
 	for i := range j.slots {
 		s := &j.slots[i]
-		if s.count != 0 && nowMS-s.atMS > rejoinMS {
+		if s.count != 0 && nowMS > s.atMS+rejoinMS {
 			s.count = 0
 			j.expired++
 		}

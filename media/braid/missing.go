@@ -61,7 +61,7 @@ func (m *missing) poll(nowMS uint64, live uint16, seen func(seq uint64) bool, ou
 			m.pop()
 			continue
 		}
-		if h.seq+reorderSlack >= passed && nowMS-h.atMS < holeMS {
+		if h.seq+reorderSlack >= passed && nowMS < h.atMS+holeMS {
 			break
 		}
 		out = append(out, h.seq)

@@ -12,8 +12,11 @@ const (
 	horizonMS = 500
 	// floorMS is how long the lowest delay seen holds as the floor.
 	floorMS = 30_000
-	// aliveMS: a path that delivered nothing for this long while others did is dead.
+	// aliveMS: a path is dead when it delivers nothing for this long after what others delivered was due on it.
 	aliveMS = 300
+	// quietMS: a path that delivered nothing for this long is not shown as alive whatever others did; after twice that
+	// time it is not active.
+	quietMS = 3000
 )
 
 // inPath is what a receiver knows of one path of a source. Guarded by flow.rxMu.
@@ -37,6 +40,8 @@ type inPath struct {
 	received, first, rescued uint64
 
 	lastMS  uint64  // when the last frame arrived, Unix ms
+	sentMS  uint64  // when the source had sent the newest one, by the source's clock
+	dueMS   uint64  // when a newer frame, which came by another path, is due on this one; 0 = none
 	delay   float64 // one-way, smoothed, ms; off by the two clocks' difference
 	floor   int64   // lowest one-way delay lately
 	floorAt uint64
@@ -59,7 +64,7 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	}
 	p.next = max(p.next, seq+1)
 	p.base = min(p.base, seq)
-	p.lastMS = nowMS
+	p.lastMS, p.sentMS, p.dueMS = nowMS, max(p.sentMS, sentMS), 0
 	p.time(int64(nowMS-sentMS), nowMS)
 }
 
@@ -76,7 +81,7 @@ func (p *inPath) unwrap(seq uint32) uint64 {
 }
 
 func (p *inPath) time(transit int64, nowMS uint64) {
-	if p.floorAt == 0 || transit < p.floor || nowMS-p.floorAt > floorMS {
+	if p.floorAt == 0 || transit < p.floor || nowMS > p.floorAt+floorMS {
 		p.floor, p.floorAt = transit, nowMS
 	}
 	if p.received <= 1 {
@@ -151,11 +156,19 @@ func (in *inbound) arrive(h *pathHeader, sentMS, nowMS uint64) *inPath {
 	p := in.path(h.path, h.relayN, h.relays)
 	p.arrive(h, sentMS, nowMS)
 	in.lastMS = nowMS
+	for i := range in.paths {
+		if o := &in.paths[i]; o.lastMS != 0 && o.dueMS == 0 && sentMS > o.sentMS {
+			o.dueMS = max(nowMS, uint64(int64(sentMS)+int64(o.delay)))
+		}
+	}
 	return p
 }
 
-// alive: it delivered within aliveMS of the newest arrival on any path.
-func (in *inbound) alive(p *inPath) bool { return p.lastMS != 0 && in.lastMS-p.lastMS <= aliveMS }
+// alive: it delivered something, and what newer frames other paths brought is not overdue on it. A slower path is given
+// the time by which it is slower, so that it does not seem dead whenever a fast one starts again after a pause.
+func (p *inPath) alive(nowMS uint64) bool {
+	return p.lastMS != 0 && (p.dueMS == 0 || nowMS <= p.dueMS+aliveMS)
+}
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
@@ -165,7 +178,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 	add := func(p *inPath, active bool) {
 		out = append(out, PathStats{
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: p.lowest,
-			Active: active, Alive: active && in.alive(p) && nowMS-p.lastMS < 10*aliveMS,
+			Active: active, Alive: active && p.alive(nowMS) && nowMS < p.lastMS+quietMS,
 			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued,
 			Delay: millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
 		})
@@ -175,7 +188,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 	}
 	for i := range in.paths {
 		if p := &in.paths[i]; p.used {
-			add(p, nowMS < 20*aliveMS+max(p.lastMS, p.due)) // due may lie ahead of now
+			add(p, nowMS < max(p.lastMS, p.due)+2*quietMS)
 		}
 	}
 	return out

@@ -159,7 +159,7 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 		}
 	}
 	// A late copy counts here too: it is the slowest path's copies that show which frames no path will bring.
-	if why == DropNone && s.rx.due(nowMS, f.live()) {
+	if why == DropNone && s.rx.due(nowMS, f.live(nowMS)) {
 		s.kick()
 	}
 	f.rxMu.Unlock()
@@ -171,9 +171,9 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 }
 
 // live is the set of path ids that deliver at present. Holds rxMu.
-func (f *flow) live() (set uint16) {
+func (f *flow) live(nowMS uint64) (set uint16) {
 	for i := range f.in.paths {
-		if p := &f.in.paths[i]; p.used && f.in.alive(p) {
+		if p := &f.in.paths[i]; p.used && p.alive(nowMS) {
 			set |= 1 << i
 		}
 	}

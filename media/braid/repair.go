@@ -27,7 +27,7 @@ func (c *repairCache) put(seq uint64, frame []byte, nowMS uint64) {
 		c.slots = make([]repairSlot, repairFramesMin)
 	}
 	s := c.slot(seq)
-	if s.buf != nil && nowMS-s.atMS < repairMS && len(c.slots) < repairFrames {
+	if s.buf != nil && nowMS < s.atMS+repairMS && len(c.slots) < repairFrames {
 		c.grow()
 		s = c.slot(seq)
 	}
@@ -56,7 +56,7 @@ func (c *repairCache) take(seq, nowMS uint64) []byte {
 		return nil
 	}
 	s := c.slot(seq)
-	if s.buf == nil || s.seq != seq || s.used || nowMS-s.atMS > repairMS {
+	if s.buf == nil || s.seq != seq || s.used || nowMS > s.atMS+repairMS {
 		return nil
 	}
 	s.used = true

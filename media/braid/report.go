@@ -85,6 +85,9 @@ func (r *report) parse(b []byte) error {
 	for _, v := range [...]*uint64{&r.mediaNext, &r.duplicates, &r.undelivered, &r.repaired, &r.received} {
 		*v, b = binary.BigEndian.Uint64(b), b[8:]
 	}
+	if r.mediaNext > maxSequence+1 {
+		return errReport
+	}
 	r.out, r.in = r.out[:0], r.in[:0]
 	for range outs {
 		if len(b) < 14 || b[0] >= pathIDs || b[1] > maxRelays || len(b) < 14+4*int(b[1]) {

@@ -84,7 +84,8 @@ func (s *settle) asked(seq uint64) {
 
 // run settles what has been in the window for settleMS.
 func (s *settle) run(nowMS uint64, rescued func(path uint8)) {
-	for s.oldest < s.next && uint32(nowMS)-s.slots[s.oldest%settleFrames].atMS >= settleMS {
+	// Signed: a frame may be a moment younger than nowMS, which was read before the lock was taken.
+	for s.oldest < s.next && int32(uint32(nowMS)-s.slots[s.oldest%settleFrames].atMS) >= settleMS {
 		s.settleOne(rescued)
 	}
 }
