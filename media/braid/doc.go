@@ -87,7 +87,8 @@
 //   - A frame marks the dedup window only after it has opened: check, open, mark.
 //   - A relay sends the bytes that it got, to a member that the frame's fence allows, or nothing.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
-//   - Send, SendMessage and HandleFrame never block.
+//   - Send and SendMessage never block. HandleFrame waits for no network and no peer, only for short locks and for
+//     Wire: a relay writes in the reader's goroutine, so it stands still for as long as the socket's send buffer is full.
 //
 // # What it does not do
 //

@@ -9,8 +9,9 @@ import (
 // A frame's way through this file: HandleFrame -> (relay | egress) -> authenticate -> probe | QUIC | media ->
 // inMedia.accept (check, open, mark) -> Session.deliver (records, fragments) -> Handler.Packet.
 
-// HandleFrame takes one path frame from the mesh port's reader. It never blocks and allocates nothing; the frame is valid
-// during the call, and the call may change it in place.
+// HandleFrame takes one path frame from the mesh port's reader. It allocates nothing; the frame is valid during the call,
+// and the call may change it in place. A frame to be relayed is written to Config.Wire before HandleFrame returns, so it
+// takes as long as that write does: with a socket whose send buffer is full, until there is room.
 func (b *Braid) HandleFrame(frame []byte, _ netip.AddrPort) {
 	var h pathHeader
 	if why := parsePathFrame(frame, &h); why != DropNone {

@@ -147,10 +147,10 @@ func (c *virtualConn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetDeadline sets the read deadline; writes never wait.
+// SetDeadline sets the read deadline; writes wait for Wire alone.
 func (c *virtualConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// SetWriteDeadline does nothing: writes never wait.
+// SetWriteDeadline does nothing: writes wait for Wire alone.
 func (c *virtualConn) SetWriteDeadline(time.Time) error { return nil }
 
 // SetReadBuffer does nothing; the QUIC stack warns about connections that lack it.
