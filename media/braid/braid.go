@@ -64,7 +64,7 @@ func FenceOf(regions []string) FenceID {
 type Path struct{ Relays []NodeID }
 
 // Wire writes UDP. run is one or more segments of equal size, of which the last may be shorter. It must be safe for
-// concurrent use and must not keep run.
+// concurrent use and must not keep run. Senders and relays wait for it: one that blocks holds up the frames behind.
 type Wire interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error
 }
@@ -108,6 +108,9 @@ const (
 	maxFlows         = 4096 // peers times fences
 	maxPaths         = 3
 	defaultRelayRate = 250e6
+	// maxSessions bounds the sessions of a flow, those still without a hello included: the one in use, one that replaces
+	// it, and two that are being given up. Further connections are refused.
+	maxSessions = 4
 	// flowIdle is how long a flow without a session is kept.
 	flowIdle = time.Minute
 	// defaultRekey is how many frames are sealed with one media key; AES-GCM would bear more.
@@ -120,6 +123,7 @@ var (
 	ErrFence     = errors.New("braid: policy keeps this fence away from the peer or this node")
 	ErrNoKey     = errors.New("braid: the peer's relay key has not arrived yet")
 	ErrNoAddress = errors.New("braid: the peer has no address")
+	errSessions  = errors.New("braid: too many sessions with the peer under way")
 )
 
 // flowKey names all traffic between this node and a peer under one fence.

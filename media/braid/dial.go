@@ -164,7 +164,10 @@ func (f *flow) dialOnce(ctx context.Context) (s *Session, in *quic.ReceiveStream
 		return nil, nil, nil, err
 	}
 	// Registered before the hello: the peer's first media may overtake it.
-	f.register(s)
+	if !f.register(s) {
+		_ = conn.CloseWithError(codeClosed, "too many sessions")
+		return nil, nil, nil, errSessions
+	}
 	if in, out, err = s.greet(ctx); err != nil {
 		var app *quic.ApplicationError
 		if errors.As(err, &app) && app.Remote && app.ErrorCode == codeSuperseded {
@@ -255,7 +258,11 @@ func (b *Braid) serve(ctx context.Context, conn *quic.Conn) {
 		_ = conn.CloseWithError(codeClosed, "no keys")
 		return
 	}
-	f.register(s)
+	if !f.register(s) {
+		b.counters.drop(DropSessions)
+		_ = conn.CloseWithError(codeRefused, "too many sessions")
+		return
+	}
 	gctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	in, out, err := s.greet(gctx)
 	cancel()
@@ -283,12 +290,18 @@ func (f *flow) admits(incarnation uint32) bool {
 	return f.dial == nil
 }
 
-// register makes a session known to the receiver; install makes it the one that Session returns and ends the one before.
-func (f *flow) register(s *Session) {
+// register makes a session known to the receiver; false if there are maxSessions already.
+func (f *flow) register(s *Session) bool {
 	f.rxMu.Lock()
 	defer f.rxMu.Unlock()
+	if len(f.sessions) >= maxSessions {
+		return false
+	}
 	f.sessions = append([]*Session{s}, f.sessions...) // the newest first, should two tags be equal
+	return true
 }
+
+// install makes a session the one that Session returns and ends the one before.
 
 func (f *flow) install(s *Session) {
 	f.mu.Lock()
