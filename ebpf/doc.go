@@ -129,7 +129,7 @@
 //
 // # What it does not do
 //
-// // Members count by address, not port; so whoever can send from a member's address passes
+// Members count by address, not port; so whoever can send from a member's address passes
 // as that member, and what it sends still has to pass its own cryptography. Nor is the local address part of an
 // admission. Rates of one sender whose packets several processors handle at once may let a few packets too many
 // through. After a restart nothing is admitted: sessions end with their process. It matches ports on every address of the host, so it also judges datagrams

@@ -33,7 +33,7 @@ func TestSamplesNameTheLoudestSources(t *testing.T) {
 func TestTwinSamplesWithinARate(t *testing.T) {
 	f := goFilter(t, &bytes.Buffer{})
 	begin := time.Now()
-	const packets = 200_000
+	const packets = 50_000
 	for range packets {
 		f.AllowPacket(netip.AddrPortFrom(good4, 1), testMesh, []byte{99})
 	}

@@ -126,6 +126,19 @@ func (r Rules) LockedOut(addrs []netip.Addr) []netip.Addr {
 	return out
 }
 
+// CheckLockout returns an error that names who would be shut out, if the rules block every one of members (when there are
+// any) or any of operators. The rules must be valid.
+func (r Rules) CheckLockout(members, operators []netip.Addr) error {
+	var errs []error
+	if out := r.LockedOut(members); len(members) > 0 && len(out) == len(members) {
+		errs = append(errs, fmt.Errorf("the blocklist covers every member: %v", out[:min(len(out), maxNamed)]))
+	}
+	for _, a := range r.LockedOut(operators) {
+		errs = append(errs, fmt.Errorf("the blocklist covers the operator's own address %v", a))
+	}
+	return errors.Join(errs...)
+}
+
 // document is the file form of Rules.
 type document struct {
 	MeshPort   uint16   `yaml:"mesh_port"`

@@ -137,3 +137,24 @@ func TestJudge(t *testing.T) {
 		t.Error("an unknown mode was accepted")
 	}
 }
+
+func TestLockoutIsNamed(t *testing.T) {
+	rules := Rules{Blocklist: prefixes("10.0.0.0/8", "2001:db8::/32")}
+	all := []netip.Addr{addr("10.1.2.3"), addr("2001:db8::7")}
+	for _, c := range []struct {
+		name               string
+		members, operators []netip.Addr
+		want               string
+	}{
+		{"every member", all, nil, "every member"},
+		{"some members", append([]netip.Addr{addr("192.0.2.1")}, all...), nil, ""},
+		{"no members are known", nil, nil, ""},
+		{"the operator", nil, []netip.Addr{addr("192.0.2.1"), addr("::ffff:10.9.9.9")}, "own address"},
+		{"nobody", nil, []netip.Addr{addr("192.0.2.1")}, ""},
+	} {
+		err := rules.CheckLockout(c.members, c.operators)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}

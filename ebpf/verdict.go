@@ -120,10 +120,10 @@ func (r Reason) Action() Action {
 
 // Verdict is what the filter decides about one packet, and why.
 type Verdict struct {
-	Action Action
-	Class  Class
-	Reason Reason
-	Rule   netip.Prefix // the entry of the blocklist that matched; the zero Prefix when none did
+	Action Action       `json:"action"`
+	Class  Class        `json:"class"`
+	Reason Reason       `json:"reason"`
+	Rule   netip.Prefix `json:"rule"` // the entry of the blocklist that matched; the zero Prefix when none did
 }
 
 // String returns one line such as "drop quic blocklist 203.0.113.0/24".
@@ -134,6 +134,15 @@ func (v Verdict) String() string {
 	}
 	return s
 }
+
+// MarshalText writes the name, so that JSON says "drop" and not 1; likewise for Class and Reason.
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// MarshalText is explained at Action's.
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText is explained at Action's.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 func judged(c Class, r Reason) Verdict {
 	return Verdict{Action: r.Action(), Class: c, Reason: r}

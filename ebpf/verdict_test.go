@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"os"
@@ -230,5 +231,13 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 	}
 	if len(inC) > 0 {
 		t.Errorf("verdict.h has numbers that Go lacks: %v", inC)
+	}
+}
+
+func TestVerdictReadsAsWordsInJSON(t *testing.T) {
+	v := compile(testRules()).AllowPacket(netip.MustParseAddrPort("203.0.113.1:9"), testMesh, samplePath(9))
+	text, err := json.Marshal(v)
+	if want := `{"action":"drop","class":"mesh","reason":"blocklist","rule":"203.0.113.0/24"}`; err != nil || string(text) != want {
+		t.Errorf("%s, %v, want %s", text, err, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -18,7 +19,7 @@ import (
 
 func filterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "filter", Short: "Examine the packet filter"}
-	cmd.AddCommand(filterStatusCommand(), filterTopCommand(), filterVerdictCommand(), filterBenchCommand())
+	cmd.AddCommand(filterStatusCommand(), filterTopCommand(), filterVerdictCommand(), filterCheckCommand(), filterBenchCommand())
 	return cmd
 }
 
@@ -143,4 +144,63 @@ func printFilterTop(w io.Writer, r ebpf.Report) {
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "%d drops sampled, %d samples lost\n", r.Samples, r.SamplesLost)
+}
+
+func filterCheckCommand() *cobra.Command {
+	var file string
+	var own []string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "check --rules FILE",
+		Short: "Check rules before they are used: malformed and overlapping ranges, and whom they would lock out; offline",
+		Long: "Refuses rules that block every address under members, or an operator's own address: those of --own, and where\n" +
+			"this session came from by SSH. --force says that this is meant.",
+		Example: "  tern filter check --rules rules.yaml --own 198.51.100.7",
+		Args:    args(0, "no arguments"),
+	}
+	cmd.Flags().StringVar(&file, "rules", "", "rules (YAML): blocklist, members")
+	cmd.Flags().StringSliceVar(&own, "own", nil, "addresses that must not be blocked")
+	cmd.Flags().BoolVar(&force, "force", false, "accept rules that lock out every member or the operator")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		rules, err := ebpf.ParseRules(data)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		operators, err := operatorAddrs(own, os.Getenv("SSH_CONNECTION"))
+		if err != nil {
+			return usageError{err}
+		}
+		findings, _ := rules.Validate()
+		for _, f := range findings {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", f.Problem, f.Detail)
+		}
+		if err := rules.CheckLockout(rules.Members, operators); err != nil {
+			if !force {
+				return fmt.Errorf("%w\n--force says that this is meant", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "forced: %v\n", err)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%d ranges, %d findings\n", len(rules.Blocklist), len(findings))
+		return nil
+	}
+	return cmd
+}
+
+// operatorAddrs are the addresses that an operator names, and the one that an SSH session comes from.
+func operatorAddrs(own []string, ssh string) (out []netip.Addr, err error) {
+	if fields := strings.Fields(ssh); len(fields) > 0 {
+		own = append(own, fields[0])
+	}
+	for _, text := range own {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not an address", text)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
