@@ -325,16 +325,26 @@ func (b *Braid) flow(key flowKey, create bool) *flow {
 // KeyFor returns the key that peer must use towards this node in an epoch; hand it to nobody else.
 func (b *Braid) KeyFor(peer NodeID, epoch uint32) Key { return deriveKey(&b.cfg.Secret, peer, epoch) }
 
-// Refresh asks Config.Paths again for every flow and ends the sessions that policy no longer allows.
+// Refresh asks Config.Paths again for every flow. Where policy no longer allows the fence at either end, it ends the
+// sessions, and when it returns no path of theirs is in use. It waits for their goodbyes to be written: the last frames
+// under such a fence, without media.
 func (b *Braid) Refresh() {
 	for _, f := range b.allFlows() {
 		if !b.allowed(f.key) {
-			if s := f.session(); s != nil {
-				s.Close("policy")
-			}
-			continue
+			f.forbid()
 		}
 		f.refresh()
+	}
+}
+
+// forbid ends all sessions of a flow, those without a hello included, and returns when their goodbyes are out.
+func (f *flow) forbid() {
+	f.rxMu.Lock()
+	sessions := f.sessions // replaced, never changed in place
+	f.rxMu.Unlock()
+	for _, s := range sessions {
+		s.close(codeClosed, "policy")
+		_ = s.conn.CloseWithError(codeClosed, "policy")
 	}
 }
 

@@ -127,6 +127,9 @@ func (f *flow) runDial(ctx context.Context, d *dialing) {
 		s, in, out, err := f.dialOnce(dctx)
 		if err == nil {
 			f.install(s)
+			if !f.b.allowed(f.key) {
+				s.Close("policy") // as in serve
+			}
 			f.endDial(d, nil)
 			s.run(ctx, in, out)
 			return
@@ -273,6 +276,9 @@ func (b *Braid) serve(ctx context.Context, conn *quic.Conn) {
 		return
 	}
 	f.install(s)
+	if !b.allowed(key) {
+		s.Close("policy") // it changed during the handshake, and Refresh may have come before the session was registered
+	}
 	s.run(ctx, in, out)
 }
 

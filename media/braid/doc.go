@@ -85,6 +85,8 @@
 //
 //   - Nothing is counted for a source before this hop's MAC and the freshness have been checked.
 //   - A frame marks the dedup window only after it has opened: check, open, mark.
+//   - No media leaves under a fence that policy keeps from this node or the peer, whatever Config.Paths says; after
+//     Refresh, nothing does.
 //   - A relay sends the bytes that it got, to a member that the frame's fence allows, or nothing.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
 //   - Send and SendMessage never block. HandleFrame waits for no network and no peer, only for short locks and for

@@ -80,11 +80,20 @@ func (p *outPath) first(peer NodeID) NodeID {
 func (f *flow) refresh() {
 	f.refreshMu.Lock()
 	defer f.refreshMu.Unlock()
-	fresh := f.b.cfg.Paths(f.key.peer, f.key.fence)
+	var fresh []Path
+	allowed := f.b.allowed(f.key)
+	if allowed {
+		fresh = f.b.cfg.Paths(f.key.peer, f.key.fence)
+	} else {
+		f.b.counters.drop(DropPathFenced) // none at all, whatever Paths would say: both ends touch every path
+	}
 	now := time.Now()
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
 	f.refreshed = true
+	if !allowed {
+		f.stash = nil
+	}
 	old := f.paths
 	f.paths = nil
 	for _, path := range fresh {

@@ -106,8 +106,13 @@ func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind uint8
 	return at
 }
 
-// sendMedia writes sealed media frames: on every path, or in a single copy on the best one.
+// sendMedia writes sealed media frames: on every path, or in a single copy on the best one. Policy is asked every time,
+// so that media ends with the fence and not only when Refresh has come to this flow.
 func (f *flow) sendMedia(frames [][]byte, single bool, now time.Time) int {
+	if !f.b.allowed(f.key) {
+		f.b.counters.dropN(DropFence, uint64(len(frames)))
+		return 0
+	}
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
 	var only *outPath

@@ -219,6 +219,10 @@ func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
 		putDatagramHeader(frame, s.out.seq)
 		s.out.seq++
 		s.nextSeq.Store(s.out.seq)
+		if !s.b.allowed(s.f.key) {
+			s.drops[DropFence].Add(1)
+			continue
+		}
 		if err := s.conn.SendDatagram(frame); err != nil {
 			s.drops[DropWrite].Add(1)
 			continue
