@@ -189,7 +189,7 @@ func TestReportComesBack(t *testing.T) {
 	in := report{
 		mediaNext: 1 << 40, duplicates: 2, undelivered: 3, repaired: 4, received: 5,
 		out: []outReport{{id: 15, relayN: 2, relays: [maxRelays]NodeID{1, 2}, next: 7, sent: 1 << 33}, {id: 1, next: 9}},
-		in:  []inReport{{id: 3, next: 1, received: 2, lost: 3, first: 4, rescued: 5, delayUS: -6, overFloorUS: 7, jitterUS: 8}},
+		in:  []inReport{{id: 3, next: 1, received: 2, lost: 3, first: 4, rescued: 5, corrupt: 6, broken: true, delayUS: -6, overFloorUS: 7, jitterUS: 8}},
 	}
 	b := in.append(nil)
 	if len(b) > 1200 {

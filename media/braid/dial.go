@@ -323,6 +323,7 @@ func (f *flow) install(s *Session) {
 
 func (f *flow) remove(s *Session) {
 	f.rxMu.Lock()
+	f.endedMS = uint64(time.Now().UnixMilli())
 	f.sessions = slices.DeleteFunc(slices.Clone(f.sessions), func(o *Session) bool { return o == s })
 	f.rxMu.Unlock()
 	f.mu.Lock()

@@ -64,6 +64,7 @@
 //	receive.go    HandleFrame: relay, egress
 //	dedup.go      window of sequences seen
 //	pathstats.go  what arrived per path
+//	seals.go      what arrived changed per path
 //	settle.go     per frame: rescued, undelivered, duplicates
 //	missing.go    which frames to ask for again
 //	fragments.go  packets put together again
@@ -88,6 +89,8 @@
 //   - No media leaves under a fence that policy keeps from this node or the peer, whatever Config.Paths says; after
 //     Refresh, nothing does.
 //   - A relay sends the bytes that it got, to a member that the frame's fence allows, or nothing.
+//   - A path counts what opened, or is a copy of what did. Of the copies every eighth is opened, and all of them on a path
+//     that has brought a corrupt frame lately.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
 //   - Send and SendMessage never block. HandleFrame waits for no network and no peer, only for short locks and for
 //     Wire: a relay writes in the reader's goroutine, so it stands still for as long as the socket's send buffer is full.

@@ -61,7 +61,7 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 func (r *report) sum() uint64 {
 	sum := r.mediaNext + r.received + r.undelivered + r.repaired
 	for _, in := range r.in {
-		sum += in.lost + in.rescued
+		sum += in.lost + in.rescued + in.corrupt
 	}
 	return sum
 }
@@ -103,6 +103,7 @@ func (s *Session) compose(r *report, now time.Time) {
 		}
 		r.in = append(r.in, inReport{
 			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
+			corrupt: p.seal.corrupt, broken: p.seal.broken(ms),
 			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
 			jitterUS: int32(p.jitter * 1000),
 		})
@@ -238,11 +239,13 @@ func (f *flow) outPath(id uint8) *outPath {
 }
 
 // heard takes the peer's report on this path; wait is the round trip by way of it. One frame at a time is the mark: if it or a later one has arrived, the
-// path lives and the next frame sent becomes the mark; if neither did for too long, the path is dead. Dead paths still
-// get copies, so they come back by themselves.
+// path lives and the next frame sent becomes the mark; if neither did for too long, the path is dead, and so is one that
+// brings its frames corrupt. Dead paths still get copies, so they come back by themselves.
 func (p *outPath) heard(in inReport, now time.Time, wait time.Duration) {
 	p.seen = in
 	switch {
+	case in.broken:
+		p.dead = true
 	case p.markAt.IsZero():
 	case in.received > 0 && int32(in.next-p.mark) > 0:
 		p.markAt, p.dead = time.Time{}, false

@@ -37,6 +37,7 @@ type flow struct {
 	rxMu     sync.Mutex // guards the block below; taken for every frame that arrives
 	in       inbound
 	sessions []*Session // those whose handshake is done; the current one among them
+	endedMS  uint64     // when one of them ended last, Unix ms
 	virtual  *net.UDPAddr
 	incarn   uint32 // the one in virtual
 }

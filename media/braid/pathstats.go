@@ -39,6 +39,8 @@ type inPath struct {
 	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
 
+	seal sealHistory
+
 	lastMS  uint64  // when the last frame arrived, Unix ms
 	sentMS  uint64  // when the source had sent the newest one, by the source's clock
 	dueMS   uint64  // when a newer frame, which came by another path, is due on this one; 0 = none
@@ -66,6 +68,18 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.base = min(p.base, seq)
 	p.lastMS, p.sentMS, p.dueMS = nowMS, max(p.sentMS, sentMS), 0
 	p.time(int64(nowMS-sentMS), nowMS)
+}
+
+// spoiled notes an authenticated frame whose payload somebody on the path has changed: it is as good as lost, so it moves
+// the sequence on but counts neither as received nor as a sign of life.
+func (p *inPath) spoiled(h *pathHeader, nowMS uint64) {
+	p.seal.note(true, nowMS)
+	if !p.heard {
+		p.restart(uint64(h.seq) + 1<<32)
+	}
+	if seq := p.unwrap(h.seq); seq >= p.next && seq < p.next+restartJump {
+		p.next = seq + 1
+	}
 }
 
 // restart begins a new count at seq; what the one before lost stays counted.
@@ -164,10 +178,11 @@ func (in *inbound) arrive(h *pathHeader, sentMS, nowMS uint64) *inPath {
 	return p
 }
 
-// alive: it delivered something, and what newer frames other paths brought is not overdue on it. A slower path is given
+// alive: it delivered something, what newer frames other paths brought is not overdue on it, and what it brings is mostly
+// intact. A slower path is given
 // the time by which it is slower, so that it does not seem dead whenever a fast one starts again after a pause.
 func (p *inPath) alive(nowMS uint64) bool {
-	return p.lastMS != 0 && (p.dueMS == 0 || nowMS <= p.dueMS+aliveMS)
+	return p.lastMS != 0 && (p.dueMS == 0 || nowMS <= p.dueMS+aliveMS) && !p.seal.broken(nowMS)
 }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
@@ -179,7 +194,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 		out = append(out, PathStats{
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: p.lowest,
 			Active: active, Alive: active && p.alive(nowMS) && nowMS < p.lastMS+quietMS,
-			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued,
+			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued, Corrupt: p.seal.corrupt,
 			Delay: millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
 		})
 	}

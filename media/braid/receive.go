@@ -147,7 +147,8 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 		return DropMalformed
 	}
 	f.rxMu.Lock()
-	path := f.in.arrive(h, sentMS, nowMS)
+	path := f.in.path(h.path, h.relayN, h.relays)
+	path.lowest = h.flags&flagLowestCost != 0
 	var (
 		records []byte
 		s       *Session
@@ -159,6 +160,11 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 			break
 		}
 	}
+	if why == DropNone || why == DropNoSession && f.between(nowMS) {
+		f.in.arrive(h, sentMS, nowMS)
+	} else {
+		path.spoiled(h, nowMS)
+	}
 	// A late copy counts here too: it is the slowest path's copies that show which frames no path will bring.
 	if why == DropNone && s.rx.due(nowMS, f.live(nowMS)) {
 		s.kick()
@@ -169,6 +175,12 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	}
 	f.b.counters.mediaReceived.Add(1)
 	return s.deliver(records, nowMS)
+}
+
+// between: no session is there, or one has ended not long ago, so that media of none is no sign of a changed payload.
+// Holds rxMu.
+func (f *flow) between(nowMS uint64) bool {
+	return len(f.sessions) == 0 || nowMS < f.endedMS+uint64(glareTime.Milliseconds())
 }
 
 // live is the set of path ids that deliver at present. Holds rxMu.
@@ -195,22 +207,25 @@ type inMedia struct {
 }
 
 // accept checks the window, opens the frame and marks it, in this order: a frame that does not open leaves no trace,
-// so an injector on one path cannot suppress what comes on the others. records is nil for a copy.
+// so an injector on one path cannot suppress what comes on the others. records is nil for a copy. Of the copies some are
+// opened too, or a path that is never the first could bring anything.
 func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, nowMS uint64) (records []byte, why DropReason) {
 	if m.window.Seen(seq) {
+		if path.seal.sample() {
+			if _, why = m.open(frame, epoch); why != DropNone {
+				return nil, why
+			}
+			path.seal.note(false, nowMS)
+		}
 		m.settle.arrive(seq, path.id, path.lowest, false, nowMS, m.rescued)
 		m.missing.arrive(seq, path.id, nowMS)
 		return nil, DropNone
 	}
-	which := epoch - m.epoch + 1
-	if which > 2 || m.keys[which] == nil {
-		return nil, DropKeyEpoch
+	if records, why = m.open(frame, epoch); why != DropNone {
+		return nil, why
 	}
-	records, ok := m.keys[which].open(frame)
-	if !ok {
-		return nil, DropBadSeal
-	}
-	if which == 2 {
+	path.seal.note(false, nowMS)
+	if epoch == m.epoch+1 {
 		m.keys[0], m.keys[1], m.keys[2] = m.keys[1], m.keys[2], nil // the feedback loop derives the next one
 		m.epoch++
 	}
@@ -219,6 +234,19 @@ func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, no
 	path.first++
 	m.settle.arrive(seq, path.id, path.lowest, true, nowMS, m.rescued)
 	m.missing.arrive(seq, path.id, nowMS)
+	return records, DropNone
+}
+
+// open opens a frame with the key of its epoch. A frame that does not open is ruined.
+func (m *inMedia) open(frame []byte, epoch uint8) (records []byte, why DropReason) {
+	which := epoch - m.epoch + 1
+	if which > 2 || m.keys[which] == nil {
+		return nil, DropKeyEpoch
+	}
+	records, ok := m.keys[which].open(frame)
+	if !ok {
+		return nil, DropBadSeal
+	}
 	return records, DropNone
 }
 

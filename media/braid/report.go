@@ -35,7 +35,9 @@ type outReport struct {
 type inReport struct {
 	id                             uint8
 	next                           uint32 // one past the highest sequence that arrived
+	broken                         bool   // what it brings is mostly corrupt: no media should count on it
 	received, lost, first, rescued uint64
+	corrupt                        uint64
 	delayUS, overFloorUS, jitterUS int32
 }
 
@@ -47,7 +49,11 @@ type report struct {
 	in                                          []inReport
 }
 
-const inReportSize = 1 + 4 + 4*8 + 3*4
+const (
+	inReportSize = 1 + 4 + 5*8 + 3*4
+	// brokenBit is set in the id of a path that is broken.
+	brokenBit = 0x80
+)
 
 func (r *report) append(b []byte) []byte {
 	b = append(b, datagramReport, uint8(len(r.out)), uint8(len(r.in)))
@@ -63,9 +69,13 @@ func (r *report) append(b []byte) []byte {
 		}
 	}
 	for _, i := range r.in {
-		b = append(b, i.id)
+		id := i.id
+		if i.broken {
+			id |= brokenBit
+		}
+		b = append(b, id)
 		b = binary.BigEndian.AppendUint32(b, i.next)
-		for _, v := range [...]uint64{i.received, i.lost, i.first, i.rescued} {
+		for _, v := range [...]uint64{i.received, i.lost, i.first, i.rescued, i.corrupt} {
 			b = binary.BigEndian.AppendUint64(b, v)
 		}
 		for _, v := range [...]int32{i.delayUS, i.overFloorUS, i.jitterUS} {
@@ -104,12 +114,12 @@ func (r *report) parse(b []byte) error {
 		return errReport
 	}
 	for range ins {
-		if b[0] >= pathIDs {
+		if b[0]&^brokenBit >= pathIDs {
 			return errReport
 		}
-		i := inReport{id: b[0], next: binary.BigEndian.Uint32(b[1:])}
+		i := inReport{id: b[0] &^ brokenBit, broken: b[0]&brokenBit != 0, next: binary.BigEndian.Uint32(b[1:])}
 		b = b[5:]
-		for _, v := range [...]*uint64{&i.received, &i.lost, &i.first, &i.rescued} {
+		for _, v := range [...]*uint64{&i.received, &i.lost, &i.first, &i.rescued, &i.corrupt} {
 			*v, b = binary.BigEndian.Uint64(b), b[8:]
 		}
 		for _, v := range [...]*int32{&i.delayUS, &i.overFloorUS, &i.jitterUS} {

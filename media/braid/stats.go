@@ -35,6 +35,7 @@ type PathStats struct {
 	Sent       uint64
 	Received   uint64
 	Lost       uint64 // sent, and not arrived when later ones had
+	Corrupt    uint64 // of those lost, media frames that arrived with a changed payload, as far as they were looked at
 	First      uint64 // media frames of which this path brought the first copy
 	Rescued    uint64 // of those, the ones that the lowest-cost path lost; known a second later
 	// Delay is one-way and smoothed, as the two nodes' clocks have it: it is off by what they differ.
@@ -136,7 +137,7 @@ func (f *flow) outStats(now time.Time) []PathStats {
 		out = append(out, PathStats{
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: lowest,
 			Active: active, Alive: active && p.ready && !p.dead && !silent,
-			Sent: p.sent, Received: p.seen.received, Lost: p.seen.lost, First: p.seen.first, Rescued: p.seen.rescued,
+			Sent: p.sent, Received: p.seen.received, Lost: p.seen.lost, First: p.seen.first, Rescued: p.seen.rescued, Corrupt: p.seen.corrupt,
 			Delay: micros(p.seen.delayUS), OverFloor: micros(p.seen.overFloorUS), Jitter: micros(p.seen.jitterUS),
 		})
 	}
