@@ -67,18 +67,21 @@ func (a *Access) patchSession(kind string) handler {
 		if !a.joins.allow(r.RemoteAddr, a.now()) {
 			return &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "patch_rate", retryAfter: 1}
 		}
-		s.negotiation.Lock()
-		defer s.negotiation.Unlock()
 		types := []string{typeFrag}
 		if s.awaitsAnswer() {
 			types = append(types, typeSDP)
 		}
-		body, got, p := readBody(w, r, types...)
+		body, got, p := readBody(w, r, types...) // before the lock: a slow client holds up itself only
 		if p != nil {
 			return p
 		}
-		if got == typeSDP {
+		s.negotiation.Lock()
+		defer s.negotiation.Unlock()
+		switch {
+		case got == typeSDP && s.awaitsAnswer():
 			return s.counterAnswer(w, body)
+		case got == typeSDP: // another answer came while this one was read
+			return unprocessable("answered_already", "the counter-offer has its answer", nil)
 		}
 		f, err := parseFrag(body)
 		if err != nil {
