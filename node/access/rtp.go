@@ -52,8 +52,8 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 		s.end("refused")
 		return p
 	}
-	if !a.register(s) {
-		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	if p := a.register(s); p != nil {
+		return p
 	}
 	w.Header().Set("Content-Type", typeSDP)
 	w.Header().Set("Location", s.path())

@@ -5,12 +5,15 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"github.com/ternmesh/tern/node/access/token"
 )
 
 // Kinds of session, as in paths, logs and counters.
@@ -87,8 +90,9 @@ func (s *session) atEnd(f func()) {
 	f()
 }
 
-// register makes the session reachable. False: it ended meanwhile, or the node does.
-func (a *Access) register(s *session) bool {
+// register makes the session reachable. It fails if the session ended meanwhile, if the
+// node does, or if the policy changed during the join and admits it no longer.
+func (a *Access) register(s *session) *problem {
 	a.mu.Lock()
 	ok := a.running && !s.ended.Load()
 	if ok {
@@ -97,11 +101,17 @@ func (a *Access) register(s *session) bool {
 	a.mu.Unlock()
 	if !ok {
 		s.end("not registered")
-		return false
+		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	}
+	// A new policy is in force before Reauthorise is called. So one that came before this
+	// question is seen here, and one that comes after it finds the session registered.
+	if err := a.stillAdmitted(s, a.now()); err != nil {
+		s.end("revoked: " + string(token.ReasonOf(err)))
+		return refusal(err)
 	}
 	a.log.Info("session opened", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("app", s.app),
 		slog.String("channel", s.channel), slog.String("stream", s.stream), slog.Time("expires", s.expires))
-	return true
+	return nil
 }
 
 // short names a session in logs without giving its URL away.

@@ -142,8 +142,8 @@ func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
 		return internal(err)
 	}
 	s.counter = true // not shared yet
-	if !s.a.register(s) {
-		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	if p := s.a.register(s); p != nil {
+		return p
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeSDP)

@@ -149,8 +149,8 @@ func (s *session) negotiate(r *http.Request, o offer) (string, *problem) {
 
 // created registers the session and answers 201.
 func created(w http.ResponseWriter, a *Access, s *session, answer string) *problem {
-	if !a.register(s) {
-		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}
+	if p := a.register(s); p != nil {
+		return p
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeSDP)
