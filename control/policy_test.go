@@ -76,6 +76,7 @@ func TestParseNamesEveryFault(t *testing.T) {
 		"duplicate app":         {"regions: [{id: eu}]\napps:\n  - {id: a, " + cert + "}\n  - {id: a, " + cert + "}", `line 4: apps[1].id: "a" is already the id of apps[0]`},
 		"duplicate region":      {"regions: [{id: eu}, {id: eu}]", `regions[1].id: "eu" is already the id of regions[0]`},
 		"missing id":            {"regions: [{}]", "regions[0].id: is missing"},
+		"reserved app id":       {"regions: [{id: eu}]\napps: [{id: s, name: S, auth: app_id}]", `apps[0].id: "s" is reserved`},
 		"bad id":                {"regions: [{id: e/u}]", `regions[0].id: "e/u" holds a character`},
 		"long id":               {"regions: [{id: " + strings.Repeat("x", 65) + "}]", "65 characters long"},
 		"unknown fence region":  {"regions: [{id: eu}]\napps: [{id: a, fence: [eo], " + cert + "}]", `apps[0].fence[0]: region "eo" is not in regions (did you mean "eu"?)`},

@@ -10,6 +10,10 @@ import (
 	"github.com/ternmesh/tern/control/document"
 )
 
+// reservedAppID cannot name an app: clients could not reach it, because the paths that would be its own are those of
+// sessions (/whip/s/{id}, /whep/s/{id}).
+const reservedAppID = "s"
+
 // maxProblemsShown bounds the text of an error; the rest is counted.
 const maxProblemsShown = 100
 
@@ -97,6 +101,9 @@ func (v *validator) policy(p Policy) {
 	v.count("apps", len(p.Apps), MaxApps)
 	for i, a := range p.Apps {
 		v.id(apps, "apps", i, a.ID)
+		if a.ID == reservedAppID {
+			v.add(fmt.Sprintf("apps[%d].id", i), "%q is reserved: /whip/%s/ and /whep/%s/ hold the URLs of sessions, choose another id", a.ID, a.ID, a.ID)
+		}
 		v.app(fmt.Sprintf("apps[%d]", i), a, regions)
 	}
 	v.count("blocklist", len(p.Blocklist), MaxBlocklist)

@@ -65,8 +65,8 @@
 //
 // No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
 // TCP, no ICE-lite, no SRTP ingest, no redirect to another node. A session whose
-// counter-offer was answered cannot restart ICE. An app with the id "s" cannot be
-// reached by WHIP or WHEP: its paths are those of sessions. Packets over 1,458 bytes
+// counter-offer was answered cannot restart ICE. No app can have the id "s",
+// which the policy refuses: its paths are those of sessions. Packets over 1,458 bytes
 // of payload are sent but not kept for repair. Sender reports to viewers take their
 // clock from this node, so audio and video are in step only as far as they arrive in
 // step.
