@@ -121,9 +121,9 @@ func (f *field) startNodes(mode string) {
 		home := filepath.Join(f.dir, n.name)
 		run(f.t, f.binary, "ca", "issue", "--ca", ca, "--node", n.name, "--region", "eu", "--voter", "--out", home)
 		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
-			"mesh: {listen: \"0.0.0.0:%d\", advertise: \"%s:%d\", join: [\"%s:%d\"]}\ncontrol: {voter: true, expect: 2}\n"+
+			"mesh: {listen: \"0.0.0.0:%d\", advertise: \"%s:%d\", join: [\"%s:%d\"]}\ncontrol: {voter: %v, expect: 1}\n"+
 			"access: {listen: \"%s:%d\", plain_http: true, udp: \"%s:%d\"}\nadmin: {listen: \"127.0.0.1:%d\"}\n%s\n",
-			n.name, ca, n.name, n.name, floodMesh, n.mesh, floodMesh, nodeAMesh, floodMesh,
+			n.name, ca, n.name, n.name, floodMesh, n.mesh, floodMesh, nodeAMesh, floodMesh, n.name == "a",
 			n.access, floodHTTP, n.access, floodAccess, floodAdmin, n.filter)
 		file := filepath.Join(home, "node.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

@@ -313,7 +313,6 @@ __noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 
 	__u32 zero = 0, gen, class, rule, length, size, judged;
 	struct address from = {};
 	struct settings *set;
-	__u64 *clock, now;
 	struct udphdr *udp;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -381,16 +380,10 @@ __noinline __u32 judge_udp(struct xdp_md *ctx, __u32 ip_at, __u32 udp_at, __u32 
 	if (!(set->guard & class) || judged & ((1 << TERN_REASON_BITS) - 1))
 		return judged;
 
-	if (flags & FLAG_TEST) {
-		clock = bpf_map_lookup_elem(&test_clock, &zero);
-		now = clock ? *clock : 0;
-	} else {
-		now = bpf_ktime_get_coarse_ns();
-	}
 	if (class == TERN_CLASS_MESH)
-		return judged | guard_mesh(set, from, judged >> TERN_REASON_BITS, now);
+		return judged | guard_mesh(set, from, judged >> TERN_REASON_BITS, flags & FLAG_TEST);
 	return judged | guard_access(set, from, bpf_ntohs(udp->source), judged >> TERN_REASON_BITS,
-				     (void *)(udp + 1), end, now);
+				     (void *)(udp + 1), end, flags & FLAG_TEST);
 }
 
 static __always_inline __u32 judge_ip4(struct xdp_md *ctx, __u32 ip_at, void *at, void *end, __u32 flags)

@@ -179,17 +179,31 @@ static __always_inline __u32 stranger(const struct settings *set, struct address
 	return TERN_REASON_STRANGER;
 }
 
-static __always_inline __u32 guard_mesh(const struct settings *set, struct address a, __u32 class, __u64 now)
+/* Read only for packets whose fate depends on it. */
+static __always_inline __u64 clock(__u32 test)
+{
+	__u32 zero = 0;
+	__u64 *at;
+
+	if (!test)
+		return bpf_ktime_get_coarse_ns();
+	at = bpf_map_lookup_elem(&test_clock, &zero);
+	return at ? *at : 0;
+}
+
+static __always_inline __u32 guard_mesh(const struct settings *set, struct address a, __u32 class, __u32 test)
 {
 	struct buckets *b = bpf_map_lookup_elem(&peers, &a);
+	__u64 now;
 
+	if (!b && class == TERN_CLASS_PATH)
+		return TERN_REASON_NOT_MEMBER;
+	now = clock(test);
 	if (b) {
 		if (class == TERN_CLASS_GOSSIP)
 			return take(&b->at[1], &set->limits[TERN_LIMIT_PEER_GOSSIP], now) ? TERN_REASON_OK : TERN_REASON_RATE;
 		return take(&b->at[0], &set->limits[TERN_LIMIT_PEER], now) ? TERN_REASON_OK : TERN_REASON_RATE;
 	}
-	if (class == TERN_CLASS_PATH)
-		return TERN_REASON_NOT_MEMBER;
 	return stranger(set, a, TERN_LIMIT_SOURCE_MESH,
 			class == TERN_CLASS_QUIC ? TERN_LIMIT_BUDGET_QUIC : TERN_LIMIT_BUDGET_GOSSIP, now);
 }
@@ -261,19 +275,21 @@ static __always_inline int ufrag(const struct settings *set, const __u8 *p, void
 }
 
 static __always_inline __u32 guard_access(const struct settings *set, struct address a, __u32 port, __u32 class,
-					  const __u8 *p, void *end, __u64 now)
+					  const __u8 *p, void *end, __u32 test)
 {
 	struct flow f = { .from = a, .port = port };
 	struct buckets *b = bpf_map_lookup_elem(&flows, &f);
 	__u32 reason;
+	__u64 now;
 
+	if (!b && (class != TERN_CLASS_STUN || (void *)(p + 4) > end))
+		return TERN_REASON_NOT_ADMITTED;
+	now = clock(test);
 	if (b) {
 		if (class == TERN_CLASS_RTP || class == TERN_CLASS_RTCP)
 			return take(&b->at[0], &set->limits[TERN_LIMIT_FLOW], now) ? TERN_REASON_OK : TERN_REASON_RATE;
 		return take(&b->at[1], &set->limits[TERN_LIMIT_FLOW_CONTROL], now) ? TERN_REASON_OK : TERN_REASON_RATE;
 	}
-	if (class != TERN_CLASS_STUN || (void *)(p + 4) > end)
-		return TERN_REASON_NOT_ADMITTED;
 	if (!ufrag(set, p, end, (__u32)p[2] << 8 | p[3], now))
 		return stranger(set, a, TERN_LIMIT_SOURCE_STUN, TERN_LIMIT_BUDGET_STUN, now);
 	reason = stranger(set, a, TERN_LIMIT_SOURCE_UFRAG, TERN_LIMIT_BUDGET_UFRAG, now);
