@@ -51,6 +51,11 @@ type Config struct {
 	UDPAdvertise []netip.AddrPort
 	Filter       Filter // in front of UDP; nil: none
 
+	// Allow says whether an address may talk to this node where the packet filter has no
+	// rule of its own: HTTP and plain RTP. Called for each request and each packet, so
+	// it must not block; nil: everybody may.
+	Allow func(netip.Addr) bool
+
 	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest.
 	// RTPHost is the address that the ingest's SDP names.
 	ListenRTP func(ctx context.Context) (net.PacketConn, error)
@@ -136,6 +141,9 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 func (c *Config) defaults() {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Allow == nil {
+		c.Allow = func(netip.Addr) bool { return true }
 	}
 	if c.Draining == nil {
 		c.Draining = func() bool { return false }
@@ -225,4 +233,4 @@ func (a *Access) Reauthorise() {
 }
 
 // Handler serves the client API; it answers 503 unless Run runs.
-func (a *Access) Handler() http.Handler { return a.routes() }
+func (a *Access) Handler() http.Handler { return a.gate(a.routes()) }

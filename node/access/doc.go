@@ -54,6 +54,8 @@
 //
 //   - A refusal is precise in the log and vague on the wire. An unknown app is refused
 //     like a bad token, after the same work.
+//   - Who is on the blocklist gets no answer but a bare 403, and none of its plain RTP
+//     passes (Config.Allow). The port of WebRTC has the packet filter in front.
 //   - RTP payloads pass unchanged. Towards viewers SSRC and payload type are the
 //     session's; header extensions are removed, because their numbers and the MID in
 //     them belong to the publisher's connection.

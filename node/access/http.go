@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -58,6 +59,26 @@ func (a *Access) routes() http.Handler {
 		writeProblem(w, &problem{status: http.StatusNotFound, detail: "no such resource"})
 	})
 	return mux
+}
+
+// gate turns away addresses that Config.Allow refuses: no body, no log line (the filter
+// samples what it drops), and the connection ends.
+func (a *Access) gate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && !a.allowed(from.Addr()) {
+			a.counts.blocked.Add(1)
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allowed asks for the address itself: a zone or the IPv6 form of IPv4 would match no
+// prefix.
+func (a *Access) allowed(addr netip.Addr) bool {
+	return a.cfg.Allow(addr.Unmap().WithZone(""))
 }
 
 // serve picks the method, answers OPTIONS and writes problems.

@@ -121,6 +121,9 @@ func (s *session) readRTP(conn net.PacketConn, track int, payload uint8, pub pub
 		}
 		at, ok := addrPortOf(from)
 		switch {
+		case ok && !s.a.allowed(at.Addr()): // later too: a source may be blocked while it sends
+			counts.blockedRTP.Add(1)
+			continue
 		case n > maxPacket:
 			counts.size.Add(1)
 			continue

@@ -15,14 +15,17 @@ type Stats struct {
 	Joins    map[Event]uint64 // by kind and "ok", "counter_offer" or the reason of refusal
 	Ended    map[Event]uint64 // by kind and why
 
-	PacketsIn   uint64 // RTP packets from publishers that went to media
-	PacketsOut  uint64 // RTP packets written to viewers
-	DropsQueue  uint64 // the viewer's queue was full
-	DropsEarly  uint64 // the viewer was not connected yet
-	DropsSize   uint64 // longer than 1,500 bytes, either way
-	DropsIngest uint64 // plain RTP: not RTP, another payload type, or another source
-	DropsWrite  uint64 // the library or the network refused a packet to a viewer
-	DropsStale  uint64 // late packets of a source that the stream no longer comes from
+	PacketsIn    uint64 // RTP packets from publishers that went to media
+	PacketsOut   uint64 // RTP packets written to viewers
+	DropsQueue   uint64 // the viewer's queue was full
+	DropsEarly   uint64 // the viewer was not connected yet
+	DropsSize    uint64 // longer than 1,500 bytes, either way
+	DropsIngest  uint64 // plain RTP: not RTP, another payload type, or another source
+	DropsWrite   uint64 // the library or the network refused a packet to a viewer
+	DropsBlocked uint64 // plain RTP from an address that Config.Allow refuses
+	DropsStale   uint64 // late packets of a source that the stream no longer comes from
+
+	RequestsBlocked uint64 // requests from an address that Config.Allow refuses
 
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
 	KeyframesSent  uint64 // PLI to publishers
@@ -34,7 +37,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -61,6 +64,7 @@ func (a *Access) Stats() Stats {
 		PacketsIn: c.in.Load(), PacketsOut: c.out.Load(),
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
 		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
+		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 	}
 	for _, one := range a.all() {
