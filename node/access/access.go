@@ -56,7 +56,9 @@ type Config struct {
 	// it must not block; nil: everybody may.
 	Allow func(netip.Addr) bool
 
-	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest.
+	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest. An
+	// error that wraps syscall.EADDRINUSE means that all are in use; others are logged
+	// as errors.
 	// RTPHost is the address that the ingest's SDP names.
 	ListenRTP func(ctx context.Context) (net.PacketConn, error)
 	RTPHost   netip.Addr
@@ -78,14 +80,15 @@ type Config struct {
 
 // Access is the client edge of a node. Safe for concurrent use.
 type Access struct {
-	cfg    Config
-	hub    hub
-	log    *slog.Logger
-	now    func() time.Time
-	joins  *sourceLimits
-	counts counters
-	decoy  token.App // checked against for apps that do not exist
-	peers  *peerMaker
+	cfg     Config
+	hub     hub
+	log     *slog.Logger
+	now     func() time.Time
+	joins   *sourceLimits
+	counts  counters
+	refused refusals
+	decoy   token.App // checked against for apps that do not exist
+	peers   *peerMaker
 
 	mu       sync.Mutex
 	sessions map[string]*session // by id
@@ -133,6 +136,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		sessions: map[string]*session{},
 	}
 	a.counts.init()
+	a.refused.init()
 	var err error
 	a.peers, err = newPeerMaker(cfg)
 	return a, err

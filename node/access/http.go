@@ -26,6 +26,7 @@ type problem struct {
 	detail     string // never tells why exactly
 	reason     string
 	err        error
+	fault      bool   // the node's own: logged as an error
 	retryAfter int    // seconds; 0: no header
 	accept     string // Accept-Post or Accept-Patch for 415
 }
@@ -130,10 +131,18 @@ func answerOptions(w http.ResponseWriter, acceptPost, allowed string) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// refuse logs the precise reason and writes the vague answer.
+// refuse logs the precise reason, unless there were too many of it, and writes the vague
+// answer.
 func (a *Access) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	if a.refused.note(p.reason, a.now()) {
+		a.logRefusal(r, p)
+	}
+	writeProblem(w, p)
+}
+
+func (a *Access) logRefusal(r *http.Request, p *problem) {
 	level := slog.LevelInfo
-	if p.status >= 500 && p.status != http.StatusServiceUnavailable {
+	if p.fault || (p.status >= 500 && p.status != http.StatusServiceUnavailable) {
 		level = slog.LevelError
 	}
 	attrs := []slog.Attr{slog.Int("status", p.status), slog.String("reason", p.reason), slog.String("method", r.Method),
@@ -142,7 +151,6 @@ func (a *Access) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 		attrs = append(attrs, slog.String("error", clip(p.err.Error())))
 	}
 	a.log.LogAttrs(r.Context(), level, "request refused", attrs...)
-	writeProblem(w, p)
 }
 
 // clip bounds what strangers can write into the log.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/ternmesh/tern/media"
@@ -70,7 +71,7 @@ func (a *Access) ingest(r *http.Request, s *session, codecs []codec) (string, *p
 	for _, c := range codecs {
 		conn, err := a.cfg.ListenRTP(r.Context())
 		if err != nil {
-			return "", &problem{status: http.StatusServiceUnavailable, reason: "rtp_ports", err: err, detail: "try again", retryAfter: 5}
+			return "", portProblem(err)
 		}
 		s.atEnd(func() { _ = conn.Close() })
 		port, err := portOf(conn)
@@ -93,6 +94,16 @@ func (a *Access) ingest(r *http.Request, s *session, codecs []codec) (string, *p
 		a.spawn(func() { s.readRTP(conn, i, codecs[i].payload, pub) })
 	}
 	return rtpSDP(uint64(a.now().Unix()), a.cfg.RTPHost, codecs, ports), nil
+}
+
+// portProblem tells a full range, which passes, from a system that refuses the port, which
+// an operator must hear of and a client need not.
+func portProblem(err error) *problem {
+	p := &problem{status: http.StatusServiceUnavailable, reason: "rtp_ports", err: err, retryAfter: 5}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		p.reason, p.fault = "rtp_listen", true
+	}
+	return p
 }
 
 func portOf(conn net.PacketConn) (uint16, error) {
