@@ -85,6 +85,8 @@
 // # Invariants
 //
 //   - Nothing is counted for a source before this hop's MAC and the freshness have been checked.
+//   - A frame counts once per path sequence at its egress; replays are dropped as such, and a replayed header with another
+//     payload suppresses no media.
 //   - A frame marks the dedup window only after it has opened: check, open, mark.
 //   - No media leaves under a fence that policy keeps from this node or the peer, whatever Config.Paths says; after
 //     Refresh, nothing does.
@@ -101,4 +103,9 @@
 // set the congestion bit. A relay forwards frame by frame, not in runs. With carrier Datagram nothing is repaired, and
 // feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair. A frame whose tag
 // collides with that of a connection that is being replaced is lost (one chance in 256, while both exist).
+//
+// Relays keep no record of sequences: whoever has captured a frame can have it relayed again while it is fresh, for ten
+// seconds, at the cost of its source's relay budget; the egress drops it. A frame that is more than 4,096 path sequences
+// late counts as a replay. A QUIC packet that a relay has changed is dropped by the QUIC stack, but counts as received on
+// its path. A path that drops media and lets QUIC pass, or changes less than half of what it forwards, stays alive.
 package braid

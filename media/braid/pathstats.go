@@ -3,7 +3,9 @@ package braid
 import "time"
 
 const (
-	pathIDs = 16 // the rolling path id has four bits
+	// replaySpan is how many path sequences back an arrival can be told from a replay; older ones count as replays.
+	replaySpan = 4096
+	pathIDs    = 16 // the rolling path id has four bits
 	// keptPaths bounds the records of paths no longer in use.
 	keptPaths = 16
 	// restartJump is a sequence jump that means a new count, not loss.
@@ -39,7 +41,8 @@ type inPath struct {
 	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
 
-	seal sealHistory
+	seal   sealHistory
+	window window // sequences that arrived; replaySpan wide
 
 	lastMS  uint64  // when the last frame arrived, Unix ms
 	sentMS  uint64  // when the source had sent the newest one, by the source's clock
@@ -51,13 +54,14 @@ type inPath struct {
 	transit int64   // of the last frame
 }
 
-// arrive notes one authenticated frame.
+// arrive notes one authenticated frame that is no replay.
 func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	seq := p.unwrap(h.seq)
-	if !p.heard || seq+restartJump < p.next || seq > p.next+restartJump {
+	if !p.heard || p.jumps(seq) || p.window.Seen(seq) {
 		p.restart(uint64(h.seq) + 1<<32)
 		seq = p.base
 	}
+	p.window.Mark(seq)
 	p.lowest = h.flags&flagLowestCost != 0
 	p.received++
 	p.counted++
@@ -69,6 +73,19 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.lastMS, p.sentMS, p.dueMS = nowMS, max(p.sentMS, sentMS), 0
 	p.time(int64(nowMS-sentMS), nowMS)
 }
+
+// replayed reports whether a frame has been counted before, or belongs to a count that a newer one has replaced. A replay
+// cannot be newer than what has arrived: its send time is under the MAC. So what is newer counts whatever its sequence.
+func (p *inPath) replayed(h *pathHeader, sentMS uint64) bool {
+	if !p.heard || sentMS > p.sentMS {
+		return false
+	}
+	seq := p.unwrap(h.seq)
+	return p.jumps(seq) || p.window.Seen(seq)
+}
+
+// jumps: seq is so far from the others that it belongs to another count.
+func (p *inPath) jumps(seq uint64) bool { return seq+restartJump < p.next || seq > p.next+restartJump }
 
 // spoiled notes an authenticated frame whose payload somebody on the path has changed: it is as good as lost, so it moves
 // the sequence on but counts neither as received nor as a sign of life.
@@ -87,6 +104,7 @@ func (p *inPath) restart(seq uint64) {
 	p.lostBefore = p.lost()
 	p.base, p.next, p.counted = seq, seq, 0
 	p.heard, p.due, p.later = true, 0, 0
+	p.window.next = 0 // empties it: Mark clears what it jumps over
 }
 
 // unwrap extends a 32-bit sequence number to the value nearest to the newest.
@@ -155,13 +173,18 @@ func (in *inbound) path(id, relayN uint8, relays [maxRelays]NodeID) *inPath {
 	if p.used && p.relayN == relayN && p.relays == relays {
 		return p
 	}
+	bits := p.window.bits
+	if bits == nil {
+		bits = newWindow(replaySpan).bits
+	}
 	if p.used {
+		p.window = window{} // the record kept needs none
 		if len(in.history) >= keptPaths {
 			in.history = append(in.history[:0], in.history[1:]...)
 		}
 		in.history = append(in.history, *p)
 	}
-	*p = inPath{id: id, used: true, relayN: relayN, relays: relays}
+	*p = inPath{id: id, used: true, relayN: relayN, relays: relays, window: window{bits: bits}}
 	return p
 }
 

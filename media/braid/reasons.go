@@ -34,6 +34,7 @@ const (
 	DropKeyEpoch     // a media key epoch that is neither previous, current nor next
 	DropInboxFull    // QUIC packets waiting for the QUIC stack are at their bound
 	DropTooManyFlows // peers times fences are at their bound
+	DropReplay       // the source's frame with this path sequence has been here already
 	DropSessions     // a connection was refused: the peer has too many under this fence
 	dropReasons
 )
@@ -45,7 +46,7 @@ var reasonNames = [dropReasons]string{
 	DropNotMember: "not_member", DropEpoch: "relay_epoch", DropBadMAC: "bad_mac", DropNotFresh: "not_fresh",
 	DropFence: "fence", DropNextFence: "next_hop_fence", DropBudget: "budget", DropRelayWrite: "relay_write_failed",
 	DropNoSession: "no_session", DropBadSeal: "bad_seal", DropKeyEpoch: "key_epoch", DropInboxFull: "inbox_full",
-	DropTooManyFlows: "too_many_flows", DropSessions: "too_many_sessions",
+	DropTooManyFlows: "too_many_flows", DropReplay: "replay", DropSessions: "too_many_sessions",
 }
 
 // String is the reason as metrics name it.

@@ -124,6 +124,10 @@ func (f *flow) receiveQUIC(h *pathHeader, payload []byte, sentMS, nowMS uint64) 
 	}
 	incarnation := binary.BigEndian.Uint32(payload)
 	f.rxMu.Lock()
+	if f.in.path(h.path, h.relayN, h.relays).replayed(h, sentMS) {
+		f.rxMu.Unlock()
+		return DropReplay
+	}
 	f.in.arrive(h, sentMS, nowMS)
 	if f.virtual == nil || f.incarn != incarnation {
 		if f.virtual != nil {
@@ -140,7 +144,9 @@ func (f *flow) receiveQUIC(h *pathHeader, payload []byte, sentMS, nowMS uint64) 
 	return DropNone
 }
 
-// receiveMedia finds the session whose keys sealed the frame, and delivers what is in it if this is the first copy.
+// receiveMedia finds the session whose keys sealed the frame, and delivers what is in it if this is the first copy. A path
+// sequence that was there before does not count again, but is no reason not to open the frame: somebody may have sent the
+// true frame's header ahead of it, with another payload. That changes what arrives no more than a copy does.
 func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64) DropReason {
 	tag, epoch, seq, ok := parseMediaHeader(payload)
 	if !ok {
@@ -148,6 +154,7 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	}
 	f.rxMu.Lock()
 	path := f.in.path(h.path, h.relayN, h.relays)
+	replay := path.replayed(h, sentMS)
 	path.lowest = h.flags&flagLowestCost != 0
 	var (
 		records []byte
@@ -156,13 +163,19 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	)
 	for _, s = range f.sessions {
 		if s.rx.tag == tag {
+			if replay && s.rx.window.Seen(seq) {
+				f.rxMu.Unlock()
+				return DropReplay
+			}
 			records, why = s.rx.accept(payload, epoch, seq, path, nowMS)
 			break
 		}
 	}
-	if why == DropNone || why == DropNoSession && f.between(nowMS) {
+	switch {
+	case replay:
+	case why == DropNone, why == DropNoSession && f.between(nowMS):
 		f.in.arrive(h, sentMS, nowMS)
-	} else {
+	default:
 		path.spoiled(h, nowMS)
 	}
 	// A late copy counts here too: it is the slowest path's copies that show which frames no path will bring.
