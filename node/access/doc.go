@@ -7,6 +7,7 @@
 //
 //	access.go     Config, New, Run: start, the one-second round, shutdown
 //	http.go       routes, methods, CORS, problem answers
+//	refusals.go   which refusals are logged
 //	limits.go     joins per source address, sessions per node
 //	admit.go      token -> grant -> the session's right and expiry
 //	whip.go       POST /whip/{app}/{channel}
@@ -43,6 +44,7 @@
 //
 //	sessions of the node        Config.MaxSessions, then 503
 //	joins per source address    Config.JoinRate, then 429; 4,096 addresses, least recent forgotten
+//	log lines per reason        10 at once, 1 each second, then a sum every 10 s
 //	body                        64 KiB, then 413
 //	candidates of one peer      64, the rest ignored
 //	viewer queue                512 packets, newest dropped and counted

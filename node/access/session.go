@@ -162,8 +162,9 @@ func (a *Access) all() []*session {
 }
 
 // round ends what is over at now: expired grants, peers that never connected, RTP
-// sources that fell silent.
+// sources that fell silent. It also sums up what the log left out.
 func (a *Access) round(now time.Time) {
+	a.sumRefusals(now)
 	for _, s := range a.all() {
 		if reason := s.over(now); reason != "" {
 			s.end(reason)

@@ -11,9 +11,10 @@ type Event struct{ Kind, Reason string }
 
 // Stats is a snapshot. Counters only grow; they count since New.
 type Stats struct {
-	Sessions map[string]int   // open now, by kind
-	Joins    map[Event]uint64 // by kind and "ok", "counter_offer" or the reason of refusal
-	Ended    map[Event]uint64 // by kind and why
+	Sessions map[string]int    // open now, by kind
+	Joins    map[Event]uint64  // by kind and "ok", "counter_offer" or the reason of refusal
+	Ended    map[Event]uint64  // by kind and why
+	Refused  map[string]uint64 // requests by reason: joins and all others
 
 	PacketsIn    uint64 // RTP packets from publishers that went to media
 	PacketsOut   uint64 // RTP packets written to viewers
@@ -72,6 +73,7 @@ func (a *Access) Stats() Stats {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.Refused = a.refused.counted()
 	s.Joins, s.Ended = maps.Clone(c.joins), maps.Clone(c.endeds)
 	return s
 }
