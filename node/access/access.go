@@ -24,6 +24,10 @@ const (
 	DefaultMaxSessions = 2000
 	DefaultJoinRate    = 50  // joins per second and source address
 	DefaultJoinBurst   = 200 // joins at once per source address
+
+	// Plain RTP takes a port for each track, of which there are few.
+	DefaultMaxRTPPerApp    = 32 // ingests at once; a quarter of MaxSessions if that is less
+	DefaultMaxRTPPerSource = 8  // ingests at once opened from one address
 )
 
 const (
@@ -31,6 +35,7 @@ const (
 	halfOpenFor  = 15 * time.Second // from the answer to a connected peer
 	counterFor   = 30 * time.Second // from a counter-offer to its answer
 	silentFor    = 15 * time.Second // RTP ingest without a packet
+	firstFor     = 5 * time.Second  // RTP ingest until its first packet
 	shutdownFor  = 3 * time.Second  // closing everything
 	hubFor       = 4 * time.Second  // what media may take to answer a join
 	certificates = 7 * 24 * time.Hour
@@ -70,6 +75,9 @@ type Config struct {
 	JoinRate    rate.Limit // per source address, joins per second; 0: DefaultJoinRate
 	JoinBurst   int        // 0: DefaultJoinBurst
 
+	MaxRTPPerApp    int // plain RTP ingests at once per app; 0: DefaultMaxRTPPerApp
+	MaxRTPPerSource int // and per address they are opened from; 0: DefaultMaxRTPPerSource
+
 	// StrictIfMatch refuses (428) every PATCH without If-Match. By default only an ICE
 	// restart needs it: older clients trickle without.
 	StrictIfMatch bool
@@ -85,6 +93,7 @@ type Access struct {
 	log     *slog.Logger
 	now     func() time.Time
 	joins   *sourceLimits
+	ingests quota // of plain RTP
 	counts  counters
 	refused refusals
 	decoy   token.App // checked against for apps that do not exist
@@ -116,7 +125,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		return nil, errors.New("access: Config.UDPAdvertise is empty")
 	case cfg.ListenRTP != nil && !cfg.RTPHost.IsValid():
 		return nil, errors.New("access: Config.RTPHost is missing")
-	case cfg.MaxSessions < 0 || cfg.JoinRate < 0 || cfg.JoinBurst < 0:
+	case cfg.MaxSessions < 0 || cfg.JoinRate < 0 || cfg.JoinBurst < 0 || cfg.MaxRTPPerApp < 0 || cfg.MaxRTPPerSource < 0:
 		return nil, errors.New("access: a limit is negative")
 	}
 	for _, a := range cfg.UDPAdvertise {
@@ -136,6 +145,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		sessions: map[string]*session{},
 	}
 	a.counts.init()
+	a.ingests.init(cfg.MaxRTPPerApp, cfg.MaxRTPPerSource)
 	a.refused.init()
 	var err error
 	a.peers, err = newPeerMaker(cfg)
@@ -154,6 +164,12 @@ func (c *Config) defaults() {
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = DefaultMaxSessions
+	}
+	if c.MaxRTPPerApp == 0 {
+		c.MaxRTPPerApp = max(1, min(DefaultMaxRTPPerApp, c.MaxSessions/4))
+	}
+	if c.MaxRTPPerSource == 0 {
+		c.MaxRTPPerSource = DefaultMaxRTPPerSource
 	}
 	if c.JoinRate == 0 {
 		c.JoinRate = DefaultJoinRate

@@ -8,7 +8,8 @@
 //	access.go     Config, New, Run: start, the one-second round, shutdown
 //	http.go       routes, methods, CORS, problem answers
 //	refusals.go   which refusals are logged
-//	limits.go     joins per source address, sessions per node
+//	limits.go     joins per source address
+//	quota.go      plain RTP ingests per app and source address
 //	admit.go      token -> grant -> the session's right and expiry
 //	whip.go       POST /whip/{app}/{channel}
 //	whep.go       POST /whep/{app}/{channel}[/{stream}], counter-offers
@@ -49,7 +50,8 @@
 //	candidates of one peer      64, the rest ignored
 //	viewer queue                512 packets, newest dropped and counted
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
-//	silent RTP ingest           15 s
+//	plain RTP ingests           32 of an app (or a quarter of the sessions), 8 of an address, then 429
+//	silent RTP ingest           15 s; 5 s until its first packet
 //	RTP packet                  1,500 bytes, longer ones dropped and counted
 //
 // # Invariants

@@ -199,6 +199,8 @@ func TestRTPIngestThatFallsSilentEnds(t *testing.T) {
 	if res.code != 201 || !strings.Contains(res.body, "a=rtpmap:100 H264/90000\r\na=fmtp:100 level-asymmetry-allowed=1;packetization-mode=1") {
 		t.Fatalf("%d %s", res.code, res.body)
 	}
+	conn := dialUDP(t, portsOf(t, res.body)["video"])
+	w.until("the first packet", func() bool { _, _ = conn.Write(rtpBytes(t, 100, 1, []byte("x"))); return w.a.Stats().PacketsIn > 0 })
 	w.a.round(w.a.now().Add(silentFor - time.Second))
 	if n := w.a.Stats().Sessions[kindRTP]; n != 1 {
 		t.Fatalf("%d sessions after 14 s, want 1", n)

@@ -43,7 +43,12 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
+	source := sourceOf(r.RemoteAddr)
+	if p := a.ingests.take(j.app, source); p != nil {
+		return p
+	}
 	s := a.newSession(kindRTP, j, need, until)
+	s.atEnd(func() { a.ingests.give(j.app, source) }) // the first, so done last: after the ports
 	if s.stream = stream; stream == "" {
 		s.stream = randomID(8)
 	}
@@ -143,6 +148,7 @@ func (s *session) readRTP(conn net.PacketConn, track int, payload uint8, pub pub
 			continue
 		}
 		source = at
+		s.connected.Store(true)
 		s.heard.Store(s.a.now().UnixNano())
 		counts.in.Add(1)
 		pub.Write(track, buf[:n])

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestRTPPortsThatCannotBeOpened(t *testing.T) {
@@ -30,5 +31,56 @@ func TestRTPPortsThatCannotBeOpened(t *testing.T) {
 		if !strings.Contains(w.log.String(), want) || !strings.Contains(w.log.String(), tc.err.Error()) {
 			t.Errorf("%v: the log does not say %s\n%s", tc.err, want, w.log)
 		}
+	}
+}
+
+// ingests counts what the quota holds.
+func (w *world) ingests(app string) int {
+	w.a.ingests.mu.Lock()
+	defer w.a.ingests.mu.Unlock()
+	return w.a.ingests.apps[app]
+}
+
+func TestRTPIngestsHaveAQuota(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxSessions, c.MaxRTPPerSource = 12, 4 }) // 3 per app
+	open := func(app string) answer {
+		return w.do("POST", "/v1/apps/"+app+"/channels/room/rtp", "", "Content-Type", typeJSON, "Authorization", "Bearer "+w.publisherToken("room"))
+	}
+	var last answer
+	for range 3 {
+		if last = open("open"); last.code != 201 {
+			t.Fatalf("%d %s", last.code, last.body)
+		}
+	}
+	if res := open("open"); res.code != 429 || !strings.Contains(res.body, "this app has 3 RTP ingests open") {
+		t.Errorf("the fourth of an app: %d %s", res.code, res.body)
+	}
+	if res := open("demo"); res.code != 201 {
+		t.Errorf("the first of another app: %d %s", res.code, res.body)
+	}
+	if res := open("demo"); res.code != 429 || !strings.Contains(res.body, "this address has 4 RTP ingests open") {
+		t.Errorf("the fifth of an address: %d %s", res.code, res.body)
+	}
+	if res := w.do("DELETE", last.header.Get("Location"), ""); res.code != 200 {
+		t.Fatalf("DELETE: %d", res.code)
+	}
+	w.until("its place is free", func() bool { return w.ingests("open") == 2 })
+	if res := open("open"); res.code != 201 {
+		t.Errorf("after one is gone: %d %s", res.code, res.body)
+	}
+	w.a.round(w.a.now().Add(firstFor + time.Second))
+	w.until("ingests that never got a packet give all places back", func() bool { return w.ingests("open")+w.ingests("demo") == 0 })
+	if n := w.a.Stats().Ended[Event{kindRTP, "no_first_packet"}]; n != 4 {
+		t.Errorf("%d ended for want of a first packet, want 4", n)
+	}
+}
+
+func TestRefusedRTPIngestsGiveTheirPlaceBack(t *testing.T) {
+	w := newWorld(t, nil)
+	for range 2 * DefaultMaxRTPPerSource {
+		if res := w.do("POST", "/v1/apps/fenced/channels/room/rtp", "", "Content-Type", typeJSON); res.code != 403 {
+			t.Fatalf("%d %s, want the fence's refusal", res.code, res.body)
+		}
+		w.until("the place is free", func() bool { return w.ingests("fenced") == 0 })
 	}
 }

@@ -37,7 +37,7 @@ type session struct {
 
 	once      sync.Once
 	ended     atomic.Bool
-	connected atomic.Bool
+	connected atomic.Bool  // plain RTP: the first packet is here
 	heard     atomic.Int64 // plain RTP: Unix nanoseconds of the last packet
 
 	// negotiation serialises everything that talks to pc about SDP or ICE, and guards
@@ -177,6 +177,8 @@ func (s *session) over(now time.Time) string {
 	switch {
 	case !now.Before(s.expires):
 		return "expired"
+	case s.kind == kindRTP && !s.connected.Load() && now.Sub(time.Unix(0, s.heard.Load())) > firstFor:
+		return "no_first_packet"
 	case s.kind == kindRTP && now.Sub(time.Unix(0, s.heard.Load())) > silentFor:
 		return "silent"
 	case s.kind != kindRTP && !s.connected.Load():
