@@ -10,7 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// MaxRules is how many entries a blocklist may have, IPv4 and IPv6 together. More are refused, never cut off.
+// MaxRules is how many entries blocklist and allowlist may have, IPv4 and IPv6 together. More are refused, never cut off.
 const MaxRules = 100_000
 
 // maxNamed bounds how many findings an error text names; the rest is counted.
@@ -19,6 +19,7 @@ const maxNamed = 20
 // Rules is everything that a verdict depends on. The zero value judges nothing: no port is ours.
 type Rules struct {
 	Blocklist     []netip.Prefix // sources whose packets to our ports are dropped
+	Allowlist     []netip.Prefix // holes in the blocklist: of all entries that hold a source the longest decides, and a tie allows
 	MeshPort      uint16         // UDP; 0 = none (in Update: the port of the Config)
 	AccessPort    uint16         // UDP; 0 = none (in Update: the port of the Config)
 	PassFragments bool           // let IP fragments for our ports through; nothing of ours is sent in fragments
@@ -45,8 +46,14 @@ func (r Rules) Validate() ([]Finding, error) {
 	if r.MeshPort != 0 && r.MeshPort == r.AccessPort {
 		bad = append(bad, fmt.Errorf("mesh port and access port are both %d", r.MeshPort))
 	}
-	if n := len(r.Blocklist); n > MaxRules {
-		bad = append(bad, fmt.Errorf("the blocklist has %d entries, at most %d fit", n, MaxRules))
+	if n := len(r.Blocklist) + len(r.Allowlist); n > MaxRules {
+		bad = append(bad, fmt.Errorf("blocklist and allowlist have %d entries, at most %d fit", n, MaxRules))
+	}
+	for i, p := range r.Allowlist {
+		if detail := flaw(p); detail != "" {
+			findings = append(findings, Finding{Rule: p, Problem: "malformed", Detail: detail})
+			bad = append(bad, fmt.Errorf("allowlist entry %d: %s", i+1, detail))
+		}
 	}
 	if len(bad) > 0 {
 		return findings, errors.Join(shorten(bad)...)
@@ -145,14 +152,15 @@ type document struct {
 	AccessPort uint16   `yaml:"access_port"`
 	Fragments  string   `yaml:"fragments"` // drop (or empty) | pass
 	Blocklist  []string `yaml:"blocklist"`
+	Allowlist  []string `yaml:"allowlist"`
 
 	// The live rules, for offline verdicts: a list that is there, be it empty, switches its port's rules on.
 	Members  *[]netip.Addr     `yaml:"members"`  // addresses on the mesh port
 	Admitted *[]netip.AddrPort `yaml:"admitted"` // clients on the access port
 }
 
-// ParseRules reads the YAML (or JSON) form of Rules: mesh_port, access_port, fragments (drop | pass) and blocklist, a
-// list of CIDR ranges or single addresses; members (addresses) and admitted (addresses with ports) switch the live rules of
+// ParseRules reads the YAML (or JSON) form of Rules: mesh_port, access_port, fragments (drop | pass), blocklist and allowlist,
+// lists of CIDR ranges or single addresses; members (addresses) and admitted (addresses with ports) switch the live rules of
 // their port on. Unknown keys and malformed ranges are errors that name them. The result
 // is valid.
 func ParseRules(doc []byte) (Rules, error) {
@@ -171,19 +179,27 @@ func ParseRules(doc []byte) (Rules, error) {
 	if d.Fragments != "" && d.Fragments != "drop" && d.Fragments != "pass" {
 		bad = append(bad, fmt.Errorf("fragments is %q, not drop or pass", d.Fragments))
 	}
-	for i, text := range d.Blocklist {
-		p, err := ParseRange(text)
-		if err != nil {
-			bad = append(bad, fmt.Errorf("blocklist entry %d: %w", i+1, err))
-			continue
-		}
-		r.Blocklist = append(r.Blocklist, p)
-	}
+	r.Blocklist, bad = parseRanges("blocklist", d.Blocklist, bad)
+	r.Allowlist, bad = parseRanges("allowlist", d.Allowlist, bad)
 	if len(bad) == 0 {
 		_, err := r.Validate()
 		return r, err
 	}
 	return Rules{}, errors.Join(shorten(bad)...)
+}
+
+// parseRanges appends what is wrong with a list to bad.
+func parseRanges(list string, texts []string, bad []error) ([]netip.Prefix, []error) {
+	var out []netip.Prefix
+	for i, text := range texts {
+		p, err := ParseRange(text)
+		if err != nil {
+			bad = append(bad, fmt.Errorf("%s entry %d: %w", list, i+1, err))
+			continue
+		}
+		out = append(out, p)
+	}
+	return out, bad
 }
 
 // ParseRange reads a CIDR range or a single address, which stands for itself alone.

@@ -115,8 +115,12 @@ func TestLookupsAgreeWithALinearSearch(t *testing.T) {
 				a = []netip.Addr{a, rules.Blocklist[r.IntN(n)].Addr(), rules.Blocklist[r.IntN(n)].Addr().Prev()}[r.IntN(3)]
 			}
 			got, ok := table.Blocked(a)
-			if want, found := slowest(rules.Blocklist, a); got != want || ok != found {
-				t.Fatalf("seed %d: %v: %v %v, want %v %v, rules %v", seed, a, got, ok, want, found, rules.Blocklist)
+			want, found := slowest(rules.Blocklist, a)
+			if allowed, hole := slowest(rules.Allowlist, a); found && hole && allowed.Bits() >= want.Bits() {
+				want, found = netip.Prefix{}, false
+			}
+			if got != want || ok != found {
+				t.Fatalf("seed %d: %v: %v %v, want %v %v, rules %v, allowed %v", seed, a, got, ok, want, found, rules.Blocklist, rules.Allowlist)
 			}
 		}
 	}
@@ -156,5 +160,24 @@ func TestLockoutIsNamed(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+}
+
+func TestAllowlistIsAHoleInTheBlocklist(t *testing.T) {
+	rules, err := ParseRules([]byte("blocklist: [10.0.0.0/8, 10.1.2.0/24, 192.0.2.0/24]\nallowlist: [10.1.0.0/16, 192.0.2.0/24, 10.1.2.3]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := compile(rules)
+	for a, want := range map[string]string{
+		"10.0.0.1": "10.0.0.0/8", "10.1.0.1": "", "10.1.2.4": "10.1.2.0/24", "10.1.2.3": "", "10.2.0.0": "10.0.0.0/8", "192.0.2.9": "", "11.0.0.0": "",
+	} {
+		rule, blocked := table.Blocked(addr(a))
+		if blocked != (want != "") || blocked && rule.String() != want {
+			t.Errorf("%s: %v %v, want %q", a, rule, blocked, want)
+		}
+	}
+	if _, err := ParseRules([]byte("allowlist: [10.1.0.0/8]\n")); err == nil || !strings.Contains(err.Error(), "allowlist entry 1") {
+		t.Errorf("a malformed entry: %v", err)
 	}
 }

@@ -136,9 +136,9 @@ type step struct {
 }
 
 func compile(r Rules) *Table {
-	r.Blocklist = slices.Clone(r.Blocklist)
+	r.Blocklist, r.Allowlist = slices.Clone(r.Blocklist), slices.Clone(r.Allowlist)
 	t := &Table{rules: r}
-	for _, s := range cut(r.Blocklist, true) {
+	for _, s := range cut(r.Allowlist, r.Blocklist, true) {
 		if s.at.lo > math.MaxUint32 {
 			break // the step behind 255.255.255.255
 		}
@@ -146,7 +146,7 @@ func compile(r Rules) *Table {
 		t.v4.rule = append(t.v4.rule, s.rule)
 	}
 	t.v4.index()
-	for _, s := range cut(r.Blocklist, false) {
+	for _, s := range cut(r.Allowlist, r.Blocklist, false) {
 		t.v6.start = append(t.v6.start, s.at)
 		t.v6.rule = append(t.v6.rule, s.rule)
 	}
@@ -176,8 +176,9 @@ type open struct {
 }
 
 // cut turns nested prefixes of one family into disjoint steps in which the longest prefix wins, and among equal
-// ones the first.
-func cut(rules []netip.Prefix, v4 bool) []step {
+// ones the first. A range of allow is a step without a rule.
+func cut(allow, block []netip.Prefix, v4 bool) []step {
+	rules := slices.Concat(allow, block)
 	order := make([]int32, 0, len(rules))
 	for i, p := range rules {
 		if p.Addr().Is4() == v4 {
@@ -194,8 +195,9 @@ func cut(rules []netip.Prefix, v4 bool) []step {
 	for _, i := range order {
 		first, last := span(rules[i])
 		steps, stack = closeBefore(steps, stack, &first)
-		steps = put(steps, step{first, i})
-		stack = append(stack, open{last, i})
+		rule := max(i-int32(len(allow)), noRule)
+		steps = put(steps, step{first, rule})
+		stack = append(stack, open{last, rule})
 	}
 	steps, _ = closeBefore(steps, stack, nil)
 	return steps

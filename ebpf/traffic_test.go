@@ -22,6 +22,10 @@ func drawRules(r *rand.Rand) Rules {
 			bits = 1 + r.IntN(a.BitLen())
 		}
 		if p := netip.PrefixFrom(a, bits).Masked(); flaw(p) == "" {
+			if r.IntN(5) == 0 {
+				rules.Allowlist = append(rules.Allowlist, p)
+				continue
+			}
 			rules.Blocklist = append(rules.Blocklist, p)
 		}
 	}
