@@ -9,6 +9,7 @@
 //	mesh.go           nodes: start, death, restart, formation
 //	clientnet.go      the side towards clients without a real socket
 //	flow.go, view.go  a synthetic stream: publisher and viewers
+//	client.go         real WebRTC clients behind a last mile
 //	faults.go         events
 //	checks.go         checkers apart from scenarios: safety, then liveness
 //	copies.go         copies of a packet, counted on the wire
@@ -33,6 +34,7 @@
 //
 // # What it does not do
 //
-// Real clients (WebRTC) as publishers and viewers, clock skew (all nodes share one clock), NAT, processors that are slow (a
-// slow node is one whose links are slow). Publishers and viewers enter at the hub, past the admission that clients meet.
+// Clock skew (all nodes share one clock), NAT, processors that are slow (a
+// slow node is one whose links are slow). Publishers and viewers that are not WebRTC
+// clients enter at the hub, past the admission that clients meet. An interrupt is looked at between steps of the timeline only.
 package run

@@ -32,13 +32,17 @@ type flow struct {
 	end     time.Duration // of what is measured
 	from    *member
 	views   []*view
-	current atomic.Pointer[media.Publication]
+	current atomic.Pointer[outlet] // nil while nobody takes packets
+	client  *client                // nil: the publisher enters at the hub
 	wantKey atomic.Bool
 	clock   *clock
 
 	lastKey uint64 // frame number; only the sender's goroutine
 	isKey   bool
 }
+
+// outlet takes a flow's packets.
+type outlet struct{ write func(measure.Stamp) }
 
 // clock is the scenario's time; set once, before any flow starts.
 type clock struct{ t0 time.Time }
@@ -94,7 +98,6 @@ func (f *flow) begin(frame uint64) uint64 {
 // send writes the packets of the stream until its stop, or until ctx ends if it runs to the scenario's end: then it goes on
 // while the mesh is watched recovering.
 func (f *flow) send(ctx context.Context) {
-	packet := make([]byte, f.Size)
 	for n := uint64(0); ; n++ {
 		at := f.at(n)
 		if f.Stop < f.end && at >= f.Stop || !f.clock.until(ctx, at) {
@@ -104,9 +107,8 @@ func (f *flow) send(ctx context.Context) {
 			v.sent(n, at)
 		}
 		stamp := f.stamp(n, at)
-		if p := f.current.Load(); p != nil {
-			stamp.Write(packet)
-			p.Write(0, packet)
+		if out := f.current.Load(); out != nil {
+			out.write(stamp)
 		}
 	}
 }
@@ -144,12 +146,21 @@ func (f *flow) publish(ctx context.Context) {
 			wait(ctx, up, 0)
 			continue
 		}
+		if f.client != nil {
+			f.client.publish(ctx, n, f)
+			wait(ctx, nil, retryEvery)
+			continue
+		}
 		p, err := n.Hub().Publish(f.key, tracks, func(int) { f.wantKey.Store(true) })
 		if err != nil {
 			wait(ctx, nil, retryEvery)
 			continue
 		}
-		f.current.Store(p)
+		packet := make([]byte, f.Size)
+		f.current.Store(&outlet{func(s measure.Stamp) {
+			s.Write(packet)
+			p.Write(0, packet)
+		}})
 		select {
 		case <-p.Done():
 		case <-ctx.Done():

@@ -69,6 +69,8 @@ type mesh struct {
 	note    func(format string, args ...any) // into the report
 	members []*member                        // in the order of the scenario
 	byName  map[string]*member
+	tcp     *listeners
+	clients int // made so far
 
 	ctx  context.Context // ends all nodes
 	stop context.CancelFunc
@@ -76,7 +78,7 @@ type mesh struct {
 }
 
 func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh {
-	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, byName: make(map[string]*member)}
+	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
 	m.ctx, m.stop = context.WithCancel(ctx)
 	for i, n := range g.scenario.Nodes {
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
@@ -103,7 +105,7 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 	if !first && wait > 0 {
 		time.Sleep(wait)
 	}
-	n, err := node.New(one.cfg, node.Options{MeshNetwork: one.host, ClientNetwork: clientNet{one.host}, Logger: m.log, Version: m.version})
+	n, err := node.New(one.cfg, node.Options{MeshNetwork: one.host, ClientNetwork: clientNet{one.host, m.tcp}, Logger: m.log, Version: m.version})
 	if err != nil {
 		return fmt.Errorf("%s: %w", one.Name, err)
 	}

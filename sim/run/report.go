@@ -52,6 +52,7 @@ type StreamReport struct {
 	MOS               float64      `json:"mos"`
 	CopiesPerPacket   float64      `json:"copies_per_packet"`
 	DuplicatesDropped uint64       `json:"duplicates_dropped"`
+	Repeats           uint64       `json:"repeats,omitempty"` // retransmissions on a WebRTC viewer's last mile of what had come
 	Refused           bool         `json:"refused,omitempty"` // the policy keeps the stream from this destination
 	Paths             []PathReport `json:"paths"`
 	Series            Series       `json:"series"`
@@ -175,6 +176,7 @@ func (st *stage) streamReport(r *Report, f *flow, to string) StreamReport {
 			worst = res
 		}
 		out.Refused = !v.allowed
+		out.Repeats += v.repeated()
 	}
 	out.Sent, out.Delivered = worst.Sent, worst.Delivered
 	if worst.Sent > 0 {

@@ -155,6 +155,9 @@ func (st *stage) build() {
 			period: time.Second / time.Duration(stream.PacketsPerSecond), end: s.Duration,
 			from: st.mesh.byName[stream.From], clock: st.clock,
 		}
+		if stream.WebRTC {
+			f.client = st.mesh.newClient("client-"+stream.Name, f.from, stream.LastMile)
+		}
 		from := max(s.Warmup, stream.Start)
 		if stream.Start > 0 {
 			from = max(from, min(stream.Start+s.Warmup, stream.Stop))
@@ -163,7 +166,11 @@ func (st *stage) build() {
 			member := st.mesh.byName[to]
 			allowed := st.mesh.ground.allowed(app, member.Region) && st.mesh.ground.allowed(app, f.from.Region)
 			for viewer := range stream.Viewers {
-				f.views = append(f.views, newView(f, member, viewer, allowed, from, min(s.Duration, stream.Stop), st.step))
+				v := newView(f, member, viewer, allowed, from, min(s.Duration, stream.Stop), st.step)
+				if stream.WebRTC {
+					v.client = st.mesh.newClient(fmt.Sprintf("client-%s-%s-%d", stream.Name, to, viewer), member, stream.LastMile)
+				}
+				f.views = append(f.views, v)
 			}
 			if to != stream.From {
 				st.sampler.watch(sessionKey{from: stream.From, to: to, fence: st.mesh.fenceOf(app)})

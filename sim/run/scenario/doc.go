@@ -14,5 +14,5 @@
 // Pure, but for the Open function with which the caller reads the files that a scenario names. Everything that
 // comes from a file is bounded. A value without its unit is a fault, never a guess.
 //
-// Not here: NAT, clock skew, last-mile profiles of clients, and streams of real WebRTC clients.
+// Not here: NAT, and clock skew.
 package scenario

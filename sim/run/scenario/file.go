@@ -53,19 +53,21 @@ type pairFile struct {
 }
 
 type streamFile struct {
-	Name             string   `yaml:"name"`
-	From             string   `yaml:"from"`
-	To               []string `yaml:"to"`
-	PacketsPerSecond *int     `yaml:"packets_per_second"`
-	Size             *int     `yaml:"size"`
-	App              string   `yaml:"app"`
-	Redundancy       string   `yaml:"redundancy"`
-	Kind             string   `yaml:"kind"`
-	FPS              *int     `yaml:"fps"`
-	Deadline         string   `yaml:"deadline"`
-	Start            string   `yaml:"start"`
-	Stop             string   `yaml:"stop"`
-	Viewers          *int     `yaml:"viewers"`
+	Name             string    `yaml:"name"`
+	From             string    `yaml:"from"`
+	To               []string  `yaml:"to"`
+	PacketsPerSecond *int      `yaml:"packets_per_second"`
+	Size             *int      `yaml:"size"`
+	App              string    `yaml:"app"`
+	Redundancy       string    `yaml:"redundancy"`
+	Kind             string    `yaml:"kind"`
+	FPS              *int      `yaml:"fps"`
+	Deadline         string    `yaml:"deadline"`
+	Start            string    `yaml:"start"`
+	Stop             string    `yaml:"stop"`
+	Viewers          *int      `yaml:"viewers"`
+	WebRTC           bool      `yaml:"webrtc"`
+	LastMile         *linkFile `yaml:"last_mile"`
 }
 
 type eventFile struct {

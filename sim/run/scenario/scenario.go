@@ -72,6 +72,8 @@ type Stream struct {
 	Deadline         time.Duration // playout, after the instant of sending
 	Start, Stop      time.Duration // from t=0; Stop is the scenario's end unless stated
 	Viewers          int           // at each destination
+	WebRTC           bool          // real WebRTC clients publish and watch
+	LastMile         sim.Link      // of each client, both directions
 }
 
 // Actions on a node.

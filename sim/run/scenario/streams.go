@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/sim"
 )
 
 func (p *reader) streams() {
@@ -48,6 +49,13 @@ func (p *reader) stream(path string, f streamFile) Stream {
 	}
 	if s.Start >= s.Stop || s.Stop > p.s.Duration {
 		p.add(path, "it runs from %v to %v, which is not within the scenario's %v", s.Start, s.Stop, p.s.Duration)
+	}
+	s.WebRTC = f.WebRTC
+	if f.LastMile != nil {
+		if !f.WebRTC {
+			p.add(path+".last_mile", "is of WebRTC clients: set webrtc: true")
+		}
+		p.change(path+".last_mile", *f.LastMile, sim.Link{}).Apply(&s.LastMile)
 	}
 	p.streamKinds(path, f, &s)
 	return s
