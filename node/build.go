@@ -301,6 +301,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		UDP:          n.filteredAccess(),
 		UDPAdvertise: advertise,
 		Filter:       n.filter,
+		Allow:        func(a netip.Addr) bool { return n.filter.Allow(a).Action == ebpf.Pass },
 		ListenRTP:    n.rtpPorts.listen,
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.state.stopping.Load,

@@ -35,6 +35,7 @@ var (
 	descJoins      = metric("access_joins_total", "Requests to publish or watch, by result.", "kind", "result")
 	descAccessPkt  = metric("access_packets_total", "RTP packets from and to clients.", "direction")
 	descAccessDrop = metric("access_dropped_total", "RTP packets dropped at the clients' edge, by reason.", "reason")
+	descBlocked    = metric("access_requests_blocked_total", "HTTP requests of blocked sources.")
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
 	descDirectory  = metric("media_directory_entries", "Registrations that this node keeps for the directory.")

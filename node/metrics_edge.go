@@ -13,11 +13,13 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	for e, k := range a.Joins {
 		counter(descJoins, k, e.Kind, e.Reason)
 	}
+	counter(descBlocked, a.RequestsBlocked)
 	counter(descAccessPkt, a.PacketsIn, "in")
 	counter(descAccessPkt, a.PacketsOut, "out")
 	for reason, k := range map[string]uint64{
 		"queue_full": a.DropsQueue, "not_connected": a.DropsEarly, "too_long": a.DropsSize,
 		"not_ingest": a.DropsIngest, "write": a.DropsWrite, "stale": a.DropsStale,
+		"blocked": a.DropsBlocked,
 	} {
 		counter(descAccessDrop, k, reason)
 	}

@@ -88,6 +88,7 @@ type PathStatus struct {
 	Alive    bool     `json:"alive"`
 	Sent     uint64   `json:"sent"`
 	Lost     uint64   `json:"lost"`
+	Corrupt  uint64   `json:"corrupt"` // among the lost: arrived, but changed on the way
 	First    uint64   `json:"first"`
 	Rescued  uint64   `json:"rescued"`
 	DelayMS  float64  `json:"delay_ms"`
@@ -122,7 +123,7 @@ func (n *Node) Status() Status {
 func accessStatus(a access.Stats) AccessStatus {
 	return AccessStatus{
 		Sessions: a.Sessions, PacketsIn: a.PacketsIn, PacketsOut: a.PacketsOut,
-		Dropped: a.DropsQueue + a.DropsEarly + a.DropsSize + a.DropsIngest + a.DropsWrite + a.DropsStale,
+		Dropped: a.DropsQueue + a.DropsEarly + a.DropsSize + a.DropsIngest + a.DropsWrite + a.DropsStale + a.DropsBlocked,
 	}
 }
 
@@ -177,7 +178,7 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 			hops = append(hops, n.nameOf(r))
 		}
 		out = append(out, PathStatus{
-			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, First: p.First,
+			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
 			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter),
 		})
 	}

@@ -178,7 +178,7 @@ type portRange struct {
 	next        uint16 // guarded by mu
 }
 
-var errNoPort = errors.New("every port of access.rtp_ports is in use")
+var errNoPort = fmt.Errorf("every port of access.rtp_ports: %w", syscall.EADDRINUSE)
 
 // listen opens the next free port of the range; the first one is tried again after the last.
 func (r *portRange) listen(ctx context.Context) (net.PacketConn, error) {

@@ -35,7 +35,7 @@ const (
 	halfOpenFor  = 15 * time.Second // from the answer to a connected peer
 	counterFor   = 30 * time.Second // from a counter-offer to its answer
 	silentFor    = 15 * time.Second // RTP ingest without a packet
-	firstFor     = 5 * time.Second  // RTP ingest until its first packet
+	firstFor     = 10 * time.Second // RTP ingest until its first packet
 	shutdownFor  = 3 * time.Second  // closing everything
 	hubFor       = 4 * time.Second  // what media may take to answer a join
 	certificates = 7 * 24 * time.Hour

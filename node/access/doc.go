@@ -51,7 +51,7 @@
 //	viewer queue                512 packets, newest dropped and counted
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
 //	plain RTP ingests           32 of an app (or a quarter of the sessions), 8 of an address, then 429
-//	silent RTP ingest           15 s; 5 s until its first packet
+//	silent RTP ingest           15 s; 10 s until its first packet
 //	RTP packet                  1,500 bytes, longer ones dropped and counted
 //
 // # Invariants
