@@ -8,7 +8,7 @@
 //	status.go    tern status, tern paths (the admin API)
 //	policy.go    tern policy get, apply, history
 //	token.go     tern token create, inspect
-//	filter.go    tern filter verdict (offline)
+//	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
