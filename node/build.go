@@ -115,7 +115,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		Wire:        n.port,
 		Logger:      n.log,
 		Addr: func(id braid.NodeID) (netip.AddrPort, bool) {
-			m, ok := n.mesh.ByID(uint32(id))
+			m, ok := n.member(id)
 			return m.Health.Mesh, ok && m.Health.Mesh.IsValid()
 		},
 		RelayKey:  n.fetchKey,
@@ -123,7 +123,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		Paths:     n.routes.paths,
 		ServerTLS: func() *tls.Config { return n.id.ServerTLS(braid.ALPN) },
 		ClientTLS: func(peer braid.NodeID) *tls.Config {
-			m, _ := n.mesh.ByID(uint32(peer))
+			m, _ := n.member(peer)
 			return n.id.ClientTLS(m.Node, braid.ALPN)
 		},
 		PeerID: func(cs tls.ConnectionState) (braid.NodeID, error) {
@@ -151,7 +151,7 @@ func (n *Node) allowHop(id braid.FenceID, hop braid.NodeID) bool {
 	if uint32(hop) == n.id.ID() {
 		return n.enforcer.allows(id, n.id.Region)
 	}
-	m, ok := n.mesh.ByID(uint32(hop))
+	m, ok := n.member(hop)
 	return ok && n.enforcer.allows(id, m.Region)
 }
 
@@ -243,7 +243,7 @@ func (n *Node) buildMedia(context.Context) (err error) {
 			return braid.NodeID(m.ID), ok
 		},
 		Name: func(id braid.NodeID) (string, bool) {
-			m, ok := n.mesh.ByID(uint32(id))
+			m, ok := n.member(id)
 			return m.Node, ok
 		},
 		Fence: n.enforcer.fenceOf,

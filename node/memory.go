@@ -12,6 +12,9 @@ import (
 const (
 	// maxRemembered bounds the nodes that are remembered; beyond it, new ones are shown only while they live.
 	maxRemembered = 4096
+	// believeFor is how long media goes on to a member that gossip has dropped without a goodbye: gossip may be wrong (a
+	// region that comes back spreads what it believed while it was cut off), and links see better who is gone.
+	believeFor = 15 * time.Second
 	// rememberFor is how long the status goes on showing a node that failed without a goodbye.
 	rememberFor = time.Hour
 )
@@ -21,6 +24,15 @@ const (
 type memory struct {
 	mu   sync.Mutex
 	seen map[uint32]remembered // by compact id; guarded by mu
+}
+
+// member is a node as the media path sees it: gossip's word, or for a while what it was before gossip dropped it.
+// Nothing on the media path ends because gossip is wrong for a second.
+func (n *Node) member(id braid.NodeID) (mesh.Member, bool) {
+	if m, ok := n.mesh.ByID(uint32(id)); ok {
+		return m, true
+	}
+	return n.memory.recent(uint32(id), time.Now())
 }
 
 type remembered struct {
@@ -62,6 +74,14 @@ func (m *memory) gone(present []mesh.Member) (out []mesh.Member) {
 		}
 	}
 	return out
+}
+
+// recent gives a member that gossip dropped within believeFor and that did not say goodbye.
+func (m *memory) recent(id uint32, now time.Time) (mesh.Member, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.seen[id]
+	return r.member, ok && r.member.Alive && now.Sub(r.last) <= believeFor
 }
 
 // name of a node that is or was a member; its compact id if this node never knew it.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/routing"
 )
 
@@ -77,7 +78,7 @@ func (r *routes) forget() {
 
 // paths implements braid.Config.Paths: best first, at most three, inside the fence or none.
 func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
-	m, ok := r.node.mesh.ByID(uint32(peer))
+	m, ok := r.node.member(peer)
 	if !ok {
 		return nil
 	}
@@ -95,25 +96,22 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 		r.sets[k] = kept
 	}
 	now := time.Now()
-	kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
 	kept.used = now
+	if graph.Has(m.Node) { // else gossip has dropped the peer a moment ago: its paths stay until links or time tell
+		kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
+	}
 	set := kept.set
 	r.mu.Unlock()
 	return r.compact(set)
 }
 
-// compact turns names into compact ids; a path with an unknown relay is left out.
+// compact turns names into compact ids.
 func (r *routes) compact(set routing.PathSet) []braid.Path {
 	var out []braid.Path
-next:
 	for _, p := range set.Paths {
 		var path braid.Path
 		for _, name := range p.Nodes[1 : len(p.Nodes)-1] {
-			relay, ok := r.node.mesh.Lookup(name)
-			if !ok {
-				continue next
-			}
-			path.Relays = append(path.Relays, braid.NodeID(relay.ID))
+			path.Relays = append(path.Relays, braid.NodeID(identity.NodeID(r.node.id.Mesh, name)))
 		}
 		out = append(out, path)
 	}

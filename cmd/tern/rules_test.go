@@ -209,3 +209,20 @@ func TestPackageDocsNameFilesThatExist(t *testing.T) {
 		}
 	})
 }
+
+func TestEveryDirectDependencyHasItsReason(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join(root(t), "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons, err := os.ReadFile(filepath.Join(root(t), "docs", "dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`) // indirect ones carry a comment
+	for _, m := range direct.FindAllStringSubmatch(string(mod), -1) {
+		if !regexp.MustCompile(regexp.QuoteMeta(m[1]) + `[ ,]`).Match(reasons) {
+			t.Errorf("docs/dependencies.md gives no reason for %s", m[1])
+		}
+	}
+}
