@@ -170,12 +170,14 @@ func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *tr
 		}
 	}
 	c.setRaft(nil)
-	if err := r.Shutdown().Error(); err != nil {
-		c.cfg.Logger.Warn("raft shutdown", "error", err)
-	}
+	// The streams end before the wait: a peer that does not answer would hold the shutdown up for its timeout.
+	ended := r.Shutdown()
 	trans.CloseStreams()
 	if err := errors.Join(trans.Close(), layer.closeAll()); err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cfg.Logger.Debug("raft streams", "error", err)
+	}
+	if err := ended.Error(); err != nil {
+		c.cfg.Logger.Warn("raft shutdown", "error", err)
 	}
 }
 

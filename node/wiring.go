@@ -139,6 +139,15 @@ func (s *raftStreams) push(_ context.Context, peer identity.Peer, conn net.Conn)
 func (s *raftStreams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // a dial does not outlive the layer
+		select {
+		case <-s.done:
+			cancel()
+		case <-ended:
+		}
+	}()
 	return s.node.direct.Dial(ctx, string(address), kindRaft)
 }
 
