@@ -49,7 +49,11 @@ func TestPlainRTPFromABlockedAddressIsDropped(t *testing.T) {
 	}
 	dropped := func() uint64 { return w.a.Stats().DropsBlocked }
 	passed := func() uint64 { return w.a.Stats().PacketsIn }
-	send("a blocked source is dropped", 1, conn, dropped)
+	// One packet, waited for: a second one still under way when the block is lifted would make conn the source.
+	if _, err := conn.Write(rtpBytes(t, 96, 1, []byte("x"))); err != nil {
+		t.Fatal(err)
+	}
+	w.until("a blocked source is dropped", func() bool { return dropped() == 1 })
 	if passed() != 0 {
 		t.Error("media of a blocked source passed")
 	}
