@@ -36,8 +36,7 @@ const (
 // edgeNode is one tern node in a process of its own.
 type edgeNode struct{ name, region, access, admin string }
 
-// edgeMesh starts nodes as processes of the real binary on loopback; every node enforces the policy before it returns. With
-// taskset at hand they share one core and the harness has the other, as the peers' figures were taken.
+// edgeMesh starts nodes as processes of the real binary on loopback; every node enforces the policy before it returns.
 func edgeMesh(b *testing.B, names ...string) []edgeNode {
 	b.Helper()
 	dir := b.TempDir()
@@ -75,9 +74,6 @@ func edgeMesh(b *testing.B, names ...string) []edgeNode {
 func edgeStart(b *testing.B, binary string, args ...string) {
 	b.Helper()
 	cmd := exec.Command(binary, args...)
-	if taskset, err := exec.LookPath("taskset"); err == nil {
-		cmd = exec.Command(taskset, append([]string{"-c", "0", binary}, args...)...)
-	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
