@@ -21,7 +21,18 @@ const (
 // Decode fills v, a pointer to a struct with yaml tags, from one YAML or JSON document of at most MaxSize bytes.
 // Unknown keys are errors with line and nearest valid key, all at once; then duplicate keys and values of the
 // wrong type are, with line and column. An empty document leaves v as it is.
-func Decode(data []byte, v any) error {
+func Decode(data []byte, v any) (err error) {
+	// The YAML library panics on some malformed documents (an alias or tag where a list is wanted, for one); that is the
+	// document's fault, not the program's.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("not a document that can be read: %v", r)
+		}
+	}()
+	return decode(data, v)
+}
+
+func decode(data []byte, v any) error {
 	if len(data) > MaxSize {
 		return fmt.Errorf("%d bytes, at most %d", len(data), MaxSize)
 	}

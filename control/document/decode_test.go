@@ -87,6 +87,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("node: fra\nmesh: {listen: a}\n"))
 	f.Add([]byte("a: &x [*x]\n"))
 	f.Add([]byte("list:\n - listen: !!binary x\n"))
+	f.Add([]byte("list: ! ")) // the library panicked
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var s sample
 		_ = Decode(data, &s) // must return
