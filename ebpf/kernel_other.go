@@ -32,3 +32,6 @@ func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {
 	_, err := openKernel(t, g, 0)
 	return Verdict{}, err
 }
+
+// Bench measures the kernel program, so it needs a kernel that has one.
+func Bench() (BenchReport, error) { return BenchReport{}, ErrUnsupported }
