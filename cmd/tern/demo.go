@@ -27,6 +27,6 @@ func demoCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&o.For, "for", 20*time.Second, "how long, with --headless")
 	cmd.Flags().StringVar(&o.Report, "report", "", "write the figures to this file (JSON), with --headless")
 	cmd.Flags().StringVar(&o.Addr, "listen", "127.0.0.1:7999", "address of the page")
-	cmd.Flags().StringVar(&log.Level, "log", "warn", "log level: debug, info, warn, error")
+	cmd.Flags().StringVar(&log.Level, "log", "error", "log level: debug, info, warn, error")
 	return cmd
 }
