@@ -5,6 +5,7 @@
 // # A change's way, file by file
 //
 //	parse.go      document (YAML or JSON) -> Policy, all problems at once, each with its line
+//	admission.go  what an app's policy says of its clients: bans, old formats, key sets, tenants
 //	validate.go   ids, references, modes, prefixes, limits; the text of problems
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
 //	protocol.go   Apply: from any node to the leader, at most two hops; Serve answers peers

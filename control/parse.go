@@ -173,6 +173,7 @@ func (r *reader) app(path string, n ast.Node) App {
 		"auth":         r.text(&out.Auth),
 		"fence":        r.texts(&out.Fence, MaxRegions),
 		"redundancy":   r.text(&out.Redundancy),
+		"admission":    r.admission(&out.Admission),
 	})
 	return out
 }

@@ -65,6 +65,8 @@ type App struct {
 	Auth         string   `json:"auth"`                   // AuthToken or AuthAppID
 	Fence        []string `json:"fence,omitempty"`        // empty: all regions of the policy; see FenceRegions
 	Redundancy   string   `json:"redundancy"`             // RedundancyFull, RedundancyAdaptive or RedundancyOff
+
+	Admission Admission `json:"admission,omitzero"` // more about who may enter
 }
 
 // FenceRegions is the sorted list of regions that app's media may touch: its fence, or all regions if it has none.

@@ -156,6 +156,7 @@ func (v *validator) app(path string, a App, regions map[string]int) {
 	v.mode(path+".auth", a.Auth, AuthToken, AuthAppID)
 	v.mode(path+".redundancy", a.Redundancy, RedundancyFull, RedundancyAdaptive, RedundancyOff)
 	v.certificates(path+".certificates", a)
+	v.admission(path+".admission", a.Admission)
 	fence := make(map[string]bool, len(a.Fence))
 	for i, r := range a.Fence {
 		where := fmt.Sprintf("%s.fence[%d]", path, i)
@@ -176,8 +177,8 @@ func (v *validator) mode(path, got string, allowed ...string) {
 
 // certificates never prints one: the error goes to terminals and logs.
 func (v *validator) certificates(path string, a App) {
-	if a.Auth == AuthToken && len(a.Certificates) == 0 {
-		v.add(path, "is empty, but auth is %q: give one certificate, or two while one replaces the other", AuthToken)
+	if a.Auth == AuthToken && len(a.Certificates) == 0 && a.Admission.KeySet == "" {
+		v.add(path, "is empty, but auth is %q: give one certificate, two while one replaces the other, or admission.key_set", AuthToken)
 	}
 	v.count(path, len(a.Certificates), MaxCertificates)
 	for i, c := range a.Certificates {
