@@ -8,6 +8,8 @@
 //	admission.go  what an app's policy says of its clients: bans, old formats, key sets, tenants
 //	validate.go   ids, references, modes, prefixes, limits; the text of problems
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
+//	nodes.go      node states, revocations: types, reading, checks
+//	admins.go     tokens of the admin API
 //	protocol.go   Apply: from any node to the leader, at most two hops; Serve answers peers
 //	raft.go       the leader proposes; timers; start and stop of raft
 //	command.go    the log entry, byte by byte

@@ -155,6 +155,9 @@ func (r *reader) policy(root ast.Node) Policy {
 		"blocklist": func(path string, n ast.Node) {
 			r.list(path, n, MaxBlocklist, func(path string, n ast.Node) { p.Blocklist = r.prefix(path, n, p.Blocklist) })
 		},
+		"nodes":   r.nodes(&p.Nodes),
+		"revoked": r.revoked(&p.Revoked),
+		"admins":  r.admins(&p.Admins),
 	})
 	return p
 }

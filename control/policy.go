@@ -50,6 +50,11 @@ type Policy struct {
 	Regions   []Region       `json:"regions"`
 	Apps      []App          `json:"apps"`
 	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap
+
+	// Sections that a document may leave out to keep what is in force; an empty one clears it (see Merge).
+	Nodes   map[string]NodeState `json:"nodes,omitempty"` // by node name
+	Revoked []Revocation         `json:"revoked,omitempty"`
+	Admins  []Admin              `json:"admins,omitempty"` // tokens of the admin API
 }
 
 // Region is a place that may carry media at all.
@@ -115,12 +120,14 @@ func Redact(p Policy) Policy {
 
 // Merge returns next with every fingerprint replaced by the secret of the same app in old that it names. Only the
 // same app is searched: fingerprints are shown to people who must not be able to hand one app's secret to another.
+// Nodes, Revoked and Admins stay as they are in old where next does not have the section at all (nil).
 // A fingerprint that names nothing is an error (Problems); all of them are reported at once.
 func Merge(next, old Policy) (Policy, error) {
 	known := make(map[string][]string, len(old.Apps))
 	for _, a := range old.Apps {
 		known[a.ID] = a.Certificates
 	}
+	carryOver(&next, old)
 	var problems Problems
 	next.Apps = slices.Clone(next.Apps)
 	for i := range next.Apps {

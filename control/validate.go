@@ -108,6 +108,8 @@ func (v *validator) policy(p Policy) {
 	}
 	v.count("blocklist", len(p.Blocklist), MaxBlocklist)
 	v.blocklist(p.Blocklist)
+	v.nodes(p)
+	v.admins(p.Admins)
 }
 
 func (v *validator) count(path string, n, most int) {
