@@ -5,6 +5,8 @@
 // # A change's way, file by file
 //
 //	parse.go      document (YAML or JSON) -> Policy, all problems at once, each with its line
+//	sections.go   the parts beside regions, apps and blocklist: voters, limits, filter, alarms, audit
+//	schema.go     the JSON Schema of the document, made from the types
 //	admission.go  what an app's policy says of its clients: bans, old formats, key sets, tenants
 //	validate.go   ids, references, modes, prefixes, limits; the text of problems
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)

@@ -65,7 +65,7 @@ func TestParseNamesEveryFaultOfTheNodeSections(t *testing.T) {
 		"nodes: {Fra: {state: drained}}": `"Fra" is not the name of a node`,
 		"nodes: {fra: {state: drain}}":   `nodes.fra.state: "drain" is not one of drained, cordoned (did you mean "drained"?)`,
 		"nodes: {fra: {}}":               `nodes.fra.state: "" is not one of`,
-		"nodes:\n  fra: {state: drained}\n  fra: {state: drained}": "already defined",
+		"nodes:\n  fra: {state: drained}\n  fra: {state: drained}":        "already defined",
 		"nodes: {fra: {state: drained, deadline: soon}}":                  `nodes.fra.deadline: "soon" is not a time`,
 		"nodes: {fra: {state: cordoned, deadline: 2026-11-22T03:30:00Z}}": "nodes.fra.deadline: goes with state drained",
 		"nodes: {fra: {state: drained, until: 1}}":                        `nodes.fra: unknown key "until"`,

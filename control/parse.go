@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"unicode/utf8"
@@ -145,7 +146,8 @@ func lineOfNode(n ast.Node) int {
 
 func (r *reader) policy(root ast.Node) Policy {
 	p := Policy{Regions: []Region{}, Apps: []App{}, Blocklist: []netip.Prefix{}}
-	r.fields("", root, map[string]func(string, ast.Node){
+	known := r.sections(&p)
+	maps.Copy(known, map[string]func(string, ast.Node){
 		"regions": func(path string, n ast.Node) {
 			r.list(path, n, MaxRegions, func(path string, n ast.Node) { p.Regions = append(p.Regions, r.region(path, n)) })
 		},
@@ -159,6 +161,7 @@ func (r *reader) policy(root ast.Node) Policy {
 		"revoked": r.revoked(&p.Revoked),
 		"admins":  r.admins(&p.Admins),
 	})
+	r.fields("", root, known)
 	return p
 }
 
@@ -176,6 +179,7 @@ func (r *reader) app(path string, n ast.Node) App {
 		"auth":         r.text(&out.Auth),
 		"fence":        r.texts(&out.Fence, MaxRegions),
 		"redundancy":   r.text(&out.Redundancy),
+		"limits":       r.limits(&out.Limits),
 		"admission":    r.admission(&out.Admission),
 	})
 	return out

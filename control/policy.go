@@ -51,6 +51,10 @@ type Policy struct {
 	Apps      []App          `json:"apps"`
 	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap
 
+	Voters Voters      `json:"voters,omitzero"` // see sections.go for these
+	Filter FilterRules `json:"filter,omitzero"`
+	Alarms Alarms      `json:"alarms,omitzero"`
+	Audit  AuditRules  `json:"audit,omitzero"`
 	// Sections that a document may leave out to keep what is in force; an empty one clears it (see Merge).
 	Nodes   map[string]NodeState `json:"nodes,omitempty"` // by node name
 	Revoked []Revocation         `json:"revoked,omitempty"`
@@ -70,6 +74,7 @@ type App struct {
 	Auth         string   `json:"auth"`                   // AuthToken or AuthAppID
 	Fence        []string `json:"fence,omitempty"`        // empty: all regions of the policy; see FenceRegions
 	Redundancy   string   `json:"redundancy"`             // RedundancyFull, RedundancyAdaptive or RedundancyOff
+	Limits       Limits   `json:"limits,omitzero"`
 
 	Admission Admission `json:"admission,omitzero"` // more about who may enter
 }

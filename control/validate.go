@@ -108,6 +108,7 @@ func (v *validator) policy(p Policy) {
 	}
 	v.count("blocklist", len(p.Blocklist), MaxBlocklist)
 	v.blocklist(p.Blocklist)
+	v.sections(p)
 	v.nodes(p)
 	v.admins(p.Admins)
 }
@@ -158,6 +159,7 @@ func (v *validator) app(path string, a App, regions map[string]int) {
 	v.mode(path+".auth", a.Auth, AuthToken, AuthAppID)
 	v.mode(path+".redundancy", a.Redundancy, RedundancyFull, RedundancyAdaptive, RedundancyOff)
 	v.certificates(path+".certificates", a)
+	v.limits(path+".limits", a.Limits)
 	v.admission(path+".admission", a.Admission)
 	fence := make(map[string]bool, len(a.Fence))
 	for i, r := range a.Fence {

@@ -19,7 +19,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Read and change the region policy, through any node"}
-	cmd.AddCommand(policyGetCommand(), policyApplyCommand(), policyHistoryCommand())
+	cmd.AddCommand(policyGetCommand(), policyApplyCommand(), policyHistoryCommand(), policySchemaCommand())
 	return cmd
 }
 
@@ -117,4 +117,16 @@ func policyHistoryCommand() *cobra.Command {
 		return t.Flush()
 	}
 	return cmd
+}
+
+func policySchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the policy document, for editors",
+		Args:  args(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(control.Schema())
+			return err
+		},
+	}
 }
