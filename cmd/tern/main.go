@@ -12,6 +12,7 @@
 //	routes.go    tern routes (offline)
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
+//	bench.go     tern bench list, run
 //	admin.go     the HTTP client of the admin API
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -72,7 +73,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(nodeCommand(), validateCommand(), versionCommand(), caCommand(), statusCommand(), pathsCommand(),
-		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand(), simCommand())
+		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand(), simCommand(), benchCommand())
 	return root
 }
 

@@ -2,12 +2,12 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -17,51 +17,48 @@ import (
 )
 
 const (
-	cpuRate   = 20_000 // packets a second
-	cpuRounds = 5
-	cpuTime   = 1500 * time.Millisecond // of one measurement
-	cpuWarm   = 300 * time.Millisecond
+	cpuRate = 20_000                  // packets a second
+	cpuTime = 1500 * time.Millisecond // of one measurement
+	cpuWarm = 300 * time.Millisecond
 )
 
 // cpuTargets per packet size: must, and what the prototype suggests.
 var cpuTargets = map[int][2]float64{1150: {1.5, 0.6}, 160: {1.6, 0.8}}
 
-// BenchmarkBraidCPU compares processor time (user and system, both ends, this process) per delivered packet: a braid with
-// three copies against plain quic-go DATAGRAMs with one, both over loopback at the same rate. The braid's three paths are
+func init() {
+	register(Benchmark{
+		Name:  "braid-cpu",
+		About: "Processor time per delivered packet, both ends, loopback: a braid with three copies against plain QUIC DATAGRAMs with one.",
+		Run:   runBraidCPU,
+	})
+}
+
+// runBraidCPU compares user and system time of this process per delivered packet at one rate. The braid's three paths are
 // three sending sockets towards the receiver's one port, as if two of them came from relays; relays take no part.
-func BenchmarkBraidCPU(b *testing.B) {
-	table := braidTable{
-		Title: fmt.Sprintf("CPU per delivered packet at %d packets/s, both ends, loopback", cpuRate),
-		Columns: []string{
-			"packet", "QUIC DATAGRAM, 1 copy (µs)", "braid, 3 copies (µs)", "ratio: median (range)", "must", "aim", "delivered QUIC / braid",
-		},
-		Notes: []string{
-			fmt.Sprintf("%d interleaved rounds of %v each. The braid's paths are three sockets on loopback; no relay is counted. "+
-				"Loopback keeps GSO runs whole, so a network card gains less from GRO.", cpuRounds, cpuTime),
-		},
-	}
+func runBraidCPU(ctx context.Context, r *Recorder) error {
 	for _, size := range []int{1150, 160} {
-		var plain, braided, ratios []float64
-		var shares [2]float64
-		for range max(cpuRounds, b.N) {
-			q, qs := cpuQUIC(b, size)
-			c, cs := cpuBraid(b, size)
-			plain, braided, ratios = append(plain, q), append(braided, c), append(ratios, c/q)
-			shares[0], shares[1] = shares[0]+qs, shares[1]+cs
+		plain := fmt.Sprintf("QUIC DATAGRAM, 1 copy, %d B", size)
+		for range r.Repeat {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			q, quicShare, err := cpuQUIC(size)
+			if err != nil {
+				return err
+			}
+			c, braidShare, err := cpuBraid(size)
+			if err != nil {
+				return err
+			}
+			r.Row(Row{Name: plain, Unit: "µs/packet"}, q)
+			r.Row(Row{Name: fmt.Sprintf("braid, 3 copies, %d B", size), Unit: "µs/packet", Baseline: plain, Must: cpuTargets[size][0], Aim: cpuTargets[size][1]}, c)
+			r.Row(Row{Name: fmt.Sprintf("delivered, QUIC, %d B", size), Unit: "share"}, quicShare)
+			r.Row(Row{Name: fmt.Sprintf("delivered, braid, %d B", size), Unit: "share"}, braidShare)
 		}
-		ratio, low, high := median(ratios)
-		q, _, _ := median(plain)
-		c, _, _ := median(braided)
-		n := float64(len(ratios))
-		target := cpuTargets[size]
-		table.Rows = append(table.Rows, []string{
-			fmt.Sprintf("%d B", size), fmt.Sprintf("%.1f", q), fmt.Sprintf("%.1f", c),
-			fmt.Sprintf("%.2f (%.2f-%.2f)", ratio, low, high), fmt.Sprintf("<= %.1f", target[0]), fmt.Sprintf("<= %.1f", target[1]),
-			fmt.Sprintf("%.2f %% / %.2f %%", 100*shares[0]/n, 100*shares[1]/n),
-		})
-		b.ReportMetric(ratio, fmt.Sprintf("ratio-%dB", size))
 	}
-	table.print(b)
+	r.Note("%d packets/s, interleaved rounds of %v each. The braid's paths are three sockets on loopback; no relay is counted. "+
+		"Loopback keeps GSO runs whole, so a network card gains less from GRO.", cpuRate, cpuTime)
+	return nil
 }
 
 // cpuNow is the processor time that this process has used.
@@ -105,7 +102,7 @@ func measure(size int, got *arrivals, send func(packet []byte)) (us, share float
 	return float64(used.Microseconds()) / float64(delivered), float64(delivered) / float64(sent)
 }
 
-func cpuBraid(b *testing.B, size int) (us, share float64) {
+func cpuBraid(size int) (us, share float64, err error) {
 	var wires [2]braid.Wire
 	var addrs [2]netip.AddrPort
 	var conns []*udp.Conn
@@ -115,7 +112,7 @@ func cpuBraid(b *testing.B, size int) (us, share float64) {
 		for k := range socks {
 			c, err := udp.Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"))
 			if err != nil {
-				b.Fatal(err)
+				return 0, 0, err
 			}
 			socks[k] = c
 			conns = append(conns, c)
@@ -126,7 +123,10 @@ func cpuBraid(b *testing.B, size int) (us, share float64) {
 			return socks[pathOf(run)].WriteRun(run, segment, to)
 		})
 	}
-	pair := newBraidPair(b, 3, braid.Frames, wires, addrs)
+	pair, err := newBraidPair(3, braid.Frames, wires, addrs)
+	if err != nil {
+		return 0, 0, err
+	}
 	var readers sync.WaitGroup
 	for i, c := range mesh {
 		readers.Go(func() {
@@ -134,39 +134,38 @@ func cpuBraid(b *testing.B, size int) (us, share float64) {
 			}
 		})
 	}
-	s := pair.session(b)
-	us, share = measure(size, &pair.got[1], func(p []byte) { s.Send(1, braid.Video, p) })
-	if st := s.Stats(); len(st.Drops) > 0 {
-		b.Logf("%d B: the braid dropped %v; %+v", size, st.Drops, pair.nodes[1].Stats().Frames)
+	s, err := pair.session()
+	if err == nil {
+		us, share = measure(size, &pair.got[1], func(p []byte) { s.Send(1, braid.Video, p) })
 	}
-	pair.close()
+	err = errors.Join(err, pair.close())
 	for _, c := range conns {
 		_ = c.Close()
 	}
 	readers.Wait()
-	return us, share
+	return us, share, err
 }
 
-func cpuQUIC(b *testing.B, size int) (us, share float64) {
+func cpuQUIC(size int) (us, share float64, err error) {
 	conf, err := braidTLS(1)
 	if err != nil {
-		b.Fatal(err)
+		return 0, 0, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := quic.ListenAddr("127.0.0.1:0", conf, benchQUIC())
 	if err != nil {
-		b.Fatal(err)
+		return 0, 0, err
 	}
 	defer l.Close()
 	out, err := quic.DialAddr(ctx, l.Addr().String(), conf, benchQUIC())
 	if err != nil {
-		b.Fatal(err)
+		return 0, 0, err
 	}
 	defer func() { _ = out.CloseWithError(0, "") }()
 	in, err := l.Accept(ctx)
 	if err != nil {
-		b.Fatal(err)
+		return 0, 0, err
 	}
 	got := &arrivals{}
 	var reader sync.WaitGroup
@@ -182,5 +181,5 @@ func cpuQUIC(b *testing.B, size int) (us, share float64) {
 	us, share = measure(size, got, func(p []byte) { _ = out.SendDatagram(append([]byte(nil), p...)) })
 	_ = in.CloseWithError(0, "")
 	reader.Wait()
-	return us, share
+	return us, share, nil
 }

@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -109,10 +108,11 @@ func (a *arrivals) Message(*braid.Session, []byte)                   {}
 // braidPair is two braids with three paths between them. All three are direct towards the braid; the wires tell them
 // apart by path id, so that no relay takes part.
 type braidPair struct {
-	nodes [2]*braid.Braid
-	got   [2]arrivals
-	stop  context.CancelFunc
-	done  sync.WaitGroup
+	nodes  [2]*braid.Braid
+	got    [2]arrivals
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	failed [2]error // of Run; set when done
 }
 
 // pathOf tells which of three ways a frame takes: paths are numbered in the order of the set.
@@ -125,15 +125,13 @@ func (f wireFunc) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 	return f(run, segment, to)
 }
 
-func newBraidPair(t testing.TB, paths int, carrier braid.Carrier, wires [2]braid.Wire, addrs [2]netip.AddrPort) *braidPair {
-	t.Helper()
+// newBraidPair starts both; close ends them.
+func newBraidPair(paths int, carrier braid.Carrier, wires [2]braid.Wire, addrs [2]netip.AddrPort) (*braidPair, error) {
 	p := &braidPair{}
-	ctx, stop := context.WithCancel(context.Background())
-	p.stop = stop
 	for i := range p.nodes {
 		conf, err := braidTLS(braid.NodeID(i + 1))
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		p.nodes[i], err = braid.New(braid.Config{
 			Self: braid.NodeID(i + 1), Incarnation: 1, Secret: [32]byte{byte(i + 1)}, Wire: wires[i], Handler: &p.got[i],
@@ -147,32 +145,27 @@ func newBraidPair(t testing.TB, paths int, carrier braid.Carrier, wires [2]braid
 			PeerID: braidPeerID, Carrier: func(braid.FenceID) braid.Carrier { return carrier },
 		})
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	for _, n := range p.nodes {
-		p.done.Go(func() {
-			if err := n.Run(ctx); err != nil {
-				t.Errorf("braid: %v", err)
-			}
-		})
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	for i, n := range p.nodes {
+		p.done.Go(func() { p.failed[i] = n.Run(ctx) })
 	}
-	return p
+	return p, nil
 }
 
 // session from node 1 to node 2.
-func (p *braidPair) session(t testing.TB) *braid.Session {
-	t.Helper()
+func (p *braidPair) session() (*braid.Session, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	s, err := p.nodes[0].Session(ctx, 2, braidFence)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return p.nodes[0].Session(ctx, 2, braidFence)
 }
 
-func (p *braidPair) close() {
+// close ends both and says what went wrong with them.
+func (p *braidPair) close() error {
 	p.stop()
 	p.done.Wait()
+	return errors.Join(p.failed[:]...)
 }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"testing"
 	"testing/synctest"
 	"time"
 
@@ -77,7 +76,7 @@ type lossNet struct {
 	born  time.Time
 }
 
-func newLossNet(t *testing.T, c lossCase, seed uint64) *lossNet {
+func newLossNet(c lossCase, seed uint64) (*lossNet, error) {
 	n := &lossNet{c: c, sim: sim.New(seed), born: time.Now(), seed: maphash.MakeSeed()}
 	for path, delay := range c.delays {
 		var names [2]string
@@ -86,7 +85,7 @@ func newLossNet(t *testing.T, c lossCase, seed uint64) *lossNet {
 			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(side), byte(path), 1}), lossPort)
 			pc, err := n.sim.Host(names[side], addr.Addr()).ListenPacket(context.Background(), addr)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
 			n.conns[side][path], n.addrs[side][path] = pc.(*sim.Conn), addr
 		}
@@ -94,7 +93,7 @@ func newLossNet(t *testing.T, c lossCase, seed uint64) *lossNet {
 			n.sim.SetLink(names[side], names[1-side], sim.Link{Delay: delay, Loss: c.loss})
 		}
 	}
-	return n
+	return n, nil
 }
 
 // lost: the side loses whatever it sends now, on all paths.
@@ -130,8 +129,11 @@ func (c lossyConn) SetReadBuffer(int) error  { return nil }
 func (c lossyConn) SetWriteBuffer(int) error { return nil }
 
 // lossBraid runs a braid over the first paths of the set.
-func lossBraid(t *testing.T, c lossCase, seed uint64, paths int, carrier braid.Carrier) (r lossResult) {
-	n := newLossNet(t, c, seed)
+func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r lossResult, err error) {
+	n, err := newLossNet(c, seed)
+	if err != nil {
+		return r, err
+	}
 	var wires [2]braid.Wire
 	for side := range 2 {
 		wires[side] = wireFunc(func(run []byte, segment int, _ netip.AddrPort) error {
@@ -142,7 +144,10 @@ func lossBraid(t *testing.T, c lossCase, seed uint64, paths int, carrier braid.C
 			return n.conns[side][path].WriteRun(run, segment, n.addrs[1-side][path])
 		})
 	}
-	pair := newBraidPair(t, paths, carrier, wires, [2]netip.AddrPort{n.addrs[0][0], n.addrs[1][0]})
+	pair, err := newBraidPair(paths, carrier, wires, [2]netip.AddrPort{n.addrs[0][0], n.addrs[1][0]})
+	if err != nil {
+		return r, err
+	}
 	var readers sync.WaitGroup
 	for side := range 2 {
 		for _, conn := range n.conns[side] {
@@ -152,47 +157,48 @@ func lossBraid(t *testing.T, c lossCase, seed uint64, paths int, carrier braid.C
 			})
 		}
 	}
-	s := pair.session(t)
-	var jam int
-	first := uint64(lossWarm.Seconds() * lossRate)
-	r = lossRun(&pair.got[1], func(seq uint64, p []byte) {
-		s.Send(1, braid.Video, p)
-		if seq >= first && n.lost(0) {
-			jam++
-		}
-	})
-	r.jointly = jam
-	r.repaired = pair.nodes[1].Stats().Sessions[0].Repaired
-	pair.close()
+	s, err := pair.session()
+	if err == nil {
+		first, jam := uint64(lossWarm.Seconds()*lossRate), 0
+		r = lossRun(&pair.got[1], func(seq uint64, p []byte) {
+			s.Send(1, braid.Video, p)
+			if seq >= first && n.lost(0) {
+				jam++
+			}
+		})
+		r.jointly, r.repaired = jam, pair.nodes[1].Stats().Sessions[0].Repaired
+	}
+	err = errors.Join(err, pair.close())
 	n.close()
 	readers.Wait()
-	return r
+	return r, err
 }
 
 // quicPath sets one QUIC connection up over one path.
-func (n *lossNet) quicPath(ctx context.Context, t *testing.T, conf *tls.Config, path int) (out, in *quic.Conn, trs [2]*quic.Transport) {
+func (n *lossNet) quicPath(ctx context.Context, conf *tls.Config, path int) (out, in *quic.Conn, trs [2]*quic.Transport, err error) {
 	for side := range trs {
 		trs[side] = &quic.Transport{Conn: lossyConn{n.conns[side][path], n, side}}
 	}
 	l, err := trs[1].Listen(conf, benchQUIC())
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, trs, err
 	}
 	if out, err = trs[0].Dial(ctx, net.UDPAddrFromAddrPort(n.addrs[1][path]), conf, benchQUIC()); err != nil {
-		t.Fatal(err)
+		return nil, nil, trs, err
 	}
-	if in, err = l.Accept(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return out, in, trs
+	in, err = l.Accept(ctx)
+	return out, in, trs, err
 }
 
 // lossQUIC runs one plain QUIC connection per path, every packet on each, first arrival counts.
-func lossQUIC(t *testing.T, c lossCase, seed uint64, paths int) (r lossResult) {
-	n := newLossNet(t, c, seed)
+func lossQUIC(c lossCase, seed uint64, paths int) (r lossResult, err error) {
+	n, err := newLossNet(c, seed)
+	if err != nil {
+		return r, err
+	}
 	conf, err := braidTLS(1)
 	if err != nil {
-		t.Fatal(err)
+		return r, err
 	}
 	got := &arrivals{}
 	var loops sync.WaitGroup
@@ -200,8 +206,12 @@ func lossQUIC(t *testing.T, c lossCase, seed uint64, paths int) (r lossResult) {
 	var transports []*quic.Transport
 	queues := make([]chan []byte, paths)
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	for path := range paths {
-		out, in, trs := n.quicPath(ctx, t, conf, path)
+		out, in, trs, err := n.quicPath(ctx, conf, path)
+		if err != nil {
+			return r, err
+		}
 		ends, transports = append(ends, out, in), append(transports, trs[0], trs[1])
 		// SendDatagram blocks while the congestion window is full, so a bounded queue stands before it; the newest is
 		// dropped when it is full. Late packets count as delivered all the same.
@@ -243,70 +253,92 @@ func lossQUIC(t *testing.T, c lossCase, seed uint64, paths int) (r lossResult) {
 	for _, tr := range transports {
 		_ = tr.Close()
 	}
-	return r
+	return r, nil
 }
 
-// inBubble runs f in virtual time. A benchmark has no *testing.T, which the bubble needs, so one is made.
-func inBubble(f func(t *testing.T)) error {
-	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil },
-		[]testing.InternalTest{{Name: "bubble", F: func(t *testing.T) { synctest.Test(t, f) }}})
-	if !ok {
-		return errors.New("the run in virtual time failed, see above")
+// lossIdeal sends every packet bare on each path and counts the first copy: what no transport can better. Its loss is the
+// product of the paths' (and the joint loss), its latency the minimum over the copies.
+func lossIdeal(c lossCase, seed uint64, paths int) (r lossResult, err error) {
+	n, err := newLossNet(c, seed)
+	if err != nil {
+		return r, err
 	}
-	return nil
+	got := &arrivals{}
+	var readers sync.WaitGroup
+	for _, conn := range n.conns[1] {
+		readers.Go(func() {
+			for conn.ReadRuns(func(p []byte, _ netip.AddrPort) { got.add(p) }) == nil {
+			}
+		})
+	}
+	r = lossRun(got, func(_ uint64, p []byte) {
+		if n.lost(0) {
+			return
+		}
+		for path := range paths {
+			_, _ = n.conns[0][path].WriteToUDPAddrPort(p, n.addrs[1][path]) // an emulated port takes everything
+		}
+	})
+	n.close()
+	readers.Wait()
+	return r, nil
 }
 
-// BenchmarkBraidLoss tabulates what arrives under loss, in virtual time: a braid against what it replaces.
-func BenchmarkBraidLoss(b *testing.B) {
+func init() {
+	register(Benchmark{
+		Name:  "braid-loss",
+		About: "What arrives under loss, in virtual time: a braid against what it replaces, and against the ideal.",
+		Run:   runBraidLoss,
+	})
+}
+
+// lossTransports are compared on the same emulated paths; the first is the one that targets are for.
+var lossTransports = []struct {
+	name string
+	run  func(c lossCase, seed uint64) (lossResult, error)
+}{
+	{"braid, media frames", func(c lossCase, seed uint64) (lossResult, error) { return lossBraid(c, seed, 3, braid.Frames) }},
+	{"braid, carrier datagram", func(c lossCase, seed uint64) (lossResult, error) { return lossBraid(c, seed, 3, braid.Datagram) }},
+	{"braid over the first path alone", func(c lossCase, seed uint64) (lossResult, error) { return lossBraid(c, seed, 1, braid.Frames) }},
+	{"one QUIC connection, first path alone", func(c lossCase, seed uint64) (lossResult, error) { return lossQUIC(c, seed, 1) }},
+	{"three QUIC connections, dedup above", func(c lossCase, seed uint64) (lossResult, error) { return lossQUIC(c, seed, 3) }},
+	{"ideal: bare copies, first one counts", func(c lossCase, seed uint64) (lossResult, error) { return lossIdeal(c, seed, 3) }},
+}
+
+// runBraidLoss tabulates two cases; virtual time makes one repetition enough.
+func runBraidLoss(ctx context.Context, r *Recorder) error {
 	cases := []lossCase{
 		{"independent loss of 1 % per path, 50/60/80 ms", [3]time.Duration{50e6, 60e6, 80e6}, 0.01, 0},
 		{"the same with 0.1 % joint loss, 100/110/130 ms", [3]time.Duration{100e6, 110e6, 130e6}, 0.01, 0.001},
 	}
-	transports := []struct {
-		name string
-		run  func(t *testing.T, c lossCase, seed uint64) lossResult
-	}{
-		{"braid, media frames", func(t *testing.T, c lossCase, seed uint64) lossResult {
-			return lossBraid(t, c, seed, 3, braid.Frames)
-		}},
-		{"braid, carrier datagram", func(t *testing.T, c lossCase, seed uint64) lossResult {
-			return lossBraid(t, c, seed, 3, braid.Datagram)
-		}},
-		{"braid over the first path alone", func(t *testing.T, c lossCase, seed uint64) lossResult {
-			return lossBraid(t, c, seed, 1, braid.Frames)
-		}},
-		{"one QUIC connection, first path alone", func(t *testing.T, c lossCase, seed uint64) lossResult {
-			return lossQUIC(t, c, seed, 1)
-		}},
-		{"three QUIC connections, dedup above", func(t *testing.T, c lossCase, seed uint64) lossResult {
-			return lossQUIC(t, c, seed, 3)
-		}},
-	}
 	for _, c := range cases {
-		table := braidTable{
+		table := Table{
 			Title:   fmt.Sprintf("%d x %d B/s for %v after %v, %s", lossRate, lossSize, lossTime, lossWarm, c.title),
 			Columns: []string{"transport", "sent", "undelivered", "share", "before repair", "p50 ms", "p99 ms", "max ms"},
 		}
 		var jointly int
-		for i, tr := range transports {
-			var r lossResult
-			if err := inBubble(func(t *testing.T) { r = tr.run(t, c, 7) }); err != nil {
-				b.Fatal(err)
+		for i, tr := range lossTransports {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var got lossResult
+			var err error
+			if bubble := r.Bubble(func() { got, err = tr.run(c, 7) }); bubble != nil || err != nil {
+				return fmt.Errorf("%s: %w", tr.name, errors.Join(bubble, err))
 			}
 			if i == 0 {
-				jointly = r.jointly
-				b.ReportMetric(float64(r.undelivered), fmt.Sprintf("undelivered-joint%g", c.joint))
+				jointly = got.jointly
+				r.Row(Row{Name: fmt.Sprintf("undelivered, joint loss %g %%", 100*c.joint), Unit: "packets", Must: max(1, 1.1*float64(jointly))}, float64(got.undelivered))
 			}
-			table.Rows = append(table.Rows, r.row(tr.name))
+			table.Rows = append(table.Rows, got.row(tr.name))
 		}
-		if c.joint == 0 {
-			table.Notes = append(table.Notes, "Target: the braid with media frames leaves at most 1 packet undelivered.")
-		} else {
-			table.Notes = append(table.Notes, fmt.Sprintf("Target: undelivered <= 1.1 x the joint loss. %d packets fell into a slot of joint "+
-				"loss in the first run (expected %.0f), so at most %.0f.", jointly, c.joint*lossTime.Seconds()*lossRate, 1.1*float64(jointly)))
+		if c.joint > 0 {
+			table.Notes = append(table.Notes, fmt.Sprintf("%d packets fell into a slot of joint loss in the first run (expected %.0f); undelivered may be 1.1 times that.",
+				jointly, c.joint*lossTime.Seconds()*lossRate))
 		}
-		table.print(b)
+		r.Table(table)
 	}
+	return nil
 }
 
 func (r lossResult) row(name string) []string {

@@ -1,0 +1,136 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestEveryBenchmarkHasANameAndSaysWhatItMeasures(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, b := range List() {
+		if !regexp.MustCompile(`^[a-z0-9-]{1,40}$`).MatchString(b.Name) || b.About == "" || b.Run == nil || seen[b.Name] {
+			t.Errorf("benchmark %q: want a name of its own of a-z, 0-9 and -, a line about it and a function", b.Name)
+		}
+		seen[b.Name] = true
+	}
+}
+
+func TestUnknownBenchmarkNamesTheKnownOnes(t *testing.T) {
+	_, err := Execute(context.Background(), "nope", Options{})
+	if err == nil || !strings.Contains(err.Error(), "braid-cpu") {
+		t.Errorf("got %v, want an error that lists what there is", err)
+	}
+}
+
+// settled records rows and settles them.
+func settled(t *testing.T, f func(r *Recorder)) *Recorder {
+	t.Helper()
+	r := &Recorder{Repeat: 3}
+	f(r)
+	if err := r.settle(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRatiosAreTakenWithinARepetition(t *testing.T) {
+	r := settled(t, func(r *Recorder) {
+		// A machine that gets slower during the run: values drift, the ratio does not.
+		for _, drift := range []float64{1, 2, 4} {
+			r.Row(Row{Name: "plain", Unit: "µs"}, 10*drift)
+			r.Row(Row{Name: "ours", Unit: "µs", Baseline: "plain", Must: 0.6, Aim: 0.4}, 5*drift)
+		}
+	})
+	ours := r.rows[1]
+	if ours.Ratio == nil || *ours.Ratio != (Spread{0.5, 0.5, 0.5}) || ours.Value != (Spread{10, 5, 20}) {
+		t.Errorf("ratio %+v, values %+v: want 0.5 throughout, and a median of 10 between 5 and 20", ours.Ratio, ours.Value)
+	}
+	if v := ours.verdict(); v != "must" {
+		t.Errorf("0.5 against at most 0.6 (aim 0.4) reached %q, want must", v)
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, c := range []struct {
+		row  Row
+		want string
+	}{
+		{Row{Values: []float64{3}}, ""},
+		{Row{Values: []float64{3}, Must: 4, Aim: 3}, "aim"},
+		{Row{Values: []float64{3}, Must: 4, Aim: 2}, "must"},
+		{Row{Values: []float64{5}, Must: 4, Aim: 2}, "short"},
+		{Row{Values: []float64{5}, Must: 4, Aim: 6, More: true}, "must"},
+		{Row{Values: []float64{3}, Must: 4, More: true}, "short"},
+	} {
+		c.row.Name = "x"
+		r := settled(t, func(r *Recorder) { r.Row(c.row) })
+		if got := r.rows[0].verdict(); got != c.want {
+			t.Errorf("%+v reached %q, want %q", c.row, got, c.want)
+		}
+	}
+}
+
+func TestMistakesInABenchmarkAreErrors(t *testing.T) {
+	for what, f := range map[string]func(r *Recorder){
+		"a row without a value":        func(r *Recorder) { r.Row(Row{Name: "x"}) },
+		"a baseline that is not there": func(r *Recorder) { r.Row(Row{Name: "x", Baseline: "y"}, 1) },
+		"uneven repetitions":           func(r *Recorder) { r.Row(Row{Name: "y"}, 1, 2); r.Row(Row{Name: "x", Baseline: "y"}, 1, 2, 3) },
+	} {
+		r := &Recorder{}
+		if f(r); r.settle() == nil {
+			t.Errorf("%s was accepted", what)
+		}
+	}
+}
+
+func TestResultAsMarkdownAndJSON(t *testing.T) {
+	r := settled(t, func(r *Recorder) {
+		r.Row(Row{Name: "plain", Unit: "µs"}, 10, 12, 11)
+		r.Row(Row{Name: "ours", Unit: "µs", Baseline: "plain", Must: 1.5}, 5, 6, 5.5)
+		r.Table(Table{Title: "more", Columns: []string{"a"}, Rows: [][]string{{"1"}}})
+		r.Note("on %s", "loopback")
+	})
+	res := &Result{Name: "demo", About: "a demonstration", Version: "v", Machine: "m", Rows: r.rows, Tables: r.tables, Notes: r.notes}
+	for _, want := range []string{"### demo", "| ours | 5.50 (5-6) | µs | plain | 0.50 | <= 1.50 |  | must |", "| a |\n| --- |\n| 1 |", "on loopback"} {
+		if !strings.Contains(res.Markdown(), want) {
+			t.Errorf("the Markdown lacks %q:\n%s", want, res.Markdown())
+		}
+	}
+	var b bytes.Buffer
+	var back Result
+	if err := res.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || back.Rows[1].Ratio.Median != 0.5 {
+		t.Errorf("JSON came back as %+v (%v)", back, err)
+	}
+}
+
+// inBubble is the virtual time of a test.
+func inBubble(t *testing.T) func(func()) error {
+	return func(f func()) error {
+		synctest.Test(t, func(*testing.T) { f() })
+		return nil
+	}
+}
+
+func TestIdealLosesTheProductAndTakesTheMinimum(t *testing.T) {
+	c := lossCase{delays: [3]time.Duration{50e6, 60e6, 80e6}, loss: 0.1}
+	var r lossResult
+	var err error
+	if bubble := inBubble(t)(func() { r, err = lossIdeal(c, 7, 3) }); bubble != nil || err != nil {
+		t.Fatal(bubble, err)
+	}
+	if share := float64(r.undelivered) / float64(r.sent); share < 0.0005 || share > 0.0015 {
+		t.Errorf("three paths of 10 %% lost %.4f %%, want about 0.1 %%", 100*share)
+	}
+	if p50 := r.latency[len(r.latency)/2]; p50.Milliseconds() != 50 {
+		t.Errorf("the median is %v, want the fastest path's 50 ms", p50)
+	}
+}

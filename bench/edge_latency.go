@@ -1,0 +1,252 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/pion/rtp"
+
+	"github.com/ternmesh/tern/bench/client"
+	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/access/token"
+)
+
+const (
+	edgeApp    = "bench"
+	edgeSecret = "a-certificate-for-the-benchmark"
+	// edgeViewers, edgePerSec, edgeSize and edgeAudio are the load that the peers' figures were taken with.
+	edgeViewers = 50
+	edgePerSec  = 150
+	edgeSize    = 1188
+	edgeAudio   = 50
+	edgeFor     = 10 * time.Second
+	edgeWarmup  = 2 * time.Second
+)
+
+func init() {
+	register(Benchmark{
+		Name:  "edge-latency",
+		About: "WHIP to WHEP across two nodes against the same load through one: 50 WebRTC viewers on loopback.",
+		Run:   runEdgeLatency,
+	})
+}
+
+// runEdgeLatency runs both in turn. What the second node adds is the difference; the harness (51 clients) shares the
+// machine with the nodes.
+func runEdgeLatency(ctx context.Context, r *Recorder) (err error) {
+	m, err := startEdgeMesh(ctx, "a", "b")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	want := float64(edgeViewers * (edgePerSec + edgeAudio) * int(edgeFor.Seconds()))
+	for i := range r.Repeat {
+		one, _, err := m.run(ctx, 0, 0, fmt.Sprintf("one-%d", i))
+		if err != nil {
+			return err
+		}
+		two, received, err := m.run(ctx, 0, 1, fmt.Sprintf("two-%d", i))
+		if err != nil {
+			return err
+		}
+		for _, q := range []float64{50, 99} {
+			base := fmt.Sprintf("one node, p%g", q)
+			r.Row(Row{Name: base, Unit: "ms"}, ms(one.ValueAtQuantile(q)))
+			r.Row(Row{Name: fmt.Sprintf("two nodes, p%g", q), Unit: "ms", Baseline: base}, ms(two.ValueAtQuantile(q)))
+		}
+		r.Row(Row{Name: "added by the second node, p99", Unit: "ms"}, ms(two.ValueAtQuantile(99))-ms(one.ValueAtQuantile(99)))
+		r.Row(Row{Name: "delivered across two nodes", Unit: "share", More: true}, float64(received)/want)
+	}
+	r.Note("%d video packets/s of %d B in bursts of 5 and %d audio packets/s to each of %d viewers, for %v.", edgePerSec, edgeSize, edgeAudio, edgeViewers, edgeFor)
+	return nil
+}
+
+// edgeNode is one tern node in a process of its own.
+type edgeNode struct {
+	name, region, access, admin string
+	process                     *exec.Cmd
+}
+
+// edgeMesh is nodes as processes of this very binary, on loopback.
+type edgeMesh struct {
+	dir   string
+	nodes []edgeNode
+}
+
+// startEdgeMesh returns when every node enforces the policy.
+func startEdgeMesh(ctx context.Context, names ...string) (m *edgeMesh, err error) {
+	m = &edgeMesh{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close())
+		}
+	}()
+	if m.dir, err = os.MkdirTemp("", "tern-bench-"); err != nil {
+		return m, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return m, err
+	}
+	ca := filepath.Join(m.dir, "ca")
+	if err := identity.InitCA(ca, "bench", time.Now().Add(-time.Hour)); err != nil {
+		return m, err
+	}
+	for i, name := range names {
+		n, file, err := m.prepare(ca, i, name)
+		if err != nil {
+			return m, err
+		}
+		n.process = exec.Command(binary, "node", "--config", file)
+		n.process.Stderr = os.Stderr
+		if err := n.process.Start(); err != nil {
+			return m, err
+		}
+		m.nodes = append(m.nodes, n)
+	}
+	return m, m.policy(ctx)
+}
+
+// prepare writes a node's certificate and configuration.
+func (m *edgeMesh) prepare(ca string, i int, name string) (n edgeNode, file string, err error) {
+	home := filepath.Join(m.dir, name)
+	o := identity.IssueOptions{Node: name, Region: "r" + name, Voter: i == 0, Valid: 24 * time.Hour, NotBefore: time.Now().Add(-time.Hour)}
+	if err := identity.Issue(ca, home, o); err != nil {
+		return n, "", err
+	}
+	n = edgeNode{name: name, region: o.Region, access: fmt.Sprintf("127.0.0.1:%d", 17910+i), admin: fmt.Sprintf("127.0.0.1:%d", 17920+i)}
+	config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
+		"mesh: {listen: \"127.0.0.1:%d\", join: [\"127.0.0.1:17900\"]}\ncontrol: {voter: %v, expect: 1}\naccess: {listen: %q, udp: %q}\nadmin: {listen: %q}\nlog: {level: error}\n",
+		name, ca, name, name, 17900+i, o.Voter, n.access, n.access, n.admin)
+	file = filepath.Join(home, "node.yaml")
+	return n, file, os.WriteFile(file, []byte(config), 0o600)
+}
+
+// close ends the processes, those alone, and removes their files.
+func (m *edgeMesh) close() error {
+	for _, n := range m.nodes {
+		_ = n.process.Process.Signal(os.Interrupt) // one that has ended already is fine
+	}
+	for _, n := range m.nodes {
+		_ = n.process.Wait()
+	}
+	return os.RemoveAll(m.dir)
+}
+
+// policy applies a policy through the first node and waits until all enforce it and know each other.
+func (m *edgeMesh) policy(ctx context.Context) error {
+	doc := "regions:\n"
+	for _, n := range m.nodes {
+		doc += fmt.Sprintf("  - id: %s\n", n.region)
+	}
+	doc += fmt.Sprintf("apps:\n  - {id: %s, certificates: [%s], auth: token}\n", edgeApp, edgeSecret)
+	err := eventually(ctx, "the policy is taken", func() bool {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+m.nodes[0].admin+"/v1/policy", strings.NewReader(doc))
+		if err != nil {
+			return false
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	for _, n := range m.nodes {
+		if err != nil {
+			break
+		}
+		err = eventually(ctx, n.name+" enforces it", func() bool {
+			resp, err := http.Get("http://" + n.admin + "/v1/status")
+			if err != nil {
+				return false
+			}
+			defer func() { _ = resp.Body.Close() }()
+			var s node.Status
+			return json.NewDecoder(resp.Body).Decode(&s) == nil && s.PolicyVersion > 0 && len(s.Members) == len(m.nodes) && len(s.Links) >= len(m.nodes)*(len(m.nodes)-1)
+		})
+	}
+	return err
+}
+
+// eventually waits until something holds, at most half a minute.
+func eventually(ctx context.Context, what string, ok func() bool) error {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("not within 30 s: %s", what)
+		}
+	}
+	return nil
+}
+
+func edgeToken(can ...string) (string, error) {
+	return token.Create(token.CreateOptions{
+		Format: token.FormatJWT, App: edgeApp, Certificate: edgeSecret, Channel: "*", Now: time.Now(), TTL: time.Hour, Can: can,
+	})
+}
+
+// edgeFigures is what viewers saw after start.
+type edgeFigures struct {
+	mu       sync.Mutex // guards all
+	start    time.Time
+	latency  *hdrhistogram.Histogram // microseconds from the publisher's send to a viewer's receive
+	received uint64
+}
+
+func (f *edgeFigures) packet(_ string, p *rtp.Packet, at time.Time) {
+	_, sent, ok := client.Stamp(p.Payload)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ok && !sent.Before(f.start) {
+		f.received++
+		_ = f.latency.RecordValue(max(1, at.Sub(sent).Microseconds()))
+	}
+}
+
+// run publishes at one node and watches at another (or the same) with edgeViewers viewers.
+func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*hdrhistogram.Histogram, uint64, error) {
+	publish, err1 := edgeToken(token.CanPublishVideo, token.CanPublishAudio)
+	watch, err2 := edgeToken(token.CanSubscribe)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, 0, err
+	}
+	pub, err := client.Publish(ctx, client.Config{
+		URL: "http://" + m.nodes[in].access + "/whip/" + edgeApp + "/" + channel, Token: publish,
+		Source: client.Synthetic{Size: edgeSize, PerSec: edgePerSec, Burst: 5, AudioHz: edgeAudio},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = pub.Close() }()
+	f := &edgeFigures{start: time.Now().Add(time.Hour), latency: hdrhistogram.New(1, 10_000_000, 3)}
+	for range edgeViewers {
+		v, err := client.View(ctx, client.Config{URL: "http://" + m.nodes[out].access + "/whep/" + edgeApp + "/" + channel, Token: watch, OnPacket: f.packet})
+		if err != nil {
+			return nil, 0, err
+		}
+		defer func() { _ = v.Close() }()
+	}
+	f.mu.Lock()
+	f.start = time.Now().Add(edgeWarmup) // the joins are not what is measured
+	f.mu.Unlock()
+	select {
+	case <-time.After(edgeWarmup + edgeFor):
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.latency, f.received, ctx.Err()
+}
+
+func ms(micros int64) float64 { return float64(micros) / 1000 }
