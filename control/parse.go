@@ -160,6 +160,9 @@ func (r *reader) policy(root ast.Node) Policy {
 		"nodes":   r.nodes(&p.Nodes),
 		"revoked": r.revoked(&p.Revoked),
 		"admins":  r.admins(&p.Admins),
+		"routes": func(path string, n ast.Node) {
+			r.list(path, n, MaxBounds, func(path string, n ast.Node) { p.Routes = append(p.Routes, r.routeBound(path, n)) })
+		},
 	})
 	r.fields("", root, known)
 	return p

@@ -50,6 +50,7 @@ type Policy struct {
 	Regions   []Region       `json:"regions"`
 	Apps      []App          `json:"apps"`
 	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap
+	Routes    []RouteBound   `json:"routes,omitempty"`
 
 	Voters Voters      `json:"voters,omitzero"` // see sections.go for these
 	Filter FilterRules `json:"filter,omitzero"`

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/ternmesh/tern/routing"
 )
 
 // rule is what the schema says about one path of a document beyond its shape: words for people and JSON Schema
@@ -73,6 +75,13 @@ var rules = map[string]rule{
 	"admins[].token":   {"SHA-256 of the token", map[string]any{"pattern": adminToken.String()}},
 	"admins[].expires": {"when it ends", nil},
 
+	"routes":            {"the operator's bounds on routes; all that fit add up", map[string]any{"maxItems": MaxBounds}},
+	"routes[].from":     {"where links start: a node's name or region:ID; left out: anywhere", nil},
+	"routes[].to":       {"where links end, likewise", nil},
+	"routes[].relay":    {"instead of from and to: nodes as relays, likewise", nil},
+	"routes[].use":      {"prefer: counts 10 ms less; avoid: a last resort; forbid: never", oneOf(routing.UsePrefer, routing.UseAvoid, routing.UseForbid)},
+	"routes[].price_ms": {"milliseconds of delay that the use must save", between(0, int(routing.MaxPrice/time.Millisecond))},
+
 	"filter.rates{}.per_second":      {"packets a second", between(1, maxRatePerSecond)},
 	"filter.rates{}.burst":           {"packets at once after a pause", between(1, maxRatePerSecond)},
 	"alarms.loss_percent":            {"of a link", between(0, 100)},
@@ -125,6 +134,8 @@ func schemaOf(t reflect.Type, path string) map[string]any {
 		out["type"], out["items"] = "array", schemaOf(t.Elem(), path+"[]")
 	case t.Kind() == reflect.Map:
 		out["type"], out["additionalProperties"] = "object", schemaOf(t.Elem(), path+"{}")
+	case t.Kind() == reflect.Float64:
+		out["type"] = "number"
 	case t.Kind() == reflect.Bool:
 		out["type"] = "boolean"
 	case t.Kind() == reflect.String: // an id of digits needs no quotes

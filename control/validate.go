@@ -111,6 +111,7 @@ func (v *validator) policy(p Policy) {
 	v.sections(p)
 	v.nodes(p)
 	v.admins(p.Admins)
+	v.routes(p.Routes, regions)
 }
 
 func (v *validator) count(path string, n, most int) {

@@ -243,7 +243,9 @@ func (m *Mesh) drawing() drawing {
 func asNode(m Member) routing.Node {
 	return routing.Node{
 		Name: m.Node, Region: m.Region, Risks: m.Health.Risks,
-		Avoid: m.Health.State != "" && m.Health.State != StateServing || m.Health.Load >= 1,
+		Avoid: m.Health.State != "" && m.Health.State != StateServing,
+		Full:  m.Health.Load >= 1,
+		Load:  m.Health.Load,
 	}
 }
 

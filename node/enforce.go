@@ -7,6 +7,7 @@ import (
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/node/access/token"
+	"github.com/ternmesh/tern/routing"
 )
 
 // enforcer is the one place where a policy becomes admission, routing constraints, fences and filter rules.
@@ -22,6 +23,7 @@ type enforced struct {
 	version uint64
 	apps    map[string]enforcedApp
 	fences  map[braid.FenceID]fence
+	bounds  []routing.Bound
 }
 
 type enforcedApp struct {
@@ -44,7 +46,7 @@ func newEnforcer() *enforcer {
 
 // translate is pure: policy in, decisions out.
 func translate(p control.Policy) *enforced {
-	out := &enforced{version: p.Version, apps: make(map[string]enforcedApp), fences: make(map[braid.FenceID]fence)}
+	out := &enforced{version: p.Version, bounds: p.RouteBounds(), apps: make(map[string]enforcedApp), fences: make(map[braid.FenceID]fence)}
 	for _, a := range p.Apps {
 		f := fence{regions: p.FenceRegions(a), set: make(map[string]bool)}
 		if len(f.regions) == 0 {

@@ -25,6 +25,13 @@ type routes struct {
 
 	mu   sync.Mutex
 	sets map[routeKey]*route // guarded by mu
+
+	bounded struct { // the last graph under the policy's bounds
+		sync.Mutex
+		from   *routing.Graph
+		policy *enforced
+		graph  *routing.Graph
+	}
 }
 
 type routeKey struct {
@@ -76,6 +83,18 @@ func (r *routes) forget() {
 	}
 }
 
+// graph is what the mesh measured, under the operator's bounds.
+func (r *routes) graph() *routing.Graph {
+	raw, policy := r.node.mesh.Graph(), r.node.enforcer.current.Load()
+	b := &r.bounded
+	b.Lock()
+	defer b.Unlock()
+	if b.from != raw || b.policy != policy {
+		b.from, b.policy, b.graph = raw, policy, raw.Under(policy.bounds)
+	}
+	return b.graph
+}
+
 // paths implements braid.Config.Paths: best first, at most three, inside the fence or none.
 func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 	m, ok := r.node.member(peer)
@@ -86,7 +105,7 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 	if len(regions) == 0 {
 		return nil // no app of the policy has this fence: no way, rather than a wrong one
 	}
-	graph := r.node.mesh.Graph()
+	graph := r.graph()
 	fresh := graph.PathSet(r.node.cfg.Node, m.Node, routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions})
 	r.mu.Lock()
 	k := routeKey{peer, fence}

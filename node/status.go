@@ -220,7 +220,7 @@ func (n *Node) PathsBetween(from, to, app string) (PathsReport, error) {
 			return PathsReport{}, fmt.Errorf("node %q is %w", name, errNoMember)
 		}
 	}
-	set := n.mesh.Graph().PathSet(from, to, c)
+	set := n.routes.graph().PathSet(from, to, c)
 	r := PathsReport{From: from, To: to, App: app, Fence: c.Regions, Paths: set.Paths, Disjoint: set.Disjoint, Shared: set.Shared}
 	if r.Paths == nil {
 		r.Paths = []routing.Path{}

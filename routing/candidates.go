@@ -67,11 +67,12 @@ func (w *scratch) collect(g *Graph, s, t int32, c Constraints) {
 func (w *scratch) collectRelayed(g *Graph, s, t int32, c *Constraints, relays int) {
 	for _, first := range g.out.of(s) {
 		x := first.node
-		if x == t || !c.admitsRelay(g.nodes[x]) {
+		if x == t || !c.invitesRelay(g.nodes[x]) {
 			continue
 		}
+		start := first.cost + g.relay[x]
 		if last := w.toEnd[x]; last > 0 {
-			w.all = append(w.all, candidate{first.cost + last, x, -1})
+			w.all = append(w.all, candidate{max(start+last, int64(minCost)), x, -1})
 		}
 		if relays < 2 {
 			continue
@@ -79,10 +80,10 @@ func (w *scratch) collectRelayed(g *Graph, s, t int32, c *Constraints, relays in
 		for _, second := range g.out.of(x) {
 			y := second.node
 			last := w.toEnd[y]
-			if last == 0 || y == s || y == t || !c.admitsRelay(g.nodes[y]) {
+			if last == 0 || y == s || y == t || !c.invitesRelay(g.nodes[y]) {
 				continue
 			}
-			w.all = append(w.all, candidate{first.cost + second.cost + last, x, y})
+			w.all = append(w.all, candidate{max(start+second.cost+g.relay[y]+last, int64(minCost)), x, y})
 		}
 	}
 }

@@ -8,6 +8,9 @@ import "time"
 //	+ jitterWeight x jitter               the receiver waits about that long for late packets
 //	+ loss/(1-loss) x recovery delay      a lost packet is asked for again, and again
 //	+ loadWeight x load^2/(1-load)        a queue: nothing when idle, 1 ms at half, 16 ms at 0.9
+//	+ what the operator's bounds add      see Bound
+//
+// A relay adds the same for its own load, and its price. No link and no path costs less than minCost, however preferred.
 //
 // The recovery delay is recoveryBase (noticing the gap, both ends' timers) + 2 x latency (the request and the second copy).
 const (
@@ -25,19 +28,32 @@ const (
 // sane tells whether the numbers can be a measurement. Comparisons are written so that NaN fails them.
 func (l Link) sane() bool {
 	return l.Latency >= 0 && l.Latency <= maxLatency && l.Jitter >= 0 && l.Jitter <= maxLatency &&
-		l.Loss >= 0 && l.Loss <= 1 && l.Load >= 0 && l.Load < 1e9
+		l.Loss >= 0 && l.Loss <= 1 && l.Load >= 0 && l.Load < 1e9 && l.Price.Abs() <= maxLatency
 }
 
-func (l Link) usable() bool { return !l.Down && l.Loss < 1 }
+func (l Link) usable() bool { return !l.Down && !l.Forbidden && l.Loss < 1 }
+
+// queueing is what a load costs. Written so that a load that is no number counts as full.
+func queueing(load float64) time.Duration {
+	if !(load <= maxLoad) {
+		load = maxLoad
+	}
+	load = max(load, 0)
+	return time.Duration(float64(loadWeight) * load * load / (1 - load))
+}
+
+// relayCost is what a path pays for passing through the node.
+func (n *Node) relayCost() int64 {
+	return int64(queueing(n.Load) + min(max(n.Price, -maxLatency), maxLatency))
+}
 
 // cost is in nanoseconds, whole, so that sums are exact in any order.
 func (l Link) cost() int64 {
-	load := min(l.Load, maxLoad)
 	recovery := float64(recoveryBase + 2*l.Latency)
 	odds := min(l.Loss/(1-l.Loss), 1000) // one packet in a thousand arrives: worse makes no difference
 	cost := l.Latency + jitterWeight*l.Jitter +
 		time.Duration(odds*recovery) +
-		time.Duration(float64(loadWeight)*load*load/(1-load))
+		queueing(l.Load) + l.Price
 	return int64(max(cost, minCost))
 }
 

@@ -26,6 +26,7 @@
 //
 //	graph.go       Node, Link, Graph
 //	cost.go        what a link costs, in milliseconds
+//	bounds.go      the operator's bounds: prefer, avoid, forbid, price
 //	matrix.go      a Graph from CSV
 //	pathset.go     Constraints, PathSet: the question and its answer
 //	candidates.go  all paths between two nodes
@@ -42,6 +43,5 @@
 //
 // # What it does not do
 //
-// No incremental update after a change of one link (all path sets of a node are computed anew), no prices or
-// preferences of links yet, no spreading of many nodes' choices over time.
+// No incremental update after a change of one link (all path sets of a node are computed anew), no spreading of many nodes' choices over time.
 package routing

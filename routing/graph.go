@@ -11,7 +11,11 @@ import (
 type Node struct {
 	Name, Region string
 	Risks        []string // what it shares with others, like "site:fra1" or "provider:acme"
-	Avoid        bool     // drained, cordoned or overloaded: may be an end of a path, never a relay
+	Avoid        bool     // drained or cordoned: may be an end of a path, never a relay
+	Full         bool     // overloaded: no new path goes through it; paths in use leave it one after the other (see Keeper)
+	Load         float64  // how busy it is, 0-1 (more is taken as 1); relaying through it costs accordingly
+
+	Price time.Duration // added to paths that it relays, by the operator's bounds; negative for a preference
 }
 
 // Link is a directed link with its measured quality.
@@ -22,6 +26,9 @@ type Link struct {
 	Loss     float64       // share of packets lost, 0-1; 1 is as good as down
 	Load     float64       // share of the link's budget in use, 0-1 (more is taken as 1)
 	Down     bool
+
+	Price     time.Duration // added by the operator's bounds; negative for a preference
+	Forbidden bool          // by the operator's bounds: no path uses it
 }
 
 // Graph is an immutable set of nodes and links. Make it with NewGraph.
@@ -32,6 +39,7 @@ type Graph struct {
 
 	// Usable links only: those of node i are edges[first[i]:first[i+1]], by neighbour.
 	out, in adjacency
+	relay   []int64 // per node: what relaying through it adds to a path, ns
 
 	// Risks that two or more nodes have, as bits: words of node i are risk[i*words:(i+1)*words]. A risk of a single
 	// node is left out, because sharing it means sharing the node.
@@ -71,6 +79,10 @@ func NewGraph(nodes []Node, links []Link) *Graph {
 	})
 	g.out = g.adjacency(func(l Link) (int32, int32) { return g.index[l.From], g.index[l.To] })
 	g.in = g.adjacency(func(l Link) (int32, int32) { return g.index[l.To], g.index[l.From] })
+	g.relay = make([]int64, len(g.nodes))
+	for i, n := range g.nodes {
+		g.relay[i] = n.relayCost()
+	}
 	g.indexRisks()
 	g.scratch.New = func() any { return &scratch{toEnd: make([]int64, len(g.nodes)), degree: make([]int32, len(g.nodes))} }
 	return g

@@ -94,13 +94,16 @@ func (g *Graph) costOf(names []string, c *Constraints) (sum int64, ok bool) {
 		if i == 0 {
 			continue
 		}
+		if !end {
+			sum += g.relay[at]
+		}
 		l, known := g.Link(names[i-1], name)
 		if !known || !l.usable() {
 			return 0, false
 		}
 		sum += l.cost()
 	}
-	return sum, true
+	return max(sum, int64(minCost)), true
 }
 
 // mend keeps the surviving paths and fills up with fresh ones that are disjoint from them. Where that comes out with fewer

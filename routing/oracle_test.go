@@ -22,7 +22,7 @@ func brutePaths(g *Graph, from, to string, c Constraints) (out [][]string) {
 	}
 	next := make(map[string][]string)
 	for _, l := range g.Links() {
-		if !l.Down && l.Loss < 1 {
+		if !l.Down && !l.Forbidden && l.Loss < 1 {
 			next[l.From] = append(next[l.From], l.To)
 		}
 	}
@@ -32,7 +32,7 @@ func brutePaths(g *Graph, from, to string, c Constraints) (out [][]string) {
 			switch {
 			case n == to:
 				out = append(out, append(slices.Clone(path), to))
-			case len(path) <= 2 && !slices.Contains(path, n) && ok(byName[n]) && !byName[n].Avoid:
+			case len(path) <= 2 && !slices.Contains(path, n) && ok(byName[n]) && !byName[n].Avoid && !byName[n].Full:
 				walk(append(slices.Clone(path), n))
 			}
 		}
@@ -59,6 +59,20 @@ func (s score) better(t score) bool {
 	return s.costNS < t.costNS
 }
 
+// pathCost adds up a path from its names: links, and what its relays add.
+func pathCost(g *Graph, p []string) (sum int64) {
+	for i := 1; i < len(p); i++ {
+		l, _ := g.Link(p[i-1], p[i])
+		sum += int64(math.Round(l.CostMS() * 1e6))
+		if i < len(p)-1 {
+			n := g.nodes[g.index[p[i]]]
+			load := min(n.Load, 0.98)
+			sum += int64(2e6*load*load/(1-load)) + int64(n.Price)
+		}
+	}
+	return max(sum, 1)
+}
+
 // scoreOf judges a set from its names alone.
 func scoreOf(g *Graph, paths [][]string) score {
 	s := score{count: len(paths)}
@@ -72,9 +86,8 @@ func scoreOf(g *Graph, paths [][]string) score {
 	}
 	for _, p := range paths {
 		mine := make(map[string]bool)
+		s.costNS += pathCost(g, p)
 		for i := 1; i < len(p); i++ {
-			l, _ := g.Link(p[i-1], p[i])
-			s.costNS += int64(math.Round(l.CostMS() * 1e6))
 			if i < len(p)-1 {
 				nodes[p[i]]++
 				for _, r := range risksOf(p[i]) {
@@ -127,12 +140,7 @@ func sortedTriples(g *Graph, from, to string, c Constraints) (costNS int64, ok b
 	}
 	var all []path
 	for _, p := range brutePaths(g, from, to, c) {
-		cost := int64(0)
-		for i := 1; i < len(p); i++ {
-			l, _ := g.Link(p[i-1], p[i])
-			cost += int64(math.Round(l.CostMS() * 1e6))
-		}
-		all = append(all, path{p[1 : len(p)-1], cost})
+		all = append(all, path{p[1 : len(p)-1], pathCost(g, p)})
 	}
 	slices.SortFunc(all, func(a, b path) int { return int(a.cost - b.cost) })
 	meet := func(a, b path) bool {

@@ -77,7 +77,11 @@ func (c *Constraints) admits(n Node) bool {
 	return (c.AnyRegion || slices.Contains(c.Regions, n.Region)) && !slices.Contains(c.Forbid, n.Name)
 }
 
+// admitsRelay tells whether a path in use may pass through the node.
 func (c *Constraints) admitsRelay(n Node) bool { return !n.Avoid && c.admits(n) }
+
+// invitesRelay tells whether a new path may.
+func (c *Constraints) invitesRelay(n Node) bool { return !n.Full && c.admitsRelay(n) }
 
 func (g *Graph) path(s, t int32, c candidate) Path {
 	nodes := make([]string, 0, 4)

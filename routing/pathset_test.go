@@ -55,6 +55,7 @@ func TestRandomGraphsAgainstBruteForce(t *testing.T) {
 	for seed := range uint64(1500) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		g := randomGraph(rng, 2+rng.IntN(5), 0.3+0.7*rng.Float64(), rng.IntN(3))
+		g = encumber(rng, g)
 		c := Constraints{MaxPaths: rng.IntN(4), MaxRelays: 0, AnyRegion: rng.IntN(2) == 0, Regions: []string{"r0", "r1"}}
 		if rng.IntN(3) == 0 {
 			c.Forbid = []string{name(rng.IntN(8))}
@@ -325,5 +326,53 @@ func benchmarkAll(b *testing.B, g *Graph) {
 		for _, n := range g.nodes[1:] {
 			g.PathSet(g.nodes[0].Name, n.Name, anywhere)
 		}
+	}
+}
+
+// encumber gives nodes loads and puts a graph under random bounds.
+func encumber(rng *rand.Rand, g *Graph) *Graph {
+	nodes := g.Nodes()
+	for i := range nodes {
+		nodes[i].Load, nodes[i].Full = rng.Float64()*float64(rng.IntN(2)), rng.IntN(12) == 0
+	}
+	var bounds []Bound
+	place := func() string { return []string{"", name(rng.IntN(6)), "region:r1"}[rng.IntN(3)] }
+	for range rng.IntN(4) {
+		b := Bound{From: place(), To: place(), Use: []string{"", UsePrefer, UseAvoid, UseForbid}[rng.IntN(4)]}
+		if rng.IntN(2) == 0 {
+			b = Bound{Relay: place(), Use: b.Use}
+		}
+		b.Price = time.Duration(rng.IntN(20)) * time.Millisecond
+		bounds = append(bounds, b)
+	}
+	return NewGraph(nodes, g.Links()).Under(bounds)
+}
+
+func TestBoundsOfTheOperator(t *testing.T) {
+	nodes := nodesOf("s", "a", "b", "t")
+	nodes[1].Region = "us"
+	g := NewGraph(nodes, []Link{link("s", "t", 20), link("s", "a", 10), link("a", "t", 10), link("s", "b", 12), link("b", "t", 12)})
+	one := Constraints{AnyRegion: true, MaxPaths: 1}
+	direct, viaA, viaB := [][]string{{"s", "t"}}, [][]string{{"s", "a", "t"}}, [][]string{{"s", "b", "t"}}
+	for _, c := range []struct {
+		story  string
+		bounds []Bound
+		want   [][]string
+	}{
+		{"none: equal costs go to fewer relays", nil, direct},
+		{"a preferred relay may be dearer", []Bound{{Relay: "b", Use: UsePrefer}}, viaB},
+		{"a preferred link", []Bound{{From: "a", To: "t", Use: UsePrefer}}, viaA},
+		{"a price moves traffic away", []Bound{{From: "s", To: "t", Price: time.Millisecond}}, viaA},
+		{"prices of all fitting bounds add up", []Bound{{From: "s", To: "t", Price: 3 * time.Millisecond}, {From: "s", To: "t", Price: 2 * time.Millisecond}, {Relay: "region:us", Price: 5 * time.Millisecond}}, viaB},
+		{"what is to be avoided is still a way", []Bound{{From: "s", Use: UseAvoid}}, direct},
+		{"forbidden link and relay", []Bound{{From: "s", To: "t", Use: UseForbid}, {Relay: "region:us", Use: UseForbid}}, viaB},
+		{"all links forbidden", []Bound{{From: "s", Use: UseForbid}}, nil},
+	} {
+		if got := hops(g.Under(c.bounds).PathSet("s", "t", one)); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.story, got, c.want)
+		}
+	}
+	if all := g.Under([]Bound{{Relay: "a", Use: UseAvoid}}).PathSet("s", "t", anywhere); len(all.Paths) != 3 || all.Paths[2].Nodes[1] != "a" {
+		t.Errorf("an avoided relay is the last resort, not gone: %v", hops(all))
 	}
 }
