@@ -17,6 +17,8 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descInfo       = metric("node_info", "Always 1; says which node, region and version this is.", "node", "region", "version", "filter")
+	descFinding    = metric("findings", "Things that are not as they should be, as tern status lists them.", "name", "severity")
+	descExpires    = metric("certificate_expires_seconds", "When the node's certificate ends, as seconds since 1970.")
 	descReady      = metric("node_ready", "1 if clients should be sent here.")
 	descPolicy     = metric("policy_version", "Version of the policy in force.")
 	descLeader     = metric("control_leader", "1 if this node leads raft.")
@@ -57,6 +59,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := n.Status()
 	gauge(descInfo, 1, s.Node, s.Region, s.Version, s.Filter)
 	gauge(descReady, truth(s.State == StateServing && s.PolicyVersion > 0))
+	collectFindings(s, gauge)
+	gauge(descExpires, float64(s.CertificateExpires.Unix()))
 	gauge(descPolicy, float64(s.PolicyVersion))
 	gauge(descLeader, truth(s.Control.Leader == s.Node))
 	collectMesh(s, gauge)
@@ -73,6 +77,20 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {
 		for _, c := range counts {
 			counter(descFilter, c.Packets, where, c.Class.String(), c.Reason.String())
+		}
+	}
+}
+
+// collectFindings shows every name, so that an alert can tell "none" from "not asked".
+func collectFindings(s Status, gauge func(*prometheus.Desc, float64, ...string)) {
+	type key struct{ name, severity string }
+	counts := make(map[key]int)
+	for _, f := range s.Findings {
+		counts[key{f.Name, f.Severity}]++
+	}
+	for _, name := range findingNames {
+		for _, severity := range []string{SeverityWarning, SeverityCritical} {
+			gauge(descFinding, float64(counts[key{name, severity}]), name, severity)
 		}
 	}
 }

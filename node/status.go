@@ -16,23 +16,31 @@ import (
 
 // Status is what a node knows of itself and of the mesh; GET /v1/status of the admin listener.
 type Status struct {
-	Node          string         `json:"node"`
-	Mesh          string         `json:"mesh"`
-	Region        string         `json:"region"`
-	ID            uint32         `json:"id"`
-	Incarnation   uint32         `json:"incarnation"`
-	Version       string         `json:"version,omitempty"`
-	State         string         `json:"state"`
-	UptimeSeconds float64        `json:"uptime_seconds"`
-	AccessURL     string         `json:"access_url"`
-	PolicyVersion uint64         `json:"policy_version"`
-	Filter        string         `json:"filter"`
-	Control       control.Status `json:"control"`
-	Members       []MemberStatus `json:"members"`
-	Links         []LinkStatus   `json:"links"`
-	Braids        []BraidStatus  `json:"braids"`
-	Access        AccessStatus   `json:"access"`
-	Media         media.Stats    `json:"media"`
+	Node          string  `json:"node"`
+	Mesh          string  `json:"mesh"`
+	Region        string  `json:"region"`
+	ID            uint32  `json:"id"`
+	Incarnation   uint32  `json:"incarnation"`
+	Version       string  `json:"version,omitempty"`
+	State         string  `json:"state"`
+	UptimeSeconds float64 `json:"uptime_seconds"`
+	AccessURL     string  `json:"access_url"`
+	PolicyVersion uint64  `json:"policy_version"`
+	Filter        string  `json:"filter"`
+	// FilterWhy says why the kernel does not filter although the configuration asks for it; empty otherwise.
+	FilterWhy string `json:"filter_why,omitempty"`
+	// CertificateExpires is the end of the node's certificate.
+	CertificateExpires time.Time `json:"certificate_expires"`
+	// Joins is how many addresses mesh.join names.
+	Joins int `json:"joins"`
+	// Findings is what is not as it should be, the worst first; empty if all is well.
+	Findings []Finding      `json:"findings"`
+	Control  control.Status `json:"control"`
+	Members  []MemberStatus `json:"members"`
+	Links    []LinkStatus   `json:"links"`
+	Braids   []BraidStatus  `json:"braids"`
+	Access   AccessStatus   `json:"access"`
+	Media    media.Stats    `json:"media"`
 }
 
 // AccessStatus is the edge towards clients: sessions open now by kind, and RTP packets since start.
@@ -109,6 +117,11 @@ func (n *Node) Status() Status {
 	s.AccessURL = n.AccessURL()
 	s.PolicyVersion = n.enforcer.version()
 	s.Filter = n.filterMode()
+	if len(n.cfg.Filter.Interfaces) > 0 {
+		s.FilterWhy = n.filter.Status().Why
+	}
+	s.CertificateExpires = n.id.Cert.Leaf.NotAfter
+	s.Joins = len(n.cfg.Mesh.Join)
 	s.Control = n.control.Status()
 	members := n.mesh.Members()
 	n.memory.observe(members, time.Now())
@@ -117,6 +130,7 @@ func (n *Node) Status() Status {
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
+	s.Findings = findings(s, time.Now())
 	return s
 }
 

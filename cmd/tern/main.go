@@ -6,6 +6,9 @@
 //	version.go   tern version
 //	ca.go        tern ca init, tern ca issue
 //	status.go    tern status, tern paths (the admin API)
+//	top.go       tern top
+//	doctor.go    tern doctor, tern ports
+//	manual.go    tern man
 //	policy.go    tern policy get, apply, history
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
@@ -72,8 +75,25 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(nodeCommand(), validateCommand(), versionCommand(), caCommand(), statusCommand(), pathsCommand(),
-		policyCommand(), tokenCommand(), filterCommand(), routesCommand(), demoCommand(), simCommand(), benchCommand())
+	root.AddCommand( // a line each: parallel changes do not collide
+		benchCommand(),
+		caCommand(),
+		demoCommand(),
+		doctorCommand(),
+		filterCommand(),
+		manualCommand(),
+		nodeCommand(),
+		pathsCommand(),
+		policyCommand(),
+		portsCommand(),
+		routesCommand(),
+		simCommand(),
+		statusCommand(),
+		tokenCommand(),
+		topCommand(),
+		validateCommand(),
+		versionCommand(),
+	)
 	return root
 }
 

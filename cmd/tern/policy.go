@@ -26,9 +26,10 @@ func policyCommand() *cobra.Command {
 func policyGetCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "get",
-		Short: "Print the policy that the node enforces; secrets as fingerprints, which apply takes back",
-		Args:  args(0, "no arguments"),
+		Use:     "get",
+		Example: "  tern policy get\n  tern policy get --json --admin 127.0.0.1:7902",
+		Short:   "Print the policy that the node enforces; secrets as fingerprints, which apply takes back",
+		Args:    args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with the version")
@@ -95,9 +96,10 @@ func readInput(cmd *cobra.Command, file string) ([]byte, error) {
 func policyHistoryCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "history",
-		Short: "Print who changed the policy and when",
-		Args:  args(0, "no arguments"),
+		Use:     "history",
+		Example: "  tern policy history",
+		Short:   "Print who changed the policy and when",
+		Args:    args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -36,8 +36,9 @@ type simFlags struct {
 func simRunCommand() *cobra.Command {
 	var f simFlags
 	c := &cobra.Command{
-		Use:   "run SCENARIO",
-		Short: "Run a scenario: a file, or the name of a built-in one",
+		Use:     "run SCENARIO",
+		Example: "  tern sim run global\n  tern sim run my.yaml --seed 7 --html report.html",
+		Short:   "Run a scenario: a file, or the name of a built-in one",
 		Long: "Run a scenario: a file, or the name of a built-in one (tern sim list).\n\n" +
 			"Exit status: 0 completed and safe, 1 a checker failed, 2 the scenario is wrong.",
 		Args: args(1, "one scenario"),
@@ -118,9 +119,10 @@ func writeTo(file string, write func(io.Writer) error) error {
 
 func simListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the built-in scenarios",
-		Args:  args(0, "no arguments"),
+		Use:     "list",
+		Example: "  tern sim list",
+		Short:   "List the built-in scenarios",
+		Args:    args(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			for _, name := range simrun.Library() {
 				s, err := simrun.Load(name, 0)
@@ -137,9 +139,10 @@ func simListCommand() *cobra.Command {
 func simDescribeCommand() *cobra.Command {
 	var seed uint64
 	c := &cobra.Command{
-		Use:   "describe SCENARIO",
-		Short: "Say what a scenario does, without running it",
-		Args:  args(1, "one scenario"),
+		Use:     "describe SCENARIO",
+		Example: "  tern sim describe global",
+		Short:   "Say what a scenario does, without running it",
+		Args:    args(1, "one scenario"),
 		RunE: func(_ *cobra.Command, got []string) error {
 			s, err := simrun.Load(got[0], seed)
 			if err != nil {
@@ -193,9 +196,10 @@ func describe(s *scenario.Scenario) string {
 
 func simNewCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "new FILE [FROM]",
-		Short: "Write a scenario to start from: a built-in one, or a small example",
-		Args:  cobra.RangeArgs(1, 2),
+		Use:     "new FILE [FROM]",
+		Example: "  tern sim new my.yaml\n  tern sim new my.yaml global",
+		Short:   "Write a scenario to start from: a built-in one, or a small example",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, got []string) error {
 			text := []byte(simrun.Example)
 			if len(got) == 2 {

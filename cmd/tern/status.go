@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,24 +16,33 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, check bool
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Show what a node sees: itself, the members, the links, what its braids carry",
-		Example: "  tern status --admin 127.0.0.1:7902",
-		Args:    args(0, "no arguments"),
+		Use:   "status",
+		Short: "Say whether all is fine, and if not, where; then what a node sees: itself, members, links, braids",
+		Example: `  tern status
+  tern status --check > /dev/null || echo "not fine"
+  tern status --admin 127.0.0.1:7902 --json`,
+		Args: args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&check, "check", false, "end with status 1 if something is not fine")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s node.Status
 		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/status", nil, &s); err != nil {
 			return err
 		}
 		if asJSON {
-			return printJSON(cmd.OutOrStdout(), s)
+			if err := printJSON(cmd.OutOrStdout(), s); err != nil {
+				return err
+			}
+		} else {
+			printStatus(cmd.OutOrStdout(), s)
 		}
-		printStatus(cmd.OutOrStdout(), s)
+		if check && len(s.Findings) > 0 {
+			return quietError{errors.New("not fine")}
+		}
 		return nil
 	}
 	return cmd
@@ -41,7 +51,9 @@ func statusCommand() *cobra.Command {
 func printStatus(w io.Writer, s node.Status) {
 	fmt.Fprintf(w, "%s in %s (mesh %s): %s, up %v, policy %d, filter %s\n", s.Node, s.Region, s.Mesh, s.State,
 		time.Duration(s.UptimeSeconds*float64(time.Second)).Round(time.Second), s.PolicyVersion, s.Filter)
-	fmt.Fprintf(w, "control: %s, leader %s\n\n", s.Control.Role, orNone(s.Control.Leader))
+	fmt.Fprintf(w, "control: %s, leader %s\n", s.Control.Role, orNone(s.Control.Leader))
+	printFindings(w, s)
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tREGION\tSTATE\tPOLICY\tVOTER\tSESSIONS\tACCESS")
 	for _, m := range s.Members {
@@ -69,6 +81,18 @@ func printStatus(w io.Writer, s node.Status) {
 	_ = t.Flush()
 }
 
+// printFindings answers the first question: is it fine, and if not, where and what to do.
+func printFindings(w io.Writer, s node.Status) {
+	if len(s.Findings) == 0 {
+		fmt.Fprintf(w, "fine: %d nodes, %d links, %d braids, nothing to do\n", len(s.Members), len(s.Links), len(s.Braids))
+		return
+	}
+	fmt.Fprintf(w, "NOT FINE: %d findings\n", len(s.Findings))
+	for _, f := range s.Findings {
+		fmt.Fprintf(w, "  %-8s %s: %s\n           do: %s\n", f.Severity, f.Where, f.What, f.Do)
+	}
+}
+
 func printPaths(w io.Writer, paths []node.PathStatus) {
 	for _, p := range paths {
 		state := "in use"
@@ -78,9 +102,12 @@ func printPaths(w io.Writer, paths []node.PathStatus) {
 		case !p.Alive:
 			state = "dead"
 		}
-		fmt.Fprintf(w, "  %s\t%s\tsent %d\tlost %d\tfirst %d\trescued %d\n", strings.Join(p.Hops, " > "), state, p.Sent, p.Lost, p.First, p.Rescued)
+		fmt.Fprintf(w, "  %s\t%s\tsent %d\tlost %d\tfirst %d\trescued %d\n", hops(p.Hops), state, p.Sent, p.Lost, p.First, p.Rescued)
 	}
 }
+
+// hops writes a path as every command does.
+func hops(nodes []string) string { return strings.Join(nodes, " > ") }
 
 func orNone(s string) string {
 	if s == "" {

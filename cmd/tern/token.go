@@ -79,9 +79,10 @@ func tokenInspectCommand() *cobra.Command {
 	var asJSON bool
 	o := token.InspectOptions{}
 	cmd := &cobra.Command{
-		Use:   "inspect TOKEN",
-		Short: "Say what a token grants, or why it would be refused; status 0 only if it is admitted",
-		Args:  args(1, "TOKEN"),
+		Use:     "inspect TOKEN",
+		Example: "  tern token inspect --app-id demo --key-file demo.cert --channel stage \"$token\"",
+		Short:   "Say what a token grants, or why it would be refused; status 0 only if it is admitted",
+		Args:    args(1, "TOKEN"),
 		RunE: func(cmd *cobra.Command, tokens []string) error {
 			certificate, err := key.read()
 			if err != nil {

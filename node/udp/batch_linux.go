@@ -76,18 +76,18 @@ func sizeBuffers(c *net.UDPConn) {
 	if err != nil {
 		return
 	}
-	got := bufferBytes
+	got := BufferBytes
 	_ = raw.Control(func(fd uintptr) {
 		for _, o := range [...][2]int{{unix.SO_RCVBUF, unix.SO_RCVBUFFORCE}, {unix.SO_SNDBUF, unix.SO_SNDBUFFORCE}} {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], bufferBytes) != nil {
-				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], bufferBytes)
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], BufferBytes) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], BufferBytes)
 			}
 			if v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, o[0]); err == nil {
 				got = min(got, v/2) // the kernel doubles what was asked for, for its own bookkeeping
 			}
 		}
 	})
-	if got < bufferBytes {
+	if got < BufferBytes {
 		warnBuffers(got)
 	}
 }

@@ -17,7 +17,7 @@ func (c *Conn) initBatch() error {
 }
 
 func sizeBuffers(c *net.UDPConn) {
-	if c.SetReadBuffer(bufferBytes) != nil || c.SetWriteBuffer(bufferBytes) != nil {
+	if c.SetReadBuffer(BufferBytes) != nil || c.SetWriteBuffer(BufferBytes) != nil {
 		warnBuffers(0)
 	}
 }

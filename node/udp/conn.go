@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// bufferBytes is what Listen asks for as send and receive buffer: 60 ms at 500 Mbit/s.
-	bufferBytes = 4 << 20
+	// BufferBytes is what Listen asks for as send and receive buffer: 60 ms at 500 Mbit/s.
+	BufferBytes = 4 << 20
 	// maxRunBytes and maxSegments bound one GSO run.
 	maxRunBytes = 65507
 	maxSegments = 64
@@ -55,8 +55,8 @@ func Listen(ctx context.Context, addr netip.AddrPort) (*Conn, error) {
 func warnBuffers(got int) {
 	bufferWarning.Do(func() {
 		slog.Warn("UDP socket buffers are smaller than wanted; bursts may be lost",
-			"got_bytes", got, "wanted_bytes", bufferBytes,
-			"fix", fmt.Sprintf("sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", bufferBytes, bufferBytes))
+			"got_bytes", got, "wanted_bytes", BufferBytes,
+			"fix", fmt.Sprintf("sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", BufferBytes, BufferBytes))
 	})
 }
 

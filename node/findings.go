@@ -1,0 +1,169 @@
+package node
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Severities of a Finding. Critical: clients are hurt or are about to be. Warning: they are not yet.
+const (
+	SeverityWarning  = "warning"
+	SeverityCritical = "critical"
+)
+
+// Finding is one thing that is not as it should be, with the way out. Name has few values: it labels metrics and alerts.
+type Finding struct {
+	Severity string `json:"severity"`
+	Name     string `json:"name"`
+	Where    string `json:"where"` // a node, "a > b" for a link or a braid, or a file's key
+	What     string `json:"what"`
+	Do       string `json:"do"`
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: %s: %s; %s", f.Severity, f.Where, f.What, f.Do)
+}
+
+// Names of findings; metrics show each of them, with zero where there is none.
+const (
+	findNoPolicy    = "no_policy"
+	findNoLeader    = "no_leader"
+	findControl     = "control_error"
+	findDead        = "member_dead"
+	findBehind      = "policy_behind"
+	findLinkDown    = "link_down"
+	findNoPath      = "no_path"
+	findOnePath     = "one_path"
+	findUndelivered = "undelivered"
+	findFilter      = "filter_degraded"
+	findCertificate = "certificate_expires"
+	findAlone       = "alone"
+)
+
+var findingNames = []string{
+	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered,
+	findFilter, findCertificate, findAlone,
+}
+
+// Thresholds of findings.
+const (
+	certificateSoon  = 14 * 24 * time.Hour
+	certificateNow   = 3 * 24 * time.Hour
+	undeliveredShare = 0.001 // of the media frames sent to this node over a braid's life
+	undeliveredLeast = 10    // frames; fewer prove nothing
+)
+
+// findings judges a status; pure. The worst come first, then by name and place, so that two looks compare.
+func findings(s Status, now time.Time) []Finding {
+	var out []Finding
+	add := func(severity, name, where, what, do string) {
+		out = append(out, Finding{Severity: severity, Name: name, Where: where, What: what, Do: do})
+	}
+	controlFindings(s, add)
+	memberFindings(s, add)
+	braidFindings(s, add)
+	if s.FilterWhy != "" {
+		add(SeverityWarning, findFilter, s.Node, "the kernel does not filter: "+s.FilterWhy, "run `tern doctor` for the missing privilege or feature; the Go twin filters meanwhile")
+	}
+	certificateFindings(s, now, add)
+	sort.SliceStable(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		if a.Severity != b.Severity {
+			return a.Severity == SeverityCritical
+		}
+		return a.Name+a.Where < b.Name+b.Where
+	})
+	return out
+}
+
+type addFinding func(severity, name, where, what, do string)
+
+func controlFindings(s Status, add addFinding) {
+	if s.PolicyVersion == 0 {
+		add(SeverityCritical, findNoPolicy, s.Node, "there is no policy, nobody is admitted", "apply one: `tern policy apply -f policy.yaml`")
+	}
+	if s.Control.Voter && s.Control.Leader == "" {
+		add(SeverityCritical, findNoLeader, s.Node, "raft has no leader: the policy cannot change (media goes on)",
+			"bring back a majority of the voters "+strings.Join(s.Control.Voters, ", "))
+	}
+	if s.Control.LastError != "" {
+		add(SeverityWarning, findControl, s.Node, s.Control.LastError, "see docs/policy.md; `tern status --json` has the details under control")
+	}
+}
+
+func memberFindings(s Status, add addFinding) {
+	for _, m := range s.Members {
+		switch {
+		case m.Node == s.Node:
+		case !m.Alive:
+			add(SeverityWarning, findDead, m.Node, "gossip has declared it dead", "start it, or ignore this if it was taken away: it is forgotten after an hour")
+		case m.PolicyVersion < s.PolicyVersion:
+			add(SeverityWarning, findBehind, m.Node, fmt.Sprintf("enforces policy %d, %s has %d", m.PolicyVersion, s.Node, s.PolicyVersion),
+				"it fetches copies by itself within seconds; if this lasts, look at its log")
+		}
+	}
+	alone := len(s.Members) < 2 && s.Joins > 0
+	if alone {
+		add(SeverityCritical, findAlone, s.Node, "no other node was reached", "check mesh.join, the firewall for the mesh port (UDP) and that both certificates are of one CA: `tern doctor`")
+	}
+	for _, l := range s.Links {
+		if l.From == s.Node && l.Down && aliveMember(s, l.To) {
+			add(SeverityWarning, findLinkDown, l.From+" > "+l.To, "no probe is answered; other paths are used", "check the network and both firewalls for the mesh port (UDP)")
+		}
+	}
+}
+
+func aliveMember(s Status, node string) bool {
+	for _, m := range s.Members {
+		if m.Node == node {
+			return m.Alive
+		}
+	}
+	return false
+}
+
+func braidFindings(s Status, add addFinding) {
+	for _, b := range s.Braids {
+		where := s.Node + " > " + b.Peer
+		alive := 0
+		for _, p := range b.Out {
+			if p.Active && p.Alive {
+				alive++
+			}
+		}
+		switch {
+		case !aliveMember(s, b.Peer):
+			continue // said as a dead member
+		case alive == 0 && len(b.Out) > 0:
+			add(SeverityCritical, findNoPath, where, "no path answers", "`tern paths "+s.Node+" "+b.Peer+"` shows what routing can see; check the links above")
+		case alive == 1 && len(s.Members) > 2:
+			add(SeverityWarning, findOnePath, where, "media rides one path only", "`tern paths "+s.Node+" "+b.Peer+"` says why; a fence with more nodes or mended links gives more paths")
+		}
+		total := b.PacketsDelivered + b.Undelivered
+		if b.Undelivered >= undeliveredLeast && float64(b.Undelivered) > undeliveredShare*float64(total) {
+			add(SeverityWarning, findUndelivered, b.Peer+" > "+s.Node, fmt.Sprintf("%d of %d media frames never came", b.Undelivered, total),
+				"all paths lose at once: `tern status` shows what each lost and rescued")
+		}
+	}
+}
+
+func certificateFindings(s Status, now time.Time, add addFinding) {
+	if s.CertificateExpires.IsZero() {
+		return
+	}
+	left := s.CertificateExpires.Sub(now)
+	severity := SeverityWarning
+	switch {
+	case left > certificateSoon:
+		return
+	case left <= certificateNow:
+		severity = SeverityCritical
+	}
+	what := fmt.Sprintf("the node's certificate ends on %s", s.CertificateExpires.UTC().Format(time.DateTime))
+	if left <= 0 {
+		what = fmt.Sprintf("the node's certificate ended on %s: no peer talks to it any more", s.CertificateExpires.UTC().Format(time.DateTime))
+	}
+	add(severity, findCertificate, "identity.cert", what, "issue a new one (`tern ca issue`), replace the files and restart the node")
+}
