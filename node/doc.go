@@ -12,7 +12,7 @@
 //	enforce.go                  policy into admission, fences and filter rules: the one place
 //	admin.go, status.go         the private listener and what it shows
 //	memory.go                   members that are gone, for those who ask
-//	metrics.go                  counters of the parts as Prometheus metrics
+//	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order
 //	secret.go, logging.go       the relay secret; the logger
 //

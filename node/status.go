@@ -81,6 +81,8 @@ type BraidStatus struct {
 	Fence            string       `json:"fence"`
 	Out              []PathStatus `json:"out"`
 	In               []PathStatus `json:"in"`
+	OutPairs         []PairStatus `json:"out_pairs"`
+	InPairs          []PairStatus `json:"in_pairs"`
 	PacketsSent      uint64       `json:"packets_sent"`
 	PacketsDelivered uint64       `json:"packets_delivered"`
 	Duplicates       uint64       `json:"duplicates_dropped"`
@@ -90,17 +92,36 @@ type BraidStatus struct {
 
 // PathStatus is one path of a session in one direction; counters are media frames since the path began.
 type PathStatus struct {
-	ID       uint8    `json:"id"` // of the session's path, given anew to each; tells two spells of the same hops apart
-	Hops     []string `json:"hops"`
-	Active   bool     `json:"active"`
-	Alive    bool     `json:"alive"`
-	Sent     uint64   `json:"sent"`
-	Lost     uint64   `json:"lost"`
-	Corrupt  uint64   `json:"corrupt"` // among the lost: arrived, but changed on the way
-	First    uint64   `json:"first"`
-	Rescued  uint64   `json:"rescued"`
-	DelayMS  float64  `json:"delay_ms"`
-	JitterMS float64  `json:"jitter_ms"`
+	ID           uint8    `json:"id"` // of the session's path, given anew to each; tells two spells of the same hops apart
+	Hops         []string `json:"hops"`
+	Active       bool     `json:"active"`
+	Alive        bool     `json:"alive"`
+	Sent         uint64   `json:"sent"`
+	Received     uint64   `json:"received"`
+	Lost         uint64   `json:"lost"`
+	Corrupt      uint64   `json:"corrupt"`   // among the lost: arrived, but changed on the way
+	Congested    uint64   `json:"congested"` // of those that arrived: marked on the way as having waited
+	First        uint64   `json:"first"`
+	FirstShare   float64  `json:"first_share"` // of the media frames that any path brought first, this path's part
+	Rescued      uint64   `json:"rescued"`
+	Bursts       uint64   `json:"bursts"` // runs of media frames lost in a row
+	LongestBurst uint64   `json:"longest_burst"`
+	DelayMS      float64  `json:"delay_ms"`
+	OverFloorMS  float64  `json:"over_floor_ms"` // delay above the lowest of the last half minute
+	JitterMS     float64  `json:"jitter_ms"`
+}
+
+// PairStatus is what two paths of a session (by id) did with the media frames that went out on both. Joint is the share that
+// both lost; were their losses independent, it would be near Expected.
+type PairStatus struct {
+	A        uint8   `json:"a"`
+	B        uint8   `json:"b"`
+	Sent     uint64  `json:"sent"`
+	LostA    uint64  `json:"lost_a"`
+	LostB    uint64  `json:"lost_b"`
+	LostBoth uint64  `json:"lost_both"`
+	Joint    float64 `json:"joint"`
+	Expected float64 `json:"expected"`
 }
 
 // Status is a snapshot; before Ready it says no more than who the node is.
@@ -176,6 +197,8 @@ func (n *Node) braidStatus() []BraidStatus {
 			Peer: peer, Fence: fmt.Sprintf("%08x", uint32(s.Fence())),
 			Out:         n.pathStatus(self, peer, st.Out),
 			In:          n.pathStatus(peer, self, st.In),
+			OutPairs:    pairStatus(st.OutPairs),
+			InPairs:     pairStatus(st.InPairs),
 			PacketsSent: st.PacketsSent, PacketsDelivered: st.PacketsReceived,
 			Duplicates: st.Duplicates, Undelivered: st.Undelivered, Repaired: st.Repaired,
 		})
@@ -186,17 +209,40 @@ func (n *Node) braidStatus() []BraidStatus {
 
 func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus {
 	out := make([]PathStatus, 0, len(paths))
+	var first uint64
+	for _, p := range paths {
+		first += p.First
+	}
 	for _, p := range paths {
 		hops := []string{from}
 		for _, r := range p.Relays {
 			hops = append(hops, n.nameOf(r))
 		}
 		out = append(out, PathStatus{
-			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
-			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter),
+			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Received: p.Received, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
+			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter), OverFloorMS: ms(p.OverFloor),
+			Congested: p.Congested, Bursts: p.Bursts, LongestBurst: p.LongestBurst, FirstShare: share(p.First, first),
 		})
 	}
 	return out
+}
+
+func pairStatus(pairs []braid.PairStats) []PairStatus {
+	out := make([]PairStatus, 0, len(pairs))
+	for _, p := range pairs {
+		out = append(out, PairStatus{
+			A: p.A, B: p.B, Sent: p.Sent, LostA: p.LostA, LostB: p.LostB, LostBoth: p.Both,
+			Joint: share(p.Both, p.Sent), Expected: share(p.LostA, p.Sent) * share(p.LostB, p.Sent),
+		})
+	}
+	return out
+}
+
+func share(part, of uint64) float64 {
+	if of == 0 {
+		return 0
+	}
+	return float64(part) / float64(of)
 }
 
 // nameOf a node, also of one that has left since.

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -88,14 +89,14 @@ func TestSettleCountsWhatPathsDid(t *testing.T) {
 	rescued := map[uint8]int{}
 	on := func(path uint8) { rescued[path]++ }
 	var s settle
-	s.arrive(0, 0, true, true, 0, on)   // lowest-cost path first
-	s.arrive(0, 1, false, false, 0, on) // its copy
-	s.arrive(1, 1, false, true, 0, on)  // path 1 first, the lowest-cost path later: not rescued
-	s.arrive(1, 0, true, false, 30, on)
-	s.arrive(2, 2, false, true, 0, on) // only path 2: rescued
-	s.arrive(5, 0, true, true, 0, on)  // 3 and 4 never come by themselves
+	s.arrive(0, 0, 0, true, true, 0, on)   // lowest-cost path first
+	s.arrive(0, 1, 0, false, false, 0, on) // its copy
+	s.arrive(1, 1, 0, false, true, 0, on)  // path 1 first, the lowest-cost path later: not rescued
+	s.arrive(1, 0, 0, true, false, 30, on)
+	s.arrive(2, 2, 0, false, true, 0, on) // only path 2: rescued
+	s.arrive(5, 0, 0, true, true, 0, on)  // 3 and 4 never come by themselves
 	s.asked(4)
-	s.arrive(4, 1, false, true, 300, on) // repaired, not rescued
+	s.arrive(4, 1, 0, false, true, 300, on) // repaired, not rescued
 	s.run(settleMS-1, on)
 	if s.oldest != 0 {
 		t.Fatalf("settled %d frames early", s.oldest)
@@ -109,9 +110,9 @@ func TestSettleCountsWhatPathsDid(t *testing.T) {
 
 func TestSettleWindowOverflow(t *testing.T) {
 	var s settle
-	s.arrive(0, 0, true, true, 0, nil)
-	s.arrive(settleFrames+9, 0, true, true, 0, nil)
-	s.arrive(5*settleFrames, 0, true, true, 0, nil)
+	s.arrive(0, 0, 0, true, true, 0, nil)
+	s.arrive(settleFrames+9, 0, 0, true, true, 0, nil)
+	s.arrive(5*settleFrames, 0, 0, true, true, 0, nil)
 	s.run(settleMS, nil)
 	if want := uint64(5*settleFrames + 1 - 3); s.undelivered != want {
 		t.Errorf("undelivered %d, want %d: every frame but the three that arrived", s.undelivered, want)
@@ -185,25 +186,25 @@ func TestRepairCacheKeepsWhatCanBeAskedFor(t *testing.T) {
 	}
 }
 
-func TestReportComesBack(t *testing.T) {
+func TestReportOfProtocol1ComesBack(t *testing.T) {
 	in := report{
 		mediaNext: 1 << 40, duplicates: 2, undelivered: 3, repaired: 4, received: 5,
 		out: []outReport{{id: 15, relayN: 2, relays: [maxRelays]NodeID{1, 2}, next: 7, sent: 1 << 33}, {id: 1, next: 9}},
 		in:  []inReport{{id: 3, next: 1, received: 2, lost: 3, first: 4, rescued: 5, corrupt: 6, broken: true, delayUS: -6, overFloorUS: 7, jitterUS: 8}},
 	}
-	b := in.append(nil)
+	b := in.appendFixed(nil)
 	if len(b) > 1200 {
 		t.Errorf("a report of %d bytes", len(b))
 	}
 	var got report
-	if err := got.parse(b); err != nil {
+	if err := got.parseFixed(b); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(got.out, in.out) || !slices.Equal(got.in, in.in) || got.mediaNext != in.mediaNext || got.received != 5 {
 		t.Errorf("got %+v, want %+v", got, in)
 	}
 	for i := range b {
-		if got.parse(b[:i]) == nil {
+		if got.parseFixed(b[:i]) == nil {
 			t.Errorf("a report cut to %d bytes was accepted", i)
 		}
 	}
@@ -211,12 +212,19 @@ func TestReportComesBack(t *testing.T) {
 
 func FuzzFeedback(f *testing.F) {
 	r := report{out: []outReport{{id: 1, relayN: 1}}, in: []inReport{{id: 1}}}
-	f.Add(r.append(nil))
+	f.Add(r.appendFixed(nil))
+	f.Add(r.appendSections(nil))
 	f.Add(appendRepair(nil, []uint64{1, 1 << 47}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r report
-		if r.parse(b) == nil && !slices.Equal(r.append(nil), b) {
-			t.Fatalf("a report changed by a round trip: % x", b)
+		if r.parseFixed(b) == nil && !slices.Equal(r.appendFixed(nil), b) {
+			t.Fatalf("a report of protocol 1 changed by a round trip: % x", b)
+		}
+		if r.parseSections(b) == nil {
+			var again report
+			if err := again.parseSections(r.appendSections(nil)); err != nil || !reflect.DeepEqual(again, r) && len(r.in)+len(r.out)+len(r.pairs) > 0 {
+				t.Fatalf("a report changed by a round trip (%v):\n%+v\n%+v", err, r, again)
+			}
 		}
 		if seqs, err := parseRepair(b, nil); err == nil && !slices.Equal(appendRepair(nil, seqs), b) {
 			t.Fatalf("a repair request changed by a round trip: % x", b)

@@ -50,9 +50,6 @@ const (
 	Datagram                // QUIC DATAGRAMs on the braided connection, under its congestion control
 )
 
-// ALPN is the protocol that the QUIC connections of braids speak.
-const ALPN = "tern-braid/1"
-
 // FenceOf returns the id of a set of regions: order and repetition do not matter. It is never 0.
 func FenceOf(regions []string) FenceID {
 	sorted := slices.Compact(slices.Sorted(slices.Values(regions)))
@@ -161,6 +158,8 @@ type Braid struct {
 
 	runs  sync.Pool // *[runBytes]byte: one run in the making
 	rekey uint64    // frames per media key
+
+	protocols []string // offered
 }
 
 // New checks cfg and builds a Braid that does nothing until Run.
@@ -186,7 +185,7 @@ func New(cfg Config) (*Braid, error) {
 		tasks: make(chan func(context.Context)), flows: make(map[flowKey]*flow),
 		sources: sources{secret: cfg.Secret, rate: cfg.RelayRate, known: make(map[NodeID]*source)},
 		runs:    sync.Pool{New: func() any { return new([runBytes]byte) }},
-		rekey:   defaultRekey,
+		rekey:   defaultRekey, protocols: offered,
 	}
 	b.keys = newKeyring(b)
 	b.conn = newVirtualConn(b)
@@ -214,12 +213,6 @@ func (b *Braid) resetKey() *quic.StatelessResetKey {
 	return (*quic.StatelessResetKey)(mac.Sum(nil))
 }
 
-func withALPN(c *tls.Config) *tls.Config {
-	c = c.Clone()
-	c.NextProtos = []string{ALPN}
-	return c
-}
-
 // Run serves until ctx ends; then it says goodbye on every session and returns when all goroutines have ended. It may
 // be called once. The Wire must outlive it.
 func (b *Braid) Run(ctx context.Context) error {
@@ -231,7 +224,7 @@ func (b *Braid) Run(ctx context.Context) error {
 	server := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return withALPN(b.cfg.ServerTLS()), nil
+			return withALPN(b.cfg.ServerTLS(), b.protocols), nil
 		},
 	}
 	listener, err := b.transport.Listen(server, quicConfig())

@@ -25,9 +25,8 @@ const (
 	supersededWait = time.Second
 	// glareTime is how long after a session's start another connection of the same peer counts as dialed at the same
 	// time. Later, it means that the peer has lost the session.
-	glareTime  = 3 * time.Second
-	helloSize  = 5
-	helloMagic = 1 // version of the session protocol
+	glareTime = 3 * time.Second
+	helloSize = 5
 )
 
 var errSuperseded = errors.New("braid: the peer keeps another connection")
@@ -153,7 +152,7 @@ func (f *flow) dialOnce(ctx context.Context) (s *Session, in *quic.ReceiveStream
 	f.rxMu.Lock()
 	incarnation := f.incarn
 	f.rxMu.Unlock()
-	tlsConf := withALPN(f.b.cfg.ClientTLS(f.key.peer))
+	tlsConf := withALPN(f.b.cfg.ClientTLS(f.key.peer), f.b.protocols)
 	conn, err := f.b.transport.Dial(ctx, virtualAddr(f.key, incarnation), tlsConf, quicConfig())
 	if err != nil {
 		return nil, nil, nil, err
@@ -189,7 +188,7 @@ func (s *Session) greet(ctx context.Context) (in *quic.ReceiveStream, out *quic.
 	if out, err = s.conn.OpenUniStream(); err != nil {
 		return nil, nil, fmt.Errorf("opening the message stream: %w", err)
 	}
-	hello := [helloSize]byte{helloMagic}
+	hello := [helloSize]byte{s.protocol}
 	binary.BigEndian.PutUint32(hello[1:], s.b.cfg.Incarnation)
 	if _, err = out.Write(hello[:]); err != nil {
 		return nil, nil, fmt.Errorf("writing the hello: %w", err)
@@ -203,8 +202,8 @@ func (s *Session) greet(ctx context.Context) (in *quic.ReceiveStream, out *quic.
 		return nil, nil, fmt.Errorf("reading the peer's hello: %w", err)
 	}
 	_ = in.SetReadDeadline(time.Time{})
-	if hello[0] != helloMagic {
-		return nil, nil, fmt.Errorf("the peer speaks session protocol %d, this node %d", hello[0], helloMagic)
+	if hello[0] != s.protocol {
+		return nil, nil, fmt.Errorf("the peer's hello says session protocol %d, agreed was %d", hello[0], s.protocol)
 	}
 	s.incarn = binary.BigEndian.Uint32(hello[1:])
 	return in, out, nil
@@ -303,12 +302,23 @@ func (f *flow) register(s *Session) bool {
 	if len(f.sessions) >= maxSessions {
 		return false
 	}
-	f.sessions = append([]*Session{s}, f.sessions...) // the newest first, should two tags be equal
+	f.sessions = append([]*Session{s}, f.sessions...)
+	f.findTwins()
 	return true
 }
 
-// install makes a session the one that Session returns and ends the one before.
+// findTwins notes which sessions have equal tags. Holds rxMu.
+func (f *flow) findTwins() {
+	var tags [256]uint8
+	for _, s := range f.sessions {
+		tags[s.rx.tag]++
+	}
+	for _, s := range f.sessions {
+		s.rx.twin = tags[s.rx.tag] > 1
+	}
+}
 
+// install makes a session the one that Session returns and ends the one before.
 func (f *flow) install(s *Session) {
 	f.mu.Lock()
 	old := f.current
@@ -316,6 +326,9 @@ func (f *flow) install(s *Session) {
 	close(f.changed)
 	f.changed = make(chan struct{})
 	f.mu.Unlock()
+	f.sendMu.Lock()
+	f.protocol = s.protocol
+	f.sendMu.Unlock()
 	if old != nil {
 		old.close(codeSuperseded, "superseded")
 	}
@@ -325,6 +338,7 @@ func (f *flow) remove(s *Session) {
 	f.rxMu.Lock()
 	f.endedMS = uint64(time.Now().UnixMilli())
 	f.sessions = slices.DeleteFunc(slices.Clone(f.sessions), func(o *Session) bool { return o == s })
+	f.findTwins()
 	f.rxMu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()

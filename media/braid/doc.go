@@ -13,7 +13,9 @@
 //	1      1   high nibble: version 1; low nibble: bit 0 congestion (relays may set it), bit 1 this is the first,
 //	           lowest-cost path of the source's set, bits 2-3 relay-key epoch mod 4
 //	2      1   bits 0-1: n; bits 2-3: next hop index (0 = first relay, n = egress); bits 4-7: path id
-//	3      1   kind: 1 QUIC packet (4 bytes source incarnation, packet), 2 media frame, 3 link probe
+//	3      1   low nibble, kind: 1 QUIC packet (4 bytes source incarnation, packet), 2 media frame, 3 link probe;
+//	           high nibble, copies: bit i = this payload goes out on the path in slot i of the set, too, where the slot is
+//	           path id modulo 4; 0 = the source does not say
 //	4      2   payload length
 //	6      4   path sequence, per source, destination, fence and path id; begins at random
 //	10     2   low 16 bits of Unix milliseconds at the source
@@ -27,6 +29,11 @@
 //
 // A MAC is the low 6 bytes, little-endian, of SipHash-2-4 over bytes 0-23 with congestion bit and hop index zero, the
 // relay ids, and the send time as 64-bit milliseconds. It does not cover the payload: that is sealed, but for probes.
+//
+// A node drops frames of another version, so a new version needs a mesh that reads both before anybody writes it. Within
+// version 1, relays look at nothing but class, version, n, hop, epoch, length, time, fence, node ids and their MAC, and pass
+// everything else on as it is; an egress drops kinds that it does not know, and a source sends them, and copies bits, only
+// to peers whose session speaks a protocol that has them.
 //
 // # Media frame
 //
@@ -42,14 +49,16 @@
 // # QUIC
 //
 // The stack sees one net.PacketConn per Braid (virtual.go); a peer's address there is made of fence, node id and
-// incarnation. Each side opens one unidirectional stream: hello (u8 protocol 1, u32 incarnation), then messages, each a
-// u32 length and bytes. DATAGRAMs begin with a type: 1 records (u48 sequence, records), 2 report, 3 repair request
-// (u8 count, u48 sequences). When both sides dial at once, the connection dialed by the smaller id stays (dial.go).
+// incarnation. ALPN settles the session's protocol, 1 or 2 (protocol.go). Each side opens one unidirectional stream: hello
+// (u8 protocol, u32 incarnation), then messages, each a u32 length and bytes. DATAGRAMs begin with a type: 1 records (u48
+// sequence, records), 2 report of protocol 1, 3 repair request (u8 count, u48 sequences), 4 report in sections, which may
+// grow without a new protocol (report.go). When both sides dial at once, the connection dialed by the smaller id stays (dial.go).
 //
 // # Files, in packet order
 //
 //	braid.go      configuration, Run, who exists
 //	dial.go       sessions begin: glare, hello, identity
+//	protocol.go   which protocol a session speaks
 //	session.go    Send, Close, what a session runs
 //	queue.go      send queue: audio first, video by turns, deadlines
 //	send.go       the sender: moments, packing, sealing
@@ -66,10 +75,12 @@
 //	pathstats.go  what arrived per path
 //	seals.go      what arrived changed per path
 //	settle.go     per frame: rescued, undelivered, duplicates
+//	joint.go      losses of two paths at once, bursts
 //	missing.go    which frames to ask for again
 //	fragments.go  packets put together again
 //	feedback.go   reports and repair requests, both directions
 //	report.go     their encoding
+//	report_fixed.go the same for protocol 1
 //	messages.go   reliable messages
 //	virtual.go    the net.PacketConn under QUIC
 //	reasons.go    why something was dropped
@@ -101,8 +112,8 @@
 //
 // No rate control and no adaptive redundancy yet: each frame goes out on every path of the set, at once. Relays do not
 // set the congestion bit. A relay forwards frame by frame, not in runs. With carrier Datagram nothing is repaired, and
-// feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair. A frame whose tag
-// collides with that of a connection that is being replaced is lost (one chance in 256, while both exist).
+// feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair; joint losses and bursts
+// are counted per session.
 //
 // Relays keep no record of sequences: whoever has captured a frame can have it relayed again while it is fresh, for ten
 // seconds, at the cost of its source's relay budget; the egress drops it. A frame that is more than 4,096 path sequences

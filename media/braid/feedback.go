@@ -41,7 +41,9 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			idle++
 			if sum := r.sum(); sum != changed || idle >= reportIdle {
 				changed, idle = sum, 0
-				buf = r.append(buf[:0])
+				if buf = r.appendSections(buf[:0]); s.protocol < protocolSections {
+					buf = r.appendFixed(buf[:0])
+				}
 				_ = s.conn.SendDatagram(buf) // an error means that the connection has ended; ctx follows
 			}
 		}
@@ -90,7 +92,7 @@ func (s *Session) settle(now time.Time) {
 // compose fills a report. A path that is long gone is no longer mentioned.
 func (s *Session) compose(r *report, now time.Time) {
 	f := s.f
-	r.in, r.out = r.in[:0], r.out[:0]
+	r.in, r.out, r.pairs = r.in[:0], r.out[:0], r.pairs[:0]
 	r.mediaNext = s.nextSeq.Load()
 	f.rxMu.Lock()
 	r.duplicates, r.undelivered, r.repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
@@ -101,13 +103,16 @@ func (s *Session) compose(r *report, now time.Time) {
 		if !p.used || ms > max(p.lastMS, p.due)+unmentionedMS {
 			continue
 		}
+		bursts, burst := s.rx.settle.joint.burstsOf(p.id)
 		r.in = append(r.in, inReport{
 			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
 			corrupt: p.seal.corrupt, broken: p.seal.broken(ms),
+			congested: p.congested, bursts: bursts, burst: burst, bytes: p.bytes,
 			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
 			jitterUS: int32(p.jitter * 1000),
 		})
 	}
+	r.pairs = s.rx.settle.joint.report(r.pairs)
 	f.rxMu.Unlock()
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
@@ -134,7 +139,12 @@ func (s *Session) datagramLoop(ctx context.Context) error {
 			why = s.handleRecords(b, now)
 		case datagramReport:
 			var r report
-			if err = r.parse(b); err == nil {
+			if err = r.parseFixed(b); err == nil {
+				s.handleReport(&r, now)
+			}
+		case datagramSections:
+			var r report
+			if err = r.parseSections(b); err == nil {
 				s.handleReport(&r, now)
 			}
 		case datagramRepair:

@@ -24,8 +24,9 @@ type flow struct {
 
 	sendMu     sync.Mutex // guards the block below; held while runs are written
 	paths      []*outPath
-	retired    []*outPath // paths of earlier sets, oldest first, at most keptPaths
-	nextID     uint8
+	retired    []*outPath   // paths of earlier sets, oldest first, at most keptPaths
+	turns      [slots]uint8 // paths that each slot has had, modulo 4: the high bits of their ids
+	protocol   uint8        // of the newest session; 0 = none yet
 	refreshed  bool
 	stash      [][]byte // QUIC packets that wait for the first path to get its keys
 	macBuf     [macInputSize]byte
@@ -36,8 +37,9 @@ type flow struct {
 
 	rxMu     sync.Mutex // guards the block below; taken for every frame that arrives
 	in       inbound
-	sessions []*Session // those whose handshake is done; the current one among them
-	endedMS  uint64     // when one of them ended last, Unix ms
+	sessions []*Session        // those whose handshake is done; the current one among them
+	twinOf   [MaxDatagram]byte // a frame that two sessions may have sealed
+	endedMS  uint64            // when one of them ended last, Unix ms
 	virtual  *net.UDPAddr
 	incarn   uint32 // the one in virtual
 }
@@ -95,23 +97,41 @@ func (f *flow) refresh() {
 	if !allowed {
 		f.stash = nil
 	}
-	old := f.paths
-	f.paths = nil
+	f.adopt(f.usable(fresh))
+	f.resolveKeys(now)
+	f.flushStash(now)
+}
+
+// usable are the paths of a fresh set that this node may use, at most maxPaths.
+func (f *flow) usable(fresh []Path) (out []Path) {
 	for _, path := range fresh {
-		if len(f.paths) == maxPaths || len(path.Relays) > maxRelays {
-			continue
-		}
-		if slices.ContainsFunc(path.Relays, func(r NodeID) bool { return !f.b.cfg.Allow(f.key.fence, r) }) {
+		switch {
+		case len(out) == maxPaths, len(path.Relays) > maxRelays:
+		case slices.ContainsFunc(path.Relays, func(r NodeID) bool { return !f.b.cfg.Allow(f.key.fence, r) }):
 			f.b.counters.drop(DropPathFenced)
-			continue
+		default:
+			out = append(out, path)
 		}
-		if i := slices.IndexFunc(old, func(p *outPath) bool { return slices.Equal(p.relays[:p.relayN], path.Relays) }); i >= 0 {
-			f.paths = append(f.paths, old[i])
-			old = slices.Delete(slices.Clone(old), i, i+1)
-			continue
-		}
-		f.paths = append(f.paths, f.newPath(path, old))
 	}
+	return out
+}
+
+// adopt replaces the paths in use. Holds sendMu.
+func (f *flow) adopt(fresh []Path) {
+	old, paths := slices.Clone(f.paths), make([]*outPath, len(fresh))
+	for i, path := range fresh { // those that stay first: a new path takes a slot that none of them has
+		same := func(p *outPath) bool { return slices.Equal(p.relays[:p.relayN], path.Relays) }
+		if at := slices.IndexFunc(old, same); at >= 0 {
+			paths[i] = old[at]
+			old = slices.Delete(old, at, at+1)
+		}
+	}
+	for i, path := range fresh {
+		if paths[i] == nil {
+			paths[i] = f.newPath(path, paths)
+		}
+	}
+	f.paths = paths
 	for _, p := range old {
 		p.retired = true
 		if len(f.retired) >= keptPaths {
@@ -119,23 +139,18 @@ func (f *flow) refresh() {
 		}
 		f.retired = append(f.retired, p)
 	}
-	f.resolveKeys(now)
-	f.flushStash(now)
 }
 
-// newPath gives a path the next id that is not in use. Its sequence begins at random, so that the peer never takes it
-// for the continuation of an earlier path with this id.
-func (f *flow) newPath(path Path, old []*outPath) *outPath {
-	taken := func(id uint8) bool {
-		same := func(p *outPath) bool { return p.id == id }
-		return slices.ContainsFunc(old, same) || slices.ContainsFunc(f.paths, same)
+// newPath gives a path the lowest slot that no other path has, and an id that the slot has not had lately. Its sequence
+// begins at random, so that the peer never takes it for the continuation of an earlier path with this id.
+func (f *flow) newPath(path Path, staying []*outPath) *outPath {
+	slot := uint8(0)
+	for slices.ContainsFunc(staying, func(p *outPath) bool { return p != nil && p.id&slotMask == slot }) {
+		slot++
 	}
-	for taken(f.nextID) {
-		f.nextID = (f.nextID + 1) % pathIDs
-	}
-	p := &outPath{id: f.nextID, relayN: len(path.Relays), seq: rand.Uint32()}
+	p := &outPath{id: slot | f.turns[slot]<<2, relayN: len(path.Relays), seq: rand.Uint32()}
+	f.turns[slot] = (f.turns[slot] + 1) & 3
 	copy(p.relays[:], path.Relays)
-	f.nextID = (f.nextID + 1) % pathIDs
 	return p
 }
 

@@ -39,6 +39,7 @@ type pathHeader struct {
 	hop    uint8 // index of the next hop; relayN = the egress
 	path   uint8
 	kind   uint8
+	copies uint8 // bit per slot (joint.go) on which this payload goes out; 0: the source does not say
 	length uint16
 	seq    uint32
 	time   uint16 // low 16 bits of the source's Unix milliseconds
@@ -55,7 +56,7 @@ func macOffset(relays, hop int) int { return fixedHeader + 4*relays + macSize*ho
 
 // parsePathFrame decodes the header of frame and checks everything that needs no key and no policy.
 func parsePathFrame(frame []byte, h *pathHeader) DropReason {
-	if len(frame) < headerLen(0) || frame[0] != classPath {
+	if len(frame) < headerLen(0) || len(frame) > MaxDatagram || frame[0] != classPath {
 		return DropMalformed
 	}
 	if frame[1]>>4 != version {
@@ -66,7 +67,7 @@ func parsePathFrame(frame []byte, h *pathHeader) DropReason {
 	if h.relayN > maxRelays || h.hop > h.relayN {
 		return DropMalformed
 	}
-	h.kind = frame[3]
+	h.kind, h.copies = frame[3]&0x0f, frame[3]>>4
 	h.length = binary.BigEndian.Uint16(frame[4:])
 	if len(frame) < headerLen(int(h.relayN))+int(h.length) {
 		return DropMalformed
@@ -96,7 +97,7 @@ func (h *pathHeader) put(dst []byte) {
 	dst[0] = classPath
 	dst[1] = version<<4 | h.flags&0x0f
 	dst[2] = h.relayN | h.hop<<2 | h.path<<4
-	dst[3] = h.kind
+	dst[3] = h.kind | h.copies<<4
 	binary.BigEndian.PutUint16(dst[4:], h.length)
 	binary.BigEndian.PutUint32(dst[6:], h.seq)
 	binary.BigEndian.PutUint16(dst[10:], h.time)

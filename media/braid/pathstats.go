@@ -40,6 +40,7 @@ type inPath struct {
 	counted                  uint64 // arrived since base
 	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
+	congested, bytes         uint64 // with the congestion bit; UDP payload
 
 	seal   sealHistory
 	window window // sequences that arrived; replaySpan wide
@@ -64,6 +65,10 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.window.Mark(seq)
 	p.lowest = h.flags&flagLowestCost != 0
 	p.received++
+	p.bytes += uint64(headerLen(int(h.relayN)) + int(h.length))
+	if h.flags&flagCongestion != 0 {
+		p.congested++
+	}
 	p.counted++
 	if seq >= p.next || p.top == 0 || int32(h.seq+1-p.top) > 0 {
 		p.top = h.seq + 1
@@ -218,7 +223,8 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: p.lowest,
 			Active: active, Alive: active && p.alive(nowMS) && nowMS < p.lastMS+quietMS,
 			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued, Corrupt: p.seal.corrupt,
-			Delay: millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
+			Congested: p.congested,
+			Delay:     millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
 		})
 	}
 	for i := range in.history {

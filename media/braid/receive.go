@@ -161,13 +161,22 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 		s       *Session
 		why     = DropNoSession
 	)
-	for _, s = range f.sessions {
-		if s.rx.tag == tag {
-			if replay && s.rx.window.Seen(seq) {
-				f.rxMu.Unlock()
-				return DropReplay
-			}
-			records, why = s.rx.accept(payload, epoch, seq, path, nowMS)
+	for i := range f.sessions {
+		if f.sessions[i].rx.tag != tag {
+			continue
+		}
+		if why == DropBadSeal { // another session's, whose tag is the same: once in 256 when a session is being replaced
+			payload = append(payload[:0], f.twinOf[:len(payload)]...)
+		}
+		s = f.sessions[i]
+		if replay && s.rx.window.Seen(seq) {
+			f.rxMu.Unlock()
+			return DropReplay
+		}
+		if s.rx.twin {
+			copy(f.twinOf[:], payload) // opening ruins what does not open
+		}
+		if records, why = s.rx.accept(payload, epoch, seq, path, h.copies, nowMS); why != DropBadSeal {
 			break
 		}
 	}
@@ -209,6 +218,7 @@ func (f *flow) live(nowMS uint64) (set uint16) {
 // inMedia is a session's receiving end of media frames. Guarded by flow.rxMu.
 type inMedia struct {
 	tag     uint8
+	twin    bool         // another session of the flow has the same tag
 	epoch   uint8        // of keys[1]
 	keys    [3]*mediaKey // previous, current, next; nil = none (yet)
 	window  window
@@ -222,15 +232,15 @@ type inMedia struct {
 // accept checks the window, opens the frame and marks it, in this order: a frame that does not open leaves no trace,
 // so an injector on one path cannot suppress what comes on the others. records is nil for a copy. Of the copies some are
 // opened too, or a path that is never the first could bring anything.
-func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, nowMS uint64) (records []byte, why DropReason) {
+func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, copies uint8, nowMS uint64) (records []byte, why DropReason) {
 	if m.window.Seen(seq) {
-		if path.seal.sample() {
+		if path.seal.sample() || m.twin {
 			if _, why = m.open(frame, epoch); why != DropNone {
 				return nil, why
 			}
 			path.seal.note(false, nowMS)
 		}
-		m.settle.arrive(seq, path.id, path.lowest, false, nowMS, m.rescued)
+		m.settle.arrive(seq, path.id, copies, path.lowest, false, nowMS, m.rescued)
 		m.missing.arrive(seq, path.id, nowMS)
 		return nil, DropNone
 	}
@@ -245,7 +255,7 @@ func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, no
 	m.window.Mark(seq)
 	m.frames = true
 	path.first++
-	m.settle.arrive(seq, path.id, path.lowest, true, nowMS, m.rescued)
+	m.settle.arrive(seq, path.id, copies, path.lowest, true, nowMS, m.rescued)
 	m.missing.arrive(seq, path.id, nowMS)
 	return records, DropNone
 }
@@ -270,7 +280,7 @@ func (m *inMedia) acceptDatagram(seq, nowMS uint64) bool {
 	}
 	m.window.Mark(seq)
 	m.frames = false
-	m.settle.arrive(seq, noPath, true, true, nowMS, m.rescued)
+	m.settle.arrive(seq, noPath, 0, true, true, nowMS, m.rescued)
 	return true
 }
 

@@ -33,10 +33,25 @@ func (f *flow) best() *outPath {
 	return nil
 }
 
+// copies says on which slots a payload is about to go out, for the frames to carry; 0 where nobody would read it.
+// Holds sendMu.
+func (f *flow) copies(kind uint8, only *outPath) (set uint8) {
+	if kind != kindMedia || f.protocol < protocolSections {
+		return 0
+	}
+	for _, p := range f.paths {
+		if p.ready && (only == nil || p == only) {
+			set |= 1 << (p.id & slotMask)
+		}
+	}
+	return set
+}
+
 // send writes frames, one copy per path or on only alone if that is not nil, and reports on how many paths they went
 // out. Holds sendMu.
 func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) int {
 	used := 0
+	copies := f.copies(kind, only)
 	for i, p := range f.paths {
 		if only != nil && p != only {
 			continue
@@ -54,7 +69,7 @@ func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) i
 		run := f.b.runs.Get().(*[runBytes]byte)
 		for rest := frames; len(rest) > 0; {
 			n := runLength(rest)
-			size := f.buildRun(run, p, i == 0, kind, rest[:n], now)
+			size := f.buildRun(run, p, i == 0, kind, copies, rest[:n], now)
 			segment := headerLen(p.relayN) + len(rest[0])
 			if err := f.b.cfg.Wire.WriteRun(run[:size], segment, to); err != nil {
 				f.b.counters.dropN(DropWrite, uint64(n))
@@ -74,10 +89,10 @@ func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) i
 
 // buildRun lays the frames of a run out behind their path headers and returns its size. All segments but the last are
 // as long as the first; what a shorter frame leaves is padding.
-func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind uint8, frames [][]byte, now time.Time) int {
+func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind, copies uint8, frames [][]byte, now time.Time) int {
 	ms := uint64(now.UnixMilli())
 	h := pathHeader{
-		flags: uint8(p.epoch) << epochShift & 0x0f, relayN: uint8(p.relayN), path: p.id, kind: kind, time: uint16(ms),
+		flags: uint8(p.epoch) << epochShift & 0x0f, relayN: uint8(p.relayN), path: p.id, kind: kind, copies: copies, time: uint16(ms),
 		fence: f.key.fence, source: f.b.cfg.Self, dest: f.key.peer, relays: p.relays,
 	}
 	if lowest {

@@ -32,6 +32,7 @@ type Session struct {
 	conn     *quic.Conn
 	export   exporter
 	dialer   bool   // this side dialed
+	protocol uint8  // negotiated
 	incarn   uint32 // the peer's
 	began    time.Time
 	asked    chan struct{} // capacity 1: rx.asks has something
@@ -71,8 +72,8 @@ type Session struct {
 func newSession(f *flow, conn *quic.Conn, dialer bool, incarnation uint32) (*Session, error) {
 	s := &Session{
 		b: f.b, f: f, conn: conn, dialer: dialer, incarn: incarnation, began: time.Now(),
-		export: exporterOf(conn.ConnectionState().TLS),
-		asked:  make(chan struct{}, 1), wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
+		export: exporterOf(conn.ConnectionState().TLS), protocol: protocolOf(conn.ConnectionState().TLS),
+		asked: make(chan struct{}, 1), wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
 		messages: make(chan []byte, maxMessages), over: make(chan struct{}),
 	}
 	tag, err := s.export(tagLabel, nil, 1)

@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ func TestConnectionsWithoutHelloAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *testNet) {
 		a, b, _, _ := four(n)
 		s := a.session(2)
-		tlsConf := withALPN(a.braid.cfg.ClientTLS(2))
+		tlsConf := withALPN(a.braid.cfg.ClientTLS(2), offered)
 		const attempts = 30
 		for range attempts {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -35,4 +36,30 @@ func TestConnectionsWithoutHelloAreBounded(t *testing.T) {
 			t.Errorf("%d of 100 packets over the true session, %d sessions left; want one", b.rec.got(), registered)
 		}
 	})
+}
+
+// The tag that tells sessions apart has one byte. Two with the same, of which one is being replaced, lose nothing.
+func TestEqualTagsLoseNothing(t *testing.T) {
+	h := &nullHandler{}
+	b := still(t, 2, h, &nullWire{})
+	var keys []*mediaKey
+	for _, name := range []string{"x", "y"} {
+		s := stillSession(t, b, 1, false)
+		s.rx.keys[1], _ = newMediaKey(testExporter(name), 0, 0)
+		key, _ := newMediaKey(testExporter(name), 0, 0)
+		keys = append(keys, key)
+	}
+	pathSeq := uint32(0)
+	for seq := range uint64(100) {
+		for _, key := range keys {
+			frame := key.seal(appendRecord(make([]byte, mediaHeader, MaxDatagram), record{stream: 1, data: make([]byte, 300)}), 0, 0, seq)
+			for path := range uint8(3) {
+				b.HandleFrame(frameFor(b, pathHeader{kind: kindMedia, fence: 1, source: 1, dest: 2, path: path, seq: pathSeq}, frame), netip.AddrPort{})
+			}
+			pathSeq++
+		}
+	}
+	if h.packets != 200 {
+		t.Errorf("%d of 200 packets; %v", h.packets, b.Stats().Frames)
+	}
 }

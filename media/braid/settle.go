@@ -14,6 +14,8 @@ type settleSlot struct {
 	atMS  uint32 // when it was first known of, milliseconds, wrapping
 	first uint8  // the path that delivered first
 	flags uint8
+	sent  uint8 // slots on which it went out, as the copies that arrived say
+	got   uint8 // slots that delivered it
 }
 
 const (
@@ -28,12 +30,14 @@ type settle struct {
 	slots        []settleSlot
 	oldest, next uint64 // unsettled frames: oldest <= seq < next
 
+	joint joint
+
 	undelivered, duplicates, repaired uint64
 }
 
-// arrive notes a copy of frame seq on a path. first: nobody delivered it before. rescued is called for frames that
-// settle on the way.
-func (s *settle) arrive(seq uint64, path uint8, lowest, first bool, nowMS uint64, rescued func(path uint8)) {
+// arrive notes a copy of frame seq on a path. lowest: the path is the source's lowest-cost one; copies: the slots on which
+// the source sent it; first: nobody delivered it before. rescued is called for frames that settle on the way.
+func (s *settle) arrive(seq uint64, path, copies uint8, lowest, first bool, nowMS uint64, rescued func(path uint8)) {
 	s.know(seq, nowMS, rescued)
 	if !first {
 		s.duplicates++
@@ -51,6 +55,11 @@ func (s *settle) arrive(seq uint64, path uint8, lowest, first bool, nowMS uint64
 	}
 	if lowest {
 		slot.flags |= slotByLowest
+	}
+	if copies != 0 && path != noPath && slot.flags&slotAsked == 0 { // a repair tells nothing about the path that lost it
+		s.joint.arrive(path, seq)
+		slot.sent |= copies
+		slot.got |= 1 << (path & slotMask)
 	}
 }
 
@@ -92,6 +101,7 @@ func (s *settle) run(nowMS uint64, rescued func(path uint8)) {
 
 func (s *settle) settleOne(rescued func(path uint8)) {
 	slot := s.slots[s.oldest%settleFrames]
+	s.joint.settled(s.oldest, slot.sent, slot.got)
 	s.oldest++
 	switch {
 	case slot.flags&slotArrived == 0:

@@ -35,13 +35,24 @@ type PathStats struct {
 	Sent       uint64
 	Received   uint64
 	Lost       uint64 // sent, and not arrived when later ones had
+	Congested  uint64 // of those received, the ones that a relay or an IP router marked as having waited
 	Corrupt    uint64 // of those lost, media frames that arrived with a changed payload, as far as they were looked at
 	First      uint64 // media frames of which this path brought the first copy
 	Rescued    uint64 // of those, the ones that the lowest-cost path lost; known a second later
+	// Bursts counts the runs of media frames, in a row, that this path lost of those sent on it; LongestBurst is the longest,
+	// in frames. Known a second later; 0 towards peers of protocol 1, which do not say.
+	Bursts, LongestBurst uint64
 	// Delay is one-way and smoothed, as the two nodes' clocks have it: it is off by what they differ.
 	Delay     time.Duration
 	OverFloor time.Duration // delay above the lowest of the last half minute; no clocks involved
 	Jitter    time.Duration // mean difference between neighbouring frames' delays
+}
+
+// PairStats is what two paths of a session did with the media frames that went out on both, since they are a pair. Were their
+// losses independent, Both would be near LostA*LostB/Sent.
+type PairStats struct {
+	A, B                     uint8 // path ids
+	Sent, LostA, LostB, Both uint64
 }
 
 // SessionStats is a snapshot of one session.
@@ -52,6 +63,9 @@ type SessionStats struct {
 
 	Out []PathStats // from here to the peer: Sent is our count, the rest is the peer's newest report
 	In  []PathStats // from the peer to here: our counts, Sent is the peer's newest report
+
+	// Pairs of those paths; LostA and so on as the receiver counts, a second later.
+	OutPairs, InPairs []PairStats
 
 	PacketsSent, FramesSent, RepairsSent uint64
 	PacketsReceived                      uint64
@@ -120,12 +134,24 @@ func (s *Session) Stats() SessionStats {
 	s.f.rxMu.Lock()
 	st.Duplicates, st.Undelivered, st.Repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
 	st.In = s.f.in.stats(uint64(now.UnixMilli()))
+	for i := range st.In {
+		st.In[i].Bursts, st.In[i].LongestBurst = s.rx.settle.joint.burstsOf(st.In[i].ID)
+	}
+	st.InPairs = pairStats(s.rx.settle.joint.report(nil))
 	s.f.rxMu.Unlock()
 	if r := s.remote.Load(); r != nil {
 		st.PeerReceived, st.PeerDuplicates = r.received, r.duplicates
 		st.PeerUndelivered, st.PeerRepaired = r.undelivered, r.repaired
+		st.OutPairs = pairStats(r.pairs)
 	}
 	return st
+}
+
+func pairStats(pairs []pairReport) (out []PairStats) {
+	for _, p := range pairs {
+		out = append(out, PairStats{A: p.a, B: p.b, Sent: p.sent, LostA: p.lostA, LostB: p.lostB, Both: p.both})
+	}
+	return out
 }
 
 func (f *flow) outStats(now time.Time) []PathStats {
@@ -138,6 +164,7 @@ func (f *flow) outStats(now time.Time) []PathStats {
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: lowest,
 			Active: active, Alive: active && p.ready && !p.dead && !silent,
 			Sent: p.sent, Received: p.seen.received, Lost: p.seen.lost, First: p.seen.first, Rescued: p.seen.rescued, Corrupt: p.seen.corrupt,
+			Congested: p.seen.congested, Bursts: p.seen.bursts, LongestBurst: p.seen.burst,
 			Delay: micros(p.seen.delayUS), OverFloor: micros(p.seen.overFloorUS), Jitter: micros(p.seen.jitterUS),
 		})
 	}

@@ -35,6 +35,8 @@ type testNet struct {
 	link    func(from, to NodeID) (delay time.Duration, loss float64) // loss 1 = down
 	slot    func(from NodeID, at time.Time) bool                      // true: all that from sends now is lost
 	inspect func(from, to NodeID, frame []byte) bool                  // false: swallowed
+
+	versions map[NodeID][]string // protocols that a node offers, if not all
 }
 
 type testNode struct {
@@ -155,6 +157,9 @@ func (n *testNet) add(id NodeID, incarnation uint32, routes func(peer NodeID) []
 		n.t.Fatal(err)
 	}
 	x.braid = b
+	if v := n.versions[id]; v != nil {
+		b.protocols = v
+	}
 	n.mu.Lock()
 	n.nodes[id] = x
 	n.mu.Unlock()
