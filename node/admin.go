@@ -35,6 +35,7 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/policy", n.servePolicy)
 	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
 	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
+	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -142,6 +143,25 @@ func statusOf(err error) int {
 	default:
 		return http.StatusServiceUnavailable
 	}
+}
+
+// serveReload reads the configuration file anew; see Reload.
+func (n *Node) serveReload(w http.ResponseWriter, _ *http.Request) {
+	if n.opts.LoadConfig == nil {
+		writeError(w, http.StatusNotImplemented, errors.New("this node was not started from a configuration file"))
+		return
+	}
+	cfg, err := n.opts.LoadConfig()
+	if err != nil {
+		writeError(w, http.StatusUnprocessableEntity, fmt.Errorf("nothing was reloaded: %w", err))
+		return
+	}
+	report, err := n.Reload(cfg)
+	if err != nil {
+		writeError(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, report)
 }
 
 func (n *Node) serveHistory(w http.ResponseWriter, r *http.Request) {

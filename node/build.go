@@ -179,7 +179,7 @@ func (n *Node) health() mesh.Health {
 		State:         n.state.String(),
 		PolicyVersion: n.enforcer.version(),
 		Voter:         n.cfg.Control.Voter,
-		Risks:         n.cfg.Mesh.Risks,
+		Risks:         *n.reloadable.risks.Load(),
 	}
 	if n.access != nil {
 		h.AccessURL = n.AccessURL()

@@ -15,8 +15,8 @@ import (
 	"github.com/ternmesh/tern/control/document"
 )
 
-// Config is one node's configuration file (YAML). Every zero value is documented; no key reloads yet:
-// a change needs a restart. Environment variables override keys: TERN_ and the path in capitals, dots as
+// Config is one node's configuration file (YAML). Every zero value is documented;
+// keys.go says which keys reload. Environment variables override keys: TERN_ and the path in capitals, dots as
 // underscores (TERN_MESH_LISTEN). Relative paths are relative to the file.
 type Config struct {
 	// Node is this node's name, as in its certificate. Needed.

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"bytes"
+	"errors"
+	"flag"
 	"os"
 	"reflect"
 	"regexp"
@@ -8,28 +11,47 @@ import (
 	"testing"
 )
 
-// keysOf lists the configuration's keys as documents write them.
-func keysOf(t reflect.Type, prefix string) (keys []string) {
-	for i := range t.NumField() {
-		name := prefix + t.Field(i).Tag.Get("yaml")
-		if t.Field(i).Type.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(t.Field(i).Type, name+".")...)
-			continue
+var update = flag.Bool("update", false, "write the table of docs/config.md and docs/config.schema.json anew")
+
+func TestEveryConfigurationKeyIsDescribed(t *testing.T) {
+	known := make(map[string]bool)
+	for _, l := range leaves(reflect.ValueOf(&Config{}).Elem(), "") {
+		known[l.key] = true
+		if keys[l.key].says == "" || keys[l.key].fallback == "" {
+			t.Errorf("keys.go does not describe %s", l.key)
 		}
-		keys = append(keys, name)
 	}
-	return keys
+	for name := range keys {
+		if !known[name] {
+			t.Errorf("keys.go describes %s, which no configuration has", name)
+		}
+	}
 }
 
-func TestEveryConfigurationKeyIsDocumented(t *testing.T) {
-	text, err := os.ReadFile("../docs/config.md")
+// TestTheDocumentsOfTheConfigurationAreItsKeys: go test ./node -run Documents -update writes both.
+func TestTheDocumentsOfTheConfigurationAreItsKeys(t *testing.T) {
+	const page, schema, head = "../docs/config.md", "../docs/config.schema.json", "| key | default |"
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range keysOf(reflect.TypeFor[Config](), "") {
-		if !strings.Contains(string(text), "`"+key+"`") {
-			t.Errorf("docs/config.md does not have %s", key)
+	before, rest, ok := strings.Cut(string(text), head)
+	_, after, ok2 := strings.Cut(rest, "\n\n")
+	if !ok || !ok2 {
+		t.Fatalf("%s has no table", page)
+	}
+	want := before + ConfigTable() + "\n" + after
+	if *update {
+		if err := errors.Join(os.WriteFile(page, []byte(want), 0o644), os.WriteFile(schema, ConfigSchema(), 0o644)); err != nil {
+			t.Fatal(err)
 		}
+		return
+	}
+	if want != string(text) {
+		t.Errorf("the table of %s is not keys.go's: run this test with -update", page)
+	}
+	if got, err := os.ReadFile(schema); err != nil || !bytes.Equal(got, ConfigSchema()) {
+		t.Errorf("%s is not what the configuration says (%v): run this test with -update", schema, err)
 	}
 }
 

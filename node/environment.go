@@ -18,7 +18,9 @@ const envPrefix = "TERN_"
 // is an error, so that a misspelt one does not go unnoticed.
 func override(c *Config, environ []string) error {
 	fields := make(map[string]reflect.Value)
-	collect(reflect.ValueOf(c).Elem(), envPrefix, fields)
+	for _, l := range leaves(reflect.ValueOf(c).Elem(), "") {
+		fields[envPrefix+strings.ToUpper(strings.ReplaceAll(l.key, ".", "_"))] = l.value
+	}
 	var errs []error
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -35,19 +37,6 @@ func override(c *Config, environ []string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// collect maps variable names to the leaves of a configuration struct.
-func collect(v reflect.Value, prefix string, into map[string]reflect.Value) {
-	for i := range v.NumField() {
-		tag, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
-		name := prefix + strings.ToUpper(tag)
-		if v.Field(i).Kind() == reflect.Struct {
-			collect(v.Field(i), name+"_", into)
-			continue
-		}
-		into[name] = v.Field(i)
-	}
 }
 
 func setField(f reflect.Value, value string) error {

@@ -36,6 +36,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Version is shown in the status.
 	Version string
+	// LoadConfig reads the configuration anew for POST /v1/reload. Nil: that is refused.
+	LoadConfig func() (Config, error)
 }
 
 // Node is one Tern process. New validates, Run lives. Methods may be called from any goroutine once
@@ -67,9 +69,10 @@ type Node struct {
 	rtpPorts    *portRange
 	closeOnFail []func() error
 
-	ready  chan struct{}
-	state  state
-	memory memory
+	ready      chan struct{}
+	state      state
+	reloadable reloadable
+	memory     memory
 }
 
 // New checks the configuration and loads the identity; it opens no sockets.
@@ -78,8 +81,11 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
+	n := &Node{ready: make(chan struct{})}
+	n.reloadable.start(cfg)
 	if opts.Logger == nil {
-		opts.Logger = NewLogger(os.Stderr, cfg.Log)
+		opts.Logger = newLogger(os.Stderr, cfg.Log, &n.reloadable.level)
+		n.reloadable.ownLog = true
 	}
 	id, err := identity.Load(cfg.Identity.CA, cfg.Identity.Cert, cfg.Identity.Key)
 	if err != nil {
@@ -95,9 +101,10 @@ func New(cfg Config, opts Options) (*Node, error) {
 		return nil, fmt.Errorf("node: data_dir: %w", err)
 	}
 	if cfg.Access.TLS.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(cfg.Access.TLS.Cert, cfg.Access.TLS.Key); err != nil {
+		if _, err := n.reloadable.https.load(cfg.Access.TLS); err != nil {
 			return nil, fmt.Errorf("node: access.tls: %w", err)
 		}
+		n.reloadable.isServed = true
 	}
 	if opts.MeshNetwork == nil {
 		opts.MeshNetwork = osNetwork{}
@@ -105,11 +112,9 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if opts.ClientNetwork == nil {
 		opts.ClientNetwork = osNetwork{}
 	}
-	return &Node{
-		cfg: cfg, opts: opts, id: id,
-		log:   opts.Logger.With("node", cfg.Node),
-		ready: make(chan struct{}),
-	}, nil
+	n.cfg, n.opts, n.id = cfg, opts, id
+	n.log = opts.Logger.With("node", cfg.Node)
+	return n, nil
 }
 
 // osNetwork is the operating system's UDP, with batches, and its TCP.
@@ -193,7 +198,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	return []stage{
 		{"filter", n.filter.Run},
 		{"mesh port", n.runPort},
-		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), TLSConfig{})},
+		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), nil)},
 		{"direct", n.direct.Run},
 		{"braid", n.braid.Run},
 		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
@@ -201,7 +206,8 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"routes", n.routes.run},
 		{"media", n.hub.Run},
 		{"sessions", n.access.Run},
-		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.cfg.Access.TLS)},
+		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsCertificate())},
+		{"files", n.watchFiles},
 		{"state", n.state.run},
 	}, nil
 }
@@ -219,8 +225,16 @@ const (
 	maxAdmin   = 64
 )
 
+// httpsCertificate is the clients' listener's, nil if it speaks plain HTTP.
+func (n *Node) httpsCertificate() *certificate {
+	if !n.reloadable.isServed {
+		return nil
+	}
+	return &n.reloadable.https
+}
+
 // serveHTTP serves a listener, with TLS if a certificate is given, and ends open requests when ctx does.
-func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, files TLSConfig) func(context.Context) error {
+func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, pair *certificate) func(context.Context) error {
 	ln = netutil.LimitListener(ln, limit)
 	return func(ctx context.Context) error {
 		srv := &http.Server{
@@ -241,8 +255,9 @@ func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, files TLSCo
 		})
 		defer stop()
 		var err error
-		if files.Cert != "" {
-			err = srv.ServeTLS(ln, files.Cert, files.Key)
+		if pair != nil {
+			srv.TLSConfig.GetCertificate = pair.get
+			err = srv.ServeTLS(ln, "", "")
 		} else {
 			err = srv.Serve(ln)
 		}

@@ -2,7 +2,7 @@
 // and demonstrates a mesh on one machine. Each subcommand is a thin file; the work is in the packages.
 //
 //	main.go      the root command, exit status
-//	node.go      tern node, tern validate
+//	node.go      tern node, tern reload, tern validate
 //	version.go   tern version
 //	ca.go        tern ca init, tern ca issue
 //	status.go    tern status, tern paths (the admin API)
@@ -86,6 +86,7 @@ func rootCommand() *cobra.Command {
 		pathsCommand(),
 		policyCommand(),
 		portsCommand(),
+		reloadCommand(),
 		routesCommand(),
 		simCommand(),
 		statusCommand(),

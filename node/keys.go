@@ -1,0 +1,123 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// key is what documents say about one key of the configuration. Fallback is the default as a reader writes it; Reloads
+// says whether SIGHUP and tern reload put a change into force.
+type key struct {
+	fallback, says string
+	reloads        bool
+	choices        []string
+}
+
+// keys has one line for every key of Config; a test holds it against the struct, docs/config.md and
+// docs/config.schema.json are made from it.
+var keys = map[string]key{
+	"node":                 {fallback: "needed", says: "this node's name, as in its certificate"},
+	"data_dir":             {fallback: "needed", says: "policy, raft log, relay secret; made if absent, mode 0700"},
+	"identity.ca":          {fallback: "needed", says: "the mesh's CA certificate (PEM)"},
+	"identity.cert":        {fallback: "needed", says: "this node's certificate (PEM)"},
+	"identity.key":         {fallback: "needed", says: "its key (PEM)"},
+	"mesh.listen":          {fallback: "`0.0.0.0:7900`", says: "UDP: gossip, path frames and QUIC between nodes"},
+	"mesh.advertise":       {fallback: "`mesh.listen`", says: "the address that other nodes use; needed if `mesh.listen` is every address"},
+	"mesh.join":            {fallback: "empty", says: "`HOST:PORT` of any other nodes; names are resolved at each try"},
+	"mesh.risks":           {fallback: "empty", says: "what this node shares with others (site, provider): paths avoid sharing it", reloads: true},
+	"control.voter":        {fallback: "`false`", says: "take part in raft; the certificate must allow it (`tern ca issue --voter`)"},
+	"control.expect":       {fallback: "`1`; needed for a voter with `mesh.join`", says: "how many voters found the mesh, the first time: 1, 3 or 5, the same at all of them"},
+	"access.listen":        {fallback: "`127.0.0.1:8080`", says: "HTTP(S): WHIP, WHEP, RTP ingest"},
+	"access.tls.cert":      {fallback: "empty", says: "certificate chain (PEM); without it `access.listen` must be loopback. The file is watched", reloads: true},
+	"access.tls.key":       {fallback: "empty", says: "its key (PEM). The file is watched", reloads: true},
+	"access.plain_http":    {fallback: "`false`", says: "insist on HTTP beyond loopback, behind a proxy that ends TLS"},
+	"access.url":           {fallback: "scheme and `access.listen`", says: "the base URL that clients see"},
+	"access.udp":           {fallback: "`127.0.0.1:8081`", says: "the one UDP port of all WebRTC clients"},
+	"access.udp_advertise": {fallback: "`access.udp`", says: "the addresses in ICE candidates"},
+	"access.rtp_host":      {fallback: "`127.0.0.1`", says: "the address of plain RTP ingest"},
+	"access.rtp_ports":     {fallback: "`20000-20199`", says: "its ports"},
+	"admin.listen":         {fallback: "`127.0.0.1:7902`", says: "private: API, metrics, health, pprof. No authentication: keep it private"},
+	"filter.mode":          {fallback: "`auto`", says: "`auto`: XDP where it can attach, else the Go twin; `xdp`; `go`", choices: []string{"auto", "xdp", "go"}},
+	"filter.interfaces":    {fallback: "empty", says: "where XDP attaches; `[auto]`: interfaces with a default route; empty: the Go twin filters"},
+	"carrier":              {fallback: "`frames`", says: "how media crosses the mesh: `frames` or `datagram` (see docs/adr/0002-media-frames.md)", choices: []string{"frames", "datagram"}},
+	"log.level":            {fallback: "`info`", says: "`debug`, `info`, `warn`, `error`", reloads: true, choices: []string{"debug", "info", "warn", "error"}},
+	"log.format":           {fallback: "`text`", says: "`text` or `json`", choices: []string{"text", "json"}},
+}
+
+// leaf is one key of the configuration with its value in some Config.
+type leaf struct {
+	key   string
+	value reflect.Value
+}
+
+// leaves lists the keys of a configuration in the order of its structs, as documents write them (mesh.listen).
+func leaves(v reflect.Value, prefix string) (out []leaf) {
+	for i := range v.NumField() {
+		tag, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+		if v.Field(i).Kind() == reflect.Struct {
+			out = append(out, leaves(v.Field(i), prefix+tag+".")...)
+			continue
+		}
+		out = append(out, leaf{prefix + tag, v.Field(i)})
+	}
+	return out
+}
+
+// ConfigTable is the table of docs/config.md: every key with its default, its meaning and whether it reloads. Pure.
+func ConfigTable() string {
+	var b strings.Builder
+	b.WriteString("| key | default | reloads | meaning |\n|---|---|---|---|\n")
+	for _, l := range leaves(reflect.ValueOf(&Config{}).Elem(), "") {
+		k := keys[l.key]
+		reloads := ""
+		if k.reloads {
+			reloads = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", l.key, k.fallback, reloads, k.says)
+	}
+	return b.String()
+}
+
+// ConfigSchema is the JSON Schema (draft 2020-12) of the configuration file, for editors; LoadConfig checks more. Pure.
+func ConfigSchema() []byte {
+	root := schemaOf(reflect.TypeFor[Config](), "")
+	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	root["title"] = "Tern node configuration"
+	root["required"] = []string{"node", "data_dir", "identity"}
+	b, err := json.MarshalIndent(root, "", "  ")
+	if err != nil {
+		panic(fmt.Sprintf("the schema is made of maps, texts and lists: %v", err))
+	}
+	return append(b, '\n')
+}
+
+func schemaOf(t reflect.Type, path string) map[string]any {
+	k := keys[path]
+	out := make(map[string]any)
+	if k.says != "" {
+		out["description"] = strings.ReplaceAll(k.says, "`", "") + ". Default: " + strings.ReplaceAll(k.fallback, "`", "")
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		properties := make(map[string]any)
+		for i := range t.NumField() {
+			tag, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+			properties[tag] = schemaOf(t.Field(i).Type, strings.TrimPrefix(path+"."+tag, "."))
+		}
+		out["type"], out["properties"], out["additionalProperties"] = "object", properties, false
+	case reflect.Slice:
+		out["type"], out["items"] = "array", schemaOf(t.Elem(), path+"[]")
+	case reflect.Bool:
+		out["type"] = "boolean"
+	case reflect.Int:
+		out["type"] = "integer"
+	default:
+		out["type"] = "string"
+	}
+	if k.choices != nil {
+		out["enum"] = k.choices
+	}
+	return out
+}

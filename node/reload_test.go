@@ -1,0 +1,104 @@
+package node
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// pair writes a certificate for localhost with a serial number, and sets its files' time to stamp.
+func pair(t *testing.T, dir string, serial int64, stamp time.Time) TLSConfig {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotBefore: stamp.Add(-time.Hour), NotAfter: stamp.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := TLSConfig{Cert: filepath.Join(dir, "https.crt"), Key: filepath.Join(dir, "https.key")}
+	for file, block := range map[string]*pem.Block{files.Cert: {Type: "CERTIFICATE", Bytes: der}, files.Key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, stamp, stamp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+func served(t *testing.T, n *Node) int64 {
+	t.Helper()
+	c, err := n.reloadable.https.get(&tls.ClientHelloInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Leaf.SerialNumber.Int64()
+}
+
+func TestReloadAppliesWhatCanChangeAndNamesWhatCannot(t *testing.T) {
+	cfg := host(t, 0)
+	now := time.Now()
+	cfg.Access.TLS = pair(t, t.TempDir(), 1, now)
+	n, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := cfg
+	next.Log.Level, next.Mesh.Risks, next.Mesh.Join = "debug", []string{"site-7"}, []string{"127.0.0.1:7900"}
+	pair(t, filepath.Dir(cfg.Access.TLS.Cert), 2, now.Add(time.Second))
+	r, err := n.Reload(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"mesh.risks", "log.level", "access.tls.cert"}; !slices.Equal(r.Applied, want) {
+		t.Errorf("applied %v, want %v", r.Applied, want)
+	}
+	if want := []string{"mesh.join"}; !slices.Equal(r.Restart, want) {
+		t.Errorf("waits for a restart %v, want %v", r.Restart, want)
+	}
+	if n.reloadable.level.Level() != slog.LevelDebug || !slices.Equal(*n.reloadable.risks.Load(), next.Mesh.Risks) || served(t, n) != 2 {
+		t.Errorf("level %v, risks %v, certificate %d", n.reloadable.level.Level(), *n.reloadable.risks.Load(), served(t, n))
+	}
+	if r, err = n.Reload(next); err != nil || len(r.Applied) != 0 || !slices.Equal(r.Restart, []string{"mesh.join"}) {
+		t.Errorf("the same again: %v %v", r, err)
+	}
+}
+
+func TestABadCertificateChangesNothing(t *testing.T) {
+	cfg := host(t, 0)
+	now := time.Now()
+	cfg.Access.TLS = pair(t, t.TempDir(), 1, now)
+	n, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.Access.TLS.Key, []byte("not a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next := cfg
+	next.Log.Level = "debug"
+	if _, err := n.Reload(next); err == nil {
+		t.Error("a key that is none was taken")
+	}
+	if n.reloadable.level.Level() != slog.LevelInfo || served(t, n) != 1 {
+		t.Errorf("level %v, certificate %d: half a reload", n.reloadable.level.Level(), served(t, n))
+	}
+}
