@@ -130,7 +130,7 @@ func cpuBraid(size int) (us, share float64, err error) {
 	var readers sync.WaitGroup
 	for i, c := range mesh {
 		readers.Go(func() {
-			for c.ReadRuns(pair.nodes[i].HandleFrame) == nil {
+			for c.ReadRuns(pair.nodes[i].HandleRun) == nil {
 			}
 		})
 	}

@@ -152,7 +152,7 @@ func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r los
 	for side := range 2 {
 		for _, conn := range n.conns[side] {
 			readers.Go(func() {
-				for conn.ReadRuns(pair.nodes[side].HandleFrame) == nil {
+				for conn.ReadRuns(pair.nodes[side].HandleRun) == nil {
 				}
 			})
 		}
@@ -267,7 +267,7 @@ func lossIdeal(c lossCase, seed uint64, paths int) (r lossResult, err error) {
 	var readers sync.WaitGroup
 	for _, conn := range n.conns[1] {
 		readers.Go(func() {
-			for conn.ReadRuns(func(p []byte, _ netip.AddrPort) { got.add(p) }) == nil {
+			for conn.ReadRuns(func(p []byte, _ int, _ netip.AddrPort, _ bool) { got.add(p) }) == nil {
 			}
 		})
 	}

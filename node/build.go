@@ -113,6 +113,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		Incarnation: n.incarnation,
 		Secret:      secret,
 		Wire:        n.port,
+		Queued:      n.port.queued,
 		Logger:      n.log,
 		Addr: func(id braid.NodeID) (netip.AddrPort, bool) {
 			m, ok := n.member(id)
@@ -137,7 +138,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 	if err != nil {
 		return err
 	}
-	n.port.frames = n.braid.HandleFrame
+	n.port.frames = n.braid.HandleRun
 	n.links.Bind(n.braid)
 	return nil
 }

@@ -41,7 +41,7 @@ type ClientNetwork interface {
 // runConn is what a network's conn may offer beyond net.PacketConn: several packets in one system call.
 type runConn interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error
-	ReadRuns(handle func(packet []byte, from netip.AddrPort)) error
+	ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error
 }
 
 // PortStats counts packets of the mesh port since start.
@@ -54,7 +54,7 @@ type PortStats struct {
 type port struct {
 	conn   net.PacketConn
 	allow  func(src netip.AddrPort, packet []byte) bool // the filter's twin; nil admits everything
-	frames func(frame []byte, from netip.AddrPort)
+	frames func(run []byte, segment int, from netip.AddrPort, marked bool)
 	gossip *classConn
 	quic   *classConn
 
@@ -84,7 +84,7 @@ func (p *port) run() error {
 			return p.ended(err)
 		}
 		if ua, ok := from.(*net.UDPAddr); ok {
-			p.handle(buf[:n], unmap(ua.AddrPort()))
+			p.handle(buf[:n], n, unmap(ua.AddrPort()), false)
 		}
 	}
 }
@@ -98,22 +98,41 @@ func (p *port) ended(err error) error {
 	return err
 }
 
-// handle sorts one packet by its first byte; packet is valid during the call.
-func (p *port) handle(packet []byte, from netip.AddrPort) {
+// handle sorts the packets of one run by their first byte; path frames in a row stay together. run is valid during the call.
+func (p *port) handle(run []byte, segment int, from netip.AddrPort, marked bool) {
+	frames := 0 // where the path frames in a row begin
+	for at := 0; ; {
+		end := min(at+max(1, segment), len(run))
+		isFrame := p.sort(run[at:end:end], from)
+		if !isFrame {
+			if p.frames != nil && frames < at {
+				p.frames(run[frames:at:at], segment, from, marked)
+			}
+			frames = end
+		}
+		if at = end; at >= len(run) {
+			break
+		}
+	}
+	if p.frames != nil && frames < len(run) {
+		p.frames(run[frames:], segment, from, marked)
+	}
+}
+
+// sort gives one packet to whoever reads its class, and reports whether it is a path frame.
+func (p *port) sort(packet []byte, from netip.AddrPort) (frame bool) {
 	p.received.Add(1)
 	if len(packet) == 0 {
 		p.unknown.Add(1)
-		return
+		return false
 	}
 	if p.allow != nil && !p.allow(from, packet) {
 		p.filtered.Add(1)
-		return
+		return false
 	}
 	switch b := packet[0]; {
 	case b == classPath:
-		if p.frames != nil {
-			p.frames(packet, from)
-		}
+		return true
 	case b == classGossip:
 		p.gossip.push(packet[1:], from)
 	case b >= quicLong, b >= quicShort && b < 128:
@@ -121,10 +140,16 @@ func (p *port) handle(packet []byte, from netip.AddrPort) {
 	default:
 		p.unknown.Add(1)
 	}
+	return false
 }
 
-// WriteRun implements braid.Wire.
+// WriteRun implements braid.Wire: where the conn can, without ever waiting for room in the socket's buffer.
 func (p *port) WriteRun(run []byte, segment int, to netip.AddrPort) error {
+	if rc, ok := p.conn.(interface {
+		TryWriteRun([]byte, int, netip.AddrPort) error
+	}); ok {
+		return rc.TryWriteRun(run, segment, to)
+	}
 	if rc, ok := p.conn.(interface {
 		WriteRun([]byte, int, netip.AddrPort) error
 	}); ok {
@@ -139,6 +164,14 @@ func (p *port) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 		run = run[n:]
 	}
 	return nil
+}
+
+// queued is how many bytes wait in the socket, where the conn says.
+func (p *port) queued() int {
+	if rc, ok := p.conn.(interface{ Queued() int }); ok {
+		return rc.Queued()
+	}
+	return 0
 }
 
 func (p *port) stats() PortStats {

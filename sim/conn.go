@@ -114,13 +114,13 @@ func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 	return n, from, nil
 }
 
-// ReadRuns waits for at least one packet and hands over all that wait, up to readRunPackets. A packet is valid
-// during its call only.
-func (c *Conn) ReadRuns(handle func(segment []byte, from netip.AddrPort)) error {
+// ReadRuns waits for at least one packet and hands over all that wait, up to readRunPackets, each as a run of one. A packet
+// is valid during its call only, and never marked: the emulated network's queues drop, they do not mark.
+func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
 	var batch [readRunPackets]*packet
 	n, err := c.pop(batch[:])
 	for _, p := range batch[:n] {
-		handle(p.payload, p.from)
+		handle(p.payload, len(p.payload), p.from, false)
 		p.release()
 	}
 	return err

@@ -61,7 +61,8 @@ func FenceOf(regions []string) FenceID {
 type Path struct{ Relays []NodeID }
 
 // Wire writes UDP. run is one or more segments of equal size, of which the last may be shorter. It must be safe for
-// concurrent use and must not keep run. Senders and relays wait for it: one that blocks holds up the frames behind.
+// concurrent use, must not keep run, and should not wait: what the socket has no room for is refused with an error, and
+// counted. One that waits holds up the frames behind.
 type Wire interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error
 }
@@ -95,6 +96,10 @@ type Config struct {
 	Carrier   func(FenceID) Carrier                     // nil: Frames
 	Handler   Handler
 	Probe     func(from NodeID, payload []byte) // (packet) receives link probes; nil: dropped
+
+	// Queued says how many bytes wait in the socket behind Wire, by which a relay tells that it is congested; nil: it never
+	// does but by writes that Wire refuses.
+	Queued func() int
 
 	// RelayRate bounds what one source may have relayed by this node, in bytes a second. 0: 250,000,000.
 	RelayRate float64
@@ -155,6 +160,8 @@ type Braid struct {
 	probeBuf   [MaxDatagram]byte
 	probeSeq   uint32
 	probeInput [macInputSize]byte
+
+	pressure pressure
 
 	runs  sync.Pool // *[runBytes]byte: one run in the making
 	rekey uint64    // frames per media key

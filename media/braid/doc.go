@@ -70,7 +70,8 @@
 //	relaykey.go   relay keys of our own, derived; frame checks; relay budget
 //	runs.go       frames into runs of equal segments, one copy per path
 //	pathframe.go  path header and MACs
-//	receive.go    HandleFrame: relay, egress
+//	receive.go    HandleRun: what arrives, egress
+//	relay.go      forwarding in runs, congestion bit
 //	dedup.go      window of sequences seen
 //	pathstats.go  what arrived per path
 //	seals.go      what arrived changed per path
@@ -105,13 +106,15 @@
 //   - A path counts what opened, or is a copy of what did. Of the copies every eighth is opened, and all of them on a path
 //     that has brought a corrupt frame lately.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
-//   - Send and SendMessage never block. HandleFrame waits for no network and no peer, only for short locks and for
-//     Wire: a relay writes in the reader's goroutine, so it stands still for as long as the socket's send buffer is full.
+//   - Send, SendMessage and HandleRun never wait for a network or a peer, only for short locks; what Wire has no room for is
+//     dropped and counted.
+//   - Relays may set the congestion bit: when an IP router marked the frame (ECN), when more than half a MiB waits in their
+//     own socket or it has refused a run within a tenth of a second, and when little of the source's budget is left.
 //
 // # What it does not do
 //
-// No rate control and no adaptive redundancy yet: each frame goes out on every path of the set, at once. Relays do not
-// set the congestion bit. A relay forwards frame by frame, not in runs. With carrier Datagram nothing is repaired, and
+// No rate control and no adaptive redundancy yet: each frame goes out on every path of the set, at once. A relay forwards in runs
+// what arrived as one run (GRO); it gathers nothing else. With carrier Datagram nothing is repaired, and
 // feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair; joint losses and bursts
 // are counted per session.
 //

@@ -6,76 +6,61 @@ import (
 	"time"
 )
 
-// A frame's way through this file: HandleFrame -> (relay | egress) -> authenticate -> probe | QUIC | media ->
-// inMedia.accept (check, open, mark) -> Session.deliver (records, fragments) -> Handler.Packet.
+// A frame's way: HandleRun -> (relay.go | egress) -> authenticate -> probe | QUIC | media -> inMedia.accept (check, open,
+// mark) -> Session.deliver (records, fragments) -> Handler.Packet.
 
-// HandleFrame takes one path frame from the mesh port's reader. It allocates nothing; the frame is valid during the call,
-// and the call may change it in place. A frame to be relayed is written to Config.Wire before HandleFrame returns, so it
-// takes as long as that write does: with a socket whose send buffer is full, until there is room.
-func (b *Braid) HandleFrame(frame []byte, _ netip.AddrPort) {
-	var h pathHeader
-	if why := parsePathFrame(frame, &h); why != DropNone {
-		b.counters.drop(why)
-		return
-	}
+// HandleRun takes path frames from the mesh port's reader: one behind the other, of segment bytes each, the last may be
+// shorter. marked: the network marked them as having waited (ECN). It allocates nothing; run is valid during the call, and
+// the call may change it in place. Frames to be relayed have been written to Config.Wire, or dropped, when it returns.
+func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool) {
 	nowMS := uint64(time.Now().UnixMilli())
-	if h.hop < h.relayN {
-		if why := b.relay(frame, &h, nowMS); why != DropNone {
+	var onward forward
+	for at := 0; at < len(run); {
+		end := min(at+max(1, segment), len(run))
+		frame := run[at:end:end]
+		var h pathHeader
+		why := parsePathFrame(frame, &h)
+		if why == DropNone && marked {
+			h.flags |= flagCongestion
+			frame[1] |= flagCongestion
+		}
+		switch {
+		case why != DropNone:
+		case h.hop < h.relayN:
+			why = b.relay(&onward, run, at, end, &h, nowMS)
+		default:
+			why = b.egress(frame, &h, nowMS)
+		}
+		if why != DropNone {
 			b.counters.drop(why)
 		}
-		return
+		at = end
 	}
-	if why := b.egress(frame, &h, nowMS); why != DropNone {
-		b.counters.drop(why)
-	}
+	b.flush(&onward, run, nowMS)
+}
+
+// HandleFrame is HandleRun for one frame.
+func (b *Braid) HandleFrame(frame []byte, from netip.AddrPort) {
+	b.HandleRun(frame, len(frame), from, false)
 }
 
 // authenticate checks this hop's MAC and the frame's freshness. Nothing may be counted against a source before.
-// relayed is the number of bytes to take from the source's relay budget.
-func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64, relayed int) (sentMS uint64, why DropReason) {
+// relayed is the number of bytes to take from the source's relay budget; low: little of that is left.
+func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64, relayed int) (sentMS uint64, low bool, why DropReason) {
 	if _, member := b.cfg.Addr(h.source); !member {
-		return 0, DropNotMember
+		return 0, false, DropNotMember
 	}
 	b.sourceMu.Lock()
 	defer b.sourceMu.Unlock()
 	src := b.sources.get(h.source, epochOf(nowMS))
 	sentMS, why = src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
-	if why == DropNone && relayed > 0 && !src.budget.take(relayed, nowMS) {
-		why = DropBudget
+	if why != DropNone || relayed == 0 {
+		return sentMS, false, why
 	}
-	return sentMS, why
-}
-
-// relay forwards a frame to its next hop: the same bytes with the hop index moved on, never more, only between members
-// that the frame's fence allows.
-func (b *Braid) relay(frame []byte, h *pathHeader, nowMS uint64) DropReason {
-	if h.relays[h.hop] != b.cfg.Self {
-		return DropNotForUs
+	if !src.budget.take(relayed, nowMS) {
+		return sentMS, true, DropBudget
 	}
-	if _, why := b.authenticate(frame, h, nowMS, len(frame)); why != DropNone {
-		return why
-	}
-	next := h.dest
-	if h.hop+1 < h.relayN {
-		next = h.relays[h.hop+1]
-	}
-	if h.fence == 0 || !b.cfg.Allow(h.fence, b.cfg.Self) {
-		return DropFence
-	}
-	if !b.cfg.Allow(h.fence, next) {
-		return DropNextFence
-	}
-	to, member := b.cfg.Addr(next)
-	if !member || next == b.cfg.Self {
-		return DropNotMember
-	}
-	advanceHop(frame)
-	if err := b.cfg.Wire.WriteRun(frame, len(frame), to); err != nil {
-		return DropRelayWrite
-	}
-	b.counters.relayed.Add(1)
-	b.counters.relayedBytes.Add(uint64(len(frame)))
-	return DropNone
+	return sentMS, src.budget.tokens < src.budget.burst/4, DropNone
 }
 
 // egress takes a frame that ends here.
@@ -83,7 +68,7 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 	if h.dest != b.cfg.Self {
 		return DropNotForUs
 	}
-	sentMS, why := b.authenticate(frame, h, nowMS, 0)
+	sentMS, _, why := b.authenticate(frame, h, nowMS, 0)
 	if why != DropNone {
 		return why
 	}

@@ -40,6 +40,8 @@ type batch struct {
 	err   error
 	recv  func(fd uintptr) bool // kept, so that a read allocates no closure
 	oob   sync.Pool             // *[cmsgSegment]byte
+	inet6 bool                  // an IPv6 socket, which knows IPv4 peers by mapped addresses
+	sends sync.Pool             // *send
 }
 
 func (b *batch) ready() bool { return b.raw != nil }
@@ -52,8 +54,14 @@ func (c *Conn) initBatch() error {
 	}
 	b := &c.batch
 	b.oob.New = func() any { return new([cmsgSegment]byte) }
+	b.sends.New = newSend
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
+		if domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_INET6 {
+			b.inet6 = true
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
+		}
 		if _, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
 			c.noGSO.Store(true)
 		}
@@ -115,7 +123,7 @@ func refused(err error) (remember, fallback bool) {
 	return remember, remember
 }
 
-func (c *Conn) readBatch(handle func(segment []byte, from netip.AddrPort)) error {
+func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
 	b := &c.batch
 	if b.bufs[0] == nil {
 		for i := range b.bufs {
@@ -139,25 +147,35 @@ func (c *Conn) readBatch(handle func(segment []byte, from netip.AddrPort)) error
 	}
 	for i := range b.n {
 		m := &b.msgs[i]
-		split(b.bufs[i][:m.len], segmentOf(b.ctrl[i][:m.hdr.Controllen]), b.address(i), handle)
+		segment, marked := controlOf(b.ctrl[i][:m.hdr.Controllen])
+		if segment == 0 {
+			segment = int(m.len)
+		}
+		handle(b.bufs[i][:m.len], segment, b.address(i), marked)
 	}
 	return nil
 }
 
-// segmentOf finds the segment size among the control messages; 0: one packet.
-func segmentOf(ctrl []byte) int {
+// controlOf finds the segment size among the control messages (0: one packet), and whether a router marked the packets.
+func controlOf(ctrl []byte) (segment int, marked bool) {
 	for len(ctrl) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&ctrl[0]))
 		size := int(h.Len)
-		if size < unix.SizeofCmsghdr || size > len(ctrl) {
-			return 0
+		if size <= unix.SizeofCmsghdr || size > len(ctrl) {
+			return segment, marked
 		}
-		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && size >= unix.CmsgLen(4) {
-			return int(int32(binary.NativeEndian.Uint32(ctrl[unix.CmsgLen(0):])))
+		data := ctrl[unix.CmsgLen(0):size]
+		switch {
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+			segment = int(int32(binary.NativeEndian.Uint32(data)))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS:
+			marked = data[0]&ecnMask == ecnCE
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			marked = binary.NativeEndian.Uint32(data)&ecnMask == ecnCE
 		}
 		ctrl = ctrl[min(len(ctrl), unix.CmsgSpace(size-unix.CmsgLen(0))):]
 	}
-	return 0
+	return segment, marked
 }
 
 // address of message i. A scoped (link-local) IPv6 address loses its zone: nodes do not use them.

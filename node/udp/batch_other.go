@@ -26,4 +26,15 @@ func (*Conn) writeGSO([]byte, int, netip.AddrPort) error { return nil }
 
 func refused(error) (remember, fallback bool) { return true, true }
 
-func (c *Conn) readBatch(handle func([]byte, netip.AddrPort)) error { return c.readOne(handle) }
+func (c *Conn) readBatch(handle func([]byte, int, netip.AddrPort, bool)) error {
+	return c.readOne(handle)
+}
+
+// tryWrite waits where the system's sockets do: without batches there is no way around.
+func (c *Conn) tryWrite(run []byte, _ int, to netip.AddrPort) error {
+	_, err := c.WriteToUDPAddrPort(run, to)
+	return err
+}
+
+// Queued is not known on this system.
+func (*Conn) Queued() int { return 0 }

@@ -29,6 +29,11 @@ type Conn struct {
 	buf   []byte // of the portable ReadRuns
 }
 
+// ErrFull says that the socket's send buffer is full.
+var ErrFull = errors.New("the socket's send buffer is full")
+
+var errSegment = errors.New("udp: a run's segments must not be empty")
+
 var bufferWarning sync.Once
 
 // Listen opens a UDP socket. An unspecified IPv6 address serves IPv4 as well. A failure names the address.
@@ -64,7 +69,7 @@ func warnBuffers(got int) {
 // socket's buffer is full. On an error some of the packets may have been sent.
 func (c *Conn) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 	if segment <= 0 {
-		return errors.New("udp: a run's segments must not be empty")
+		return errSegment
 	}
 	for len(run) > segment && !c.noGSO.Load() {
 		n := min(len(run), segment*maxSegments, maxRunBytes/segment*segment)
@@ -93,9 +98,38 @@ func (c *Conn) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 	return nil
 }
 
-// ReadRuns waits for packets and calls handle for each that one batched read brings. A packet is valid, and may be
-// changed, during the call. It returns net.ErrClosed (wrapped) once the socket is closed.
-func (c *Conn) ReadRuns(handle func(segment []byte, from netip.AddrPort)) error {
+// TryWriteRun is WriteRun for media: it never waits. ErrFull means that the socket's buffer had no room for the packets that
+// were not sent. The packets say that their sender answers to congestion marks (ECN, ECT(0)).
+func (c *Conn) TryWriteRun(run []byte, segment int, to netip.AddrPort) error {
+	if segment <= 0 {
+		return errSegment
+	}
+	for len(run) > 0 {
+		n := min(segment, len(run))
+		if n < len(run) && !c.noGSO.Load() {
+			n = min(len(run), max(1, min(maxSegments, maxRunBytes/segment))*segment)
+		}
+		err := c.tryWrite(run[:n], segment, to)
+		if remember, fallback := refused(err); fallback && n > segment {
+			if remember {
+				c.noGSO.Store(true)
+			}
+			n = segment
+			err = c.tryWrite(run[:n], segment, to)
+		}
+		if err != nil {
+			return fmt.Errorf("udp: writing to %v: %w", to, err)
+		}
+		run = run[n:]
+	}
+	return nil
+}
+
+// ReadRuns waits for packets and calls handle for each run that one batched read brings: packets of segment bytes from one
+// sender, one behind the other, of which the last may be shorter. marked: a router on the way marked them as having waited
+// (ECN, congestion experienced). A run is valid, and may be changed, during the call. ReadRuns returns net.ErrClosed
+// (wrapped) once the socket is closed.
+func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
 	if c.batch.ready() {
 		return c.readBatch(handle)
 	}
@@ -103,7 +137,7 @@ func (c *Conn) ReadRuns(handle func(segment []byte, from netip.AddrPort)) error 
 }
 
 // readOne is the portable way.
-func (c *Conn) readOne(handle func(segment []byte, from netip.AddrPort)) error {
+func (c *Conn) readOne(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
 	if c.buf == nil {
 		c.buf = make([]byte, readBytes)
 	}
@@ -111,17 +145,8 @@ func (c *Conn) readOne(handle func(segment []byte, from netip.AddrPort)) error {
 	if err != nil {
 		return err
 	}
-	handle(c.buf[:n], unmap(from))
+	handle(c.buf[:n], n, unmap(from), false)
 	return nil
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
-
-// split calls handle for each segment of a run.
-func split(run []byte, segment int, from netip.AddrPort, handle func(segment []byte, from netip.AddrPort)) {
-	for segment > 0 && len(run) > segment {
-		handle(run[:segment:segment], from)
-		run = run[segment:]
-	}
-	handle(run, from)
-}

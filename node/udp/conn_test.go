@@ -43,7 +43,23 @@ func run(count, size, last int) []byte {
 	return b
 }
 
+// segments calls handle for each packet of a run.
+func segments(handle func(segment []byte, from netip.AddrPort)) func([]byte, int, netip.AddrPort, bool) {
+	return func(run []byte, segment int, from netip.AddrPort, _ bool) {
+		for len(run) > segment {
+			handle(run[:segment], from)
+			run = run[segment:]
+		}
+		handle(run, from)
+	}
+}
+
 func TestRunsArriveSegmentBySegment(t *testing.T) {
+	t.Run("waiting writes", func(t *testing.T) { testRuns(t, (*Conn).WriteRun) })
+	t.Run("writes that never wait", func(t *testing.T) { testRuns(t, (*Conn).TryWriteRun) })
+}
+
+func testRuns(t *testing.T, write func(c *Conn, run []byte, segment int, to netip.AddrPort) error) {
 	for _, tc := range []struct {
 		name              string
 		host, listen      string
@@ -61,12 +77,12 @@ func TestRunsArriveSegmentBySegment(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			in, out := listen(t, tc.listen), listen(t, tc.listen)
 			out.noGSO.Store(tc.noGSO)
-			if err := out.WriteRun(run(tc.count, tc.size, tc.last), tc.size, addrOf(in, tc.host)); err != nil {
+			if err := write(out, run(tc.count, tc.size, tc.last), tc.size, addrOf(in, tc.host)); err != nil {
 				t.Fatal(err)
 			}
 			next := 0
 			for next < tc.count {
-				err := in.ReadRuns(func(p []byte, from netip.AddrPort) {
+				err := in.ReadRuns(segments(func(p []byte, from netip.AddrPort) {
 					want := tc.size
 					if next == tc.count-1 {
 						want = tc.last
@@ -78,7 +94,7 @@ func TestRunsArriveSegmentBySegment(t *testing.T) {
 						t.Errorf("segment %d: from %v, want %v", next, from, addrOf(out, tc.host))
 					}
 					next++
-				})
+				}))
 				if err != nil {
 					t.Fatalf("after %d of %d segments: %v", next, tc.count, err)
 				}
@@ -90,7 +106,7 @@ func TestRunsArriveSegmentBySegment(t *testing.T) {
 func TestClosingEndsReadRuns(t *testing.T) {
 	c := listen(t, "127.0.0.1:0")
 	ended := make(chan error, 1)
-	go func() { ended <- c.ReadRuns(func([]byte, netip.AddrPort) {}) }()
+	go func() { ended <- c.ReadRuns(func([]byte, int, netip.AddrPort, bool) {}) }()
 	_ = c.Close()
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ReadRuns on a closed socket: %v, want net.ErrClosed", err)
@@ -124,18 +140,48 @@ func TestNoAllocationPerPacket(t *testing.T) {
 	to := addrOf(in, "127.0.0.1")
 	b := run(20, 1200, 1200)
 	got := 0
-	handle := func([]byte, netip.AddrPort) { got++ }
+	handle := segments(func([]byte, netip.AddrPort) { got++ })
 	allocs := testing.AllocsPerRun(100, func() {
 		if err := out.WriteRun(b, 1200, to); err != nil {
 			t.Fatal(err)
 		}
-		for got = 0; got < 20; {
+		if err := out.TryWriteRun(b, 1200, to); err != nil {
+			t.Fatal(err)
+		}
+		for got = 0; got < 40; {
 			if err := in.ReadRuns(handle); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 	if allocs > 0 {
-		t.Errorf("%v allocations per run of 20 packets written and read, want 0", allocs)
+		t.Errorf("%v allocations per two runs of 20 packets written and read, want 0", allocs)
+	}
+}
+
+// A router's congestion mark arrives with the packet; what TryWriteRun sends may be marked, what WriteRun sends may not.
+func TestCongestionMarksAreRead(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("marks are read on Linux only")
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		in, out := listen(t, netip.AddrPortFrom(netip.MustParseAddr(host), 0).String()), listen(t, "[::]:0")
+		setTOS(t, out, ecnCE) // as if a router had marked everything
+		if err := out.WriteRun([]byte("marked"), 6, addrOf(in, host)); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.TryWriteRun([]byte("capable"), 7, addrOf(in, host)); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]bool{}
+		for len(got) < 2 {
+			err := in.ReadRuns(func(run []byte, _ int, _ netip.AddrPort, marked bool) { got[string(run)] = marked })
+			if err != nil {
+				t.Fatalf("%s: after %v: %v", host, got, err)
+			}
+		}
+		if !got["marked"] || got["capable"] {
+			t.Errorf("%s: read as marked: %v", host, got)
+		}
 	}
 }

@@ -3,9 +3,12 @@
 // On Linux, WriteRun hands a run of equal segments to the kernel at once (UDP_SEGMENT), and ReadRuns takes several
 // messages in one recvmmsg, each of which may be a run that the kernel has put together (UDP_GRO). Where the kernel or
 // the network card refuses, and on other systems, both fall back to one packet a call; the refusal is remembered, so it
-// costs one failed call. A Conn is also an ordinary net.PacketConn.
+// costs one failed call. TryWriteRun is the write for media: it never waits for room in the socket's buffer, and marks its
+// packets as those of a sender that answers to congestion marks, which ReadRuns reports. A Conn is also an ordinary
+// net.PacketConn.
 //
-// Files: conn.go (Listen, net.PacketConn, the portable way), batch_linux.go (GSO, GRO, recvmmsg), batch_other.go (stubs).
+// Files: conn.go (Listen, net.PacketConn, the portable way), batch_linux.go (GSO, GRO, recvmmsg),
+// send_linux.go (the write that never waits), batch_other.go (stubs).
 //
 // Who owns what: writes may come from any goroutine; ReadRuns keeps its buffers in the Conn, so one goroutine reads, and
 // it must not mix ReadRuns with ReadFrom. Closing from any goroutine ends reads.
@@ -13,5 +16,5 @@
 // Invariants: no allocation per packet; addresses handed out are unmapped (an IPv4 peer is IPv4, also on a dual-stack
 // socket).
 //
-// What it does not do: no ECN, no pacing, no path MTU; a run larger than 65,507 bytes or 64 segments is split.
+// What it does not do: no pacing, no path MTU; no ECN in WriteRun and on other systems, where TryWriteRun may wait; a run larger than 65,507 bytes or 64 segments is split.
 package udp

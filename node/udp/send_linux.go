@@ -1,0 +1,113 @@
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The ECN field of an IP packet (RFC 3168).
+const (
+	ecnMask = 3
+	ecnECT0 = 2 // the sender answers to marks
+	ecnCE   = 3 // a router marks: the packet has waited
+)
+
+const (
+	cmsgTOS = 24 // CMSG_SPACE(4)
+	// sendControl holds the ECN field and the segment size.
+	sendControl = cmsgTOS + cmsgSegment
+)
+
+// send is one sendmsg that does not wait; kept, so that a write allocates nothing.
+type send struct {
+	hdr  unix.Msghdr
+	iov  unix.Iovec
+	name unix.RawSockaddrInet6 // or RawSockaddrInet4, which is shorter
+	ctrl [sendControl]byte
+	err  error
+	call func(fd uintptr) bool
+}
+
+func newSend() any {
+	s := &send{}
+	s.call = func(fd uintptr) bool {
+		_, _, errno := unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT, 0, 0, 0)
+		s.err = nil
+		if errno != 0 {
+			s.err = errno
+		}
+		return errno != unix.EINTR
+	}
+	return s
+}
+
+// tryWrite sends one run, or one packet, in one call that never waits.
+func (c *Conn) tryWrite(run []byte, segment int, to netip.AddrPort) error {
+	s := c.batch.sends.Get().(*send)
+	defer c.batch.sends.Put(s)
+	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.name)), Iov: &s.iov, Control: &s.ctrl[0]}
+	s.hdr.SetIovlen(1)
+	s.iov.Base = &run[0]
+	s.iov.SetLen(len(run))
+	s.address(to, c.batch.inet6)
+	s.control(segment, len(run), to.Addr().Unmap().Is4())
+	err := c.batch.raw.Write(s.call)
+	s.iov.Base = nil
+	if err == nil {
+		err = s.err
+	}
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
+		return ErrFull
+	}
+	return os.NewSyscallError("sendmsg", err)
+}
+
+// address writes the destination as the socket's family has it. Zones are not kept: nodes do not use them.
+func (s *send) address(to netip.AddrPort, inet6 bool) {
+	if !inet6 {
+		n := (*unix.RawSockaddrInet4)(unsafe.Pointer(&s.name))
+		*n = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkPort(to.Port()), Addr: to.Addr().Unmap().As4()}
+		s.hdr.Namelen = unix.SizeofSockaddrInet4
+		return
+	}
+	s.name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkPort(to.Port()), Addr: to.Addr().As16()}
+	s.hdr.Namelen = unix.SizeofSockaddrInet6
+}
+
+// control writes the ECN field and, for a run, the segment size.
+func (s *send) control(segment, size int, is4 bool) {
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[0]))
+	h.Level, h.Type = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+	if is4 {
+		h.Level, h.Type = unix.IPPROTO_IP, unix.IP_TOS
+	}
+	h.SetLen(unix.CmsgLen(4))
+	binary.NativeEndian.PutUint32(s.ctrl[unix.CmsgLen(0):], ecnECT0)
+	length := cmsgTOS
+	if size > segment {
+		h = (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[cmsgTOS]))
+		h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+		h.SetLen(unix.CmsgLen(2))
+		binary.NativeEndian.PutUint16(s.ctrl[cmsgTOS+unix.CmsgLen(0):], uint16(segment))
+		length = sendControl
+	}
+	s.hdr.SetControllen(length)
+}
+
+// Queued is how many bytes wait between this socket and the network, as the kernel accounts them; 0 if it does not say.
+func (c *Conn) Queued() (bytes int) {
+	_ = c.batch.raw.Control(func(fd uintptr) {
+		if n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+			bytes = n
+		}
+	})
+	return bytes
+}
