@@ -36,7 +36,11 @@ func TestSampleCasesHaveTheVerdictsOfTheirRows(t *testing.T) {
 		"stun with a ufrag, ipv4": "pass stun ufrag", "stranger's quic, ipv6": "pass quic stranger",
 	}
 	for _, p := range packets {
-		v, err := k.judge(p.frame, rules.Blocklist, monotonic())
+		now, err := k.clock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := k.judge(p.frame, rules.Blocklist, now)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 var tried = sync.OnceValue(func() error {
-	k, err := openKernel(compile(Rules{}), newGuard(DefaultLimits()), 0)
+	k, err := openKernel(compile(Rules{}), newGuard(DefaultLimits()), nil)
 	if err == nil {
 		err = k.close()
 	}
@@ -45,7 +45,7 @@ func needKernel(t testing.TB, rules Rules) (*kernel, *Table) {
 		t.Fatal(err)
 	}
 	g := newGuard(tightLimits())
-	k, err := openKernel(table, g, 0)
+	k, err := openKernel(table, g, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +104,26 @@ func TestKernelAndTwinGiveTheSameVerdicts(t *testing.T) {
 		}
 	}
 	t.Logf("%d packets, seed %d, verdicts: %v", total, seed, seen)
+}
+
+// Full tables, at the edges of their rules.
+func TestKernelAndTwinAgreeOnCrowdedBlocklists(t *testing.T) {
+	t.Parallel()
+	seed := number(t, "TERN_FILTER_SEED", rand.Uint64())
+	r := rand.New(rand.NewPCG(seed, 4))
+	rules := crowds()
+	rules.GuardMesh, rules.GuardAccess = false, false
+	k, table := needKernel(t, rules)
+	blocked := 0
+	for i := range 20_000 {
+		s := sample{src: edges(rules.Blocklist, r), port: rules.MeshPort, payload: samplePath(9)}
+		if v := compare(t, k, table, s.frame(), 0, fmt.Sprintf("%v, number %d of seed %d", s.src, i, seed)); v.Action == Drop {
+			blocked++
+		}
+	}
+	if blocked < 5_000 || blocked > 19_000 {
+		t.Errorf("%d of 20,000 blocked: the comparison sees one side alone", blocked)
+	}
 }
 
 func compare(t testing.TB, k *kernel, table *Table, p []byte, now uint64, which string) Verdict {

@@ -203,7 +203,7 @@ func (f *Filter) start() error {
 		err = errors.New("no interface is named")
 	}
 	if err == nil {
-		f.kernel, err = openKernel(f.table.Load(), f.guard, monotonic()-f.clock())
+		f.kernel, err = openKernel(f.table.Load(), f.guard, f.clock)
 	}
 	if err == nil {
 		f.guard.feed(f.kernel)

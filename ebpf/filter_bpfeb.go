@@ -27,6 +27,7 @@ const (
 	filterMapSettings    = "settings"
 	filterMapSources     = "sources"
 	filterMapTestClock   = "test_clock"
+	filterProgTernClock  = "tern_clock"
 	filterProgTernFilter = "tern_filter"
 	filterProgTernJudge  = "tern_judge"
 	filterProgTernNoop   = "tern_noop"
@@ -74,6 +75,7 @@ type filterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type filterProgramSpecs struct {
+	TernClock  *ebpf.ProgramSpec `ebpf:"tern_clock"`
 	TernFilter *ebpf.ProgramSpec `ebpf:"tern_filter"`
 	TernJudge  *ebpf.ProgramSpec `ebpf:"tern_judge"`
 	TernNoop   *ebpf.ProgramSpec `ebpf:"tern_noop"`
@@ -161,6 +163,7 @@ type filterVariables struct {
 //
 // It can be passed to loadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type filterPrograms struct {
+	TernClock  *ebpf.Program `ebpf:"tern_clock"`
 	TernFilter *ebpf.Program `ebpf:"tern_filter"`
 	TernJudge  *ebpf.Program `ebpf:"tern_judge"`
 	TernNoop   *ebpf.Program `ebpf:"tern_noop"`
@@ -168,6 +171,7 @@ type filterPrograms struct {
 
 func (p *filterPrograms) Close() error {
 	return _FilterClose(
+		p.TernClock,
 		p.TernFilter,
 		p.TernJudge,
 		p.TernNoop,

@@ -2,50 +2,62 @@ package ebpf
 
 import "encoding/binary"
 
-// maxSteps is the room for steps in the kernel's maps: each rule cuts the address space twice at most.
-const maxSteps = 2*MaxRules + 1
+// maxSteps is the room for steps in the kernel's maps: each rule cuts the address space twice at most. A power of two, so
+// that the kernel can bound an index with a mask; so are the other bounds of steps.go.
+const maxSteps = 262_144
 
-// image writes struct table4 of bpf/filter.c in this machine's byte order; nil when there are no rules.
-func (s *steps4) image() []byte {
-	if len(s.jump) == 0 {
+// image writes struct table4 or table6 of bpf/filter.c in this machine's byte order; nil when there are no rules. half
+// is the size of an address there: 4 bytes, or both halves.
+func (s *steps) image(v4 bool) []byte {
+	if len(s.nodes) == 0 {
 		return nil
 	}
-	b := make([]byte, 0, 4*(len(s.jump)+1+2*maxSteps))
-	b = pad(append32(b, s.jump), 4)
-	b = pad(append32(b, s.start), 4*(maxSteps-len(s.start)))
-	return pad(appendRules(b, s.rule), 4*(maxSteps-len(s.rule)))
+	b := make([]byte, 0, 32*maxNodes+8*maxJumps+20*maxSteps+8)
+	for _, nd := range s.nodes {
+		b = append64(b, nd.base, nd.same)
+		b = append32(b, nd.at, nd.last, nd.shift, uint32(truth(nd.low)))
+	}
+	b = append64(pad(b, 32*(maxNodes-len(s.nodes))), s.jump...)
+	b = pad(b, 8*(maxJumps-len(s.jump)))
+	for _, a := range s.start {
+		if v4 {
+			b = append32(b, uint32(a.hi))
+		} else {
+			b = append64(b, a.hi)
+		}
+	}
+	if v4 {
+		b = pad(b, 4*(maxSteps-len(s.start)))
+	} else {
+		b = pad(b, 8*(maxSteps-len(s.start)))
+		for _, a := range s.start {
+			b = append64(b, a.lo)
+		}
+		b = pad(b, 8*(maxSteps-len(s.start)))
+	}
+	for _, r := range s.rule { // counted from 1; noRule becomes 0
+		b = append32(b, uint32(r+1))
+	}
+	return append32(pad(b, 4*(maxSteps-len(s.rule))), uint32(len(s.start)), 0)
 }
 
-// image writes struct table6; nil when there are no rules.
-func (s *steps6) image() []byte {
-	if len(s.jump) == 0 {
-		return nil
+func truth(b bool) int {
+	if b {
+		return 1
 	}
-	b := make([]byte, 0, 8+4+4*len(s.jump)+20*maxSteps+4)
-	b = binary.NativeEndian.AppendUint64(b, s.base)
-	b = append32(append32(b, []uint32{s.shift}), s.jump)
-	for _, a := range s.start {
-		b = binary.NativeEndian.AppendUint64(b, a.hi)
-	}
-	b = pad(b, 8*(maxSteps-len(s.start)))
-	for _, a := range s.start {
-		b = binary.NativeEndian.AppendUint64(b, a.lo)
-	}
-	b = pad(b, 8*(maxSteps-len(s.start)))
-	return pad(appendRules(b, s.rule), 4*(maxSteps-len(s.rule))+4)
+	return 0
 }
 
-func append32(b []byte, values []uint32) []byte {
+func append32(b []byte, values ...uint32) []byte {
 	for _, v := range values {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}
 	return b
 }
 
-// appendRules writes places in the blocklist, counted from 1; noRule becomes 0.
-func appendRules(b []byte, rules []int32) []byte {
-	for _, r := range rules {
-		b = binary.NativeEndian.AppendUint32(b, uint32(r+1))
+func append64(b []byte, values ...uint64) []byte {
+	for _, v := range values {
+		b = binary.NativeEndian.AppendUint64(b, v)
 	}
 	return b
 }

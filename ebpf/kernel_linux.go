@@ -8,6 +8,7 @@ import (
 
 	cebpf "github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // kernel is the loaded XDP program, its maps and its links. Filter.mu guards it; tests that have no Filter own it.
@@ -21,18 +22,49 @@ type kernel struct {
 	shift uint64 // the kernel's clock minus the twin's
 }
 
-// openKernel loads the program and gives it the rules. shift is what the program's clock is ahead of the twin's, in
-// nanoseconds. The error wraps ErrUnsupported.
-func openKernel(t *Table, g *guard, shift uint64) (*kernel, error) {
+// openKernel loads the program and gives it the rules. twin is the twin's clock, in nanoseconds, which the program's is set
+// by; nil for test runs alone, which bring their own time. The error wraps ErrUnsupported.
+func openKernel(t *Table, g *guard, twin func() uint64) (*kernel, error) {
 	k, err := loadKernel()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	k.guard, k.shift = g, shift
-	if err := k.replace(t); err != nil {
+	k.guard = g
+	if twin != nil {
+		err = k.setClock(twin)
+	}
+	if err == nil {
+		err = k.replace(t)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnsupported, err), k.close())
 	}
 	return k, nil
+}
+
+func (k *kernel) setClock(twin func() uint64) error {
+	now, err := k.clock()
+	k.shift = now - twin()
+	return err
+}
+
+// clock is the time that the program reads, in nanoseconds: the kernel's jiffies, which follow its monotonic clock.
+func (k *kernel) clock() (uint64, error) {
+	if _, err := k.objs.TernClock.Run(&cebpf.RunOptions{Data: make([]byte, 64)}); err != nil {
+		return 0, fmt.Errorf("read the kernel's clock: %w", err)
+	}
+	var jiffies uint64
+	if err := k.objs.TestClock.Lookup(uint32(0), &jiffies); err != nil {
+		return 0, fmt.Errorf("read the kernel's clock: %w", err)
+	}
+	return jiffies * tickNS(), nil
+}
+
+// tickNS is the length of a jiffy, which is what the coarse clock moves by.
+func tickNS() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &ts) // cannot fail for this clock
+	return uint64(ts.Nano())
 }
 
 func loadKernel() (*kernel, error) {
@@ -59,12 +91,12 @@ func (k *kernel) close() error { return errors.Join(k.detach(), k.objs.Close()) 
 // reading the other, and empties that. On an error before the switch the old rules stay in force.
 func (k *kernel) replace(t *Table) error {
 	next := 1 - k.gen
-	v4, err := fill(k.list4, t.v4.image())
+	v4, err := fill(k.list4, t.v4.image(true))
 	if err != nil {
 		return err
 	}
 	defer closeMap(v4)
-	v6, err := fill(k.list6, t.v6.image())
+	v6, err := fill(k.list6, t.v6.image(false))
 	if err != nil {
 		return err
 	}
@@ -143,7 +175,7 @@ func settingsOf(r Rules, g *guard, base uint64) []byte {
 	if r.GuardAccess {
 		b[5] |= guardAccess
 	}
-	for _, x := range []uint64{base, g.ufrag[0], g.ufrag[1], g.source[0], g.source[1]} {
+	for _, x := range []uint64{tickNS(), base, g.ufrag[0], g.ufrag[1], g.source[0], g.source[1]} {
 		b = binary.NativeEndian.AppendUint64(b, x)
 	}
 	for _, l := range g.limits {
@@ -180,7 +212,7 @@ func (k *kernel) judge(packet []byte, rules []netip.Prefix, now uint64) (Verdict
 
 // judgeXDP loads the program for one verdict.
 func judgeXDP(t *Table, g *guard, packet []byte, now uint64) (Verdict, error) {
-	k, err := openKernel(t, g, 0)
+	k, err := openKernel(t, g, nil)
 	if err != nil {
 		return Verdict{}, err
 	}

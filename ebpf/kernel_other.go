@@ -11,7 +11,7 @@ import (
 // kernel never exists on systems without XDP; the methods are there for Filter to compile.
 type kernel struct{}
 
-func openKernel(*Table, *guard, uint64) (*kernel, error) {
+func openKernel(*Table, *guard, func() uint64) (*kernel, error) {
 	return nil, fmt.Errorf("%w on this operating system", ErrUnsupported)
 }
 
@@ -27,9 +27,8 @@ func (*kernel) putFlow(netip.AddrPort) error                                    
 func (*kernel) dropFlow(netip.AddrPort) error                                   { return nil }
 func (*kernel) flowSeen(netip.AddrPort) uint64                                  { return 0 }
 func (*kernel) readSamples(context.Context, func(uint32, []byte), func()) error { return nil }
-func monotonic() uint64                                                         { return 0 }
 func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {
-	_, err := openKernel(t, g, 0)
+	_, err := openKernel(t, g, nil)
 	return Verdict{}, err
 }
 

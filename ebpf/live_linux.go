@@ -9,7 +9,6 @@ import (
 
 	cebpf "github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
 
 // peerKey is struct address of bpf/guard.h.
@@ -59,13 +58,6 @@ func (k *kernel) flowSeen(a netip.AddrPort) uint64 {
 		return at - k.shift
 	}
 	return 0
-}
-
-// monotonic is the clock that the program reads, in nanoseconds.
-func monotonic() uint64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail for this clock
-	return uint64(ts.Nano())
 }
 
 // readSamples hands over the kernel's samples of drops until ctx ends; head is valid during the call.

@@ -112,8 +112,9 @@ func sampleBlocklist(n int, r *rand.Rand) []netip.Prefix {
 	return out
 }
 
-// crowd is how many entries of the benchmarks' blocklist stand side by side.
-const crowd = 30_000
+// Of the benchmarks' blocklist, so many entries stand side by side: every other address of an IPv4 /16, and addresses of
+// one IPv6 /64. They make the longest searches.
+const crowd4, crowd6 = 30_000, 20_000
 
 // The rows of the report of Bench.
 const (
@@ -134,12 +135,14 @@ type sampleCase struct {
 // family. Four blocked sources of each family, because entries differ in length and in what lies near them.
 func sampleCases() (Rules, []sampleCase) {
 	rules := Rules{
-		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules-crowd, rand.New(rand.NewPCG(7, 7))),
+		MeshPort: 7400, AccessPort: 7401, Blocklist: sampleBlocklist(MaxRules-crowd4-crowd6, rand.New(rand.NewPCG(7, 7))),
 		GuardMesh: true, GuardAccess: true,
 	}
-	for i := range uint32(crowd) { // every other address of 100.64.0.0/16: the longest search
-		a := netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)})
-		rules.Blocklist = append(rules.Blocklist, netip.PrefixFrom(a, 32))
+	for i := range uint32(crowd4) {
+		rules.Blocklist = append(rules.Blocklist, netip.PrefixFrom(crowded4(i), 32))
+	}
+	for i := range uint64(crowd6) {
+		rules.Blocklist = append(rules.Blocklist, netip.PrefixFrom(crowded6(i), 128))
 	}
 	media, noise := sampleRTP(1100), append([]byte{0xb0, 0xff}, sampleRTP(200)...)
 	var packets []sampleCase
@@ -159,13 +162,25 @@ func sampleCases() (Rules, []sampleCase) {
 		)
 	}
 	slices.SortFunc(packets, func(a, b sampleCase) int { return strings.Compare(a.name, b.name) })
-	crowded := sample{src: netip.AddrFrom4([4]byte{100, 64, 77, 76}), port: 7401, payload: media}
-	packets = append(packets, sampleCase{"blocklisted in a crowd", "", crowded.frame()})
+	for name, a := range map[string]netip.Addr{"ipv4": crowded4(9894), "ipv6": crowded6(9894)} {
+		s := sample{src: a, port: 7401, payload: media}
+		packets = append(packets, sampleCase{"blocklisted in a crowd, " + name, rowBlocked, s.frame()})
+	}
 	for i, p := range rules.Blocklist[:8] {
 		s := sample{src: p.Addr(), port: 7401, payload: media}
 		packets = append(packets, sampleCase{fmt.Sprintf("blocklisted %d, /%d", i+1, p.Bits()), rowBlocked, s.frame()})
 	}
 	return rules, packets
+}
+
+func crowded4(i uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{100, 64, byte(i >> 7), byte(i << 1)})
+}
+
+func crowded6(i uint64) netip.Addr {
+	a := [16]byte{0x20, 0x01, 0x0d, 0xb9, 7: 1}
+	binary.BigEndian.PutUint64(a[8:], i*0x9e3779b97f4a7c15) // spread over the /64, no two alike
+	return netip.AddrFrom16(a)
 }
 
 // sampleKey is the key of the ufrag in sampleSTUN.

@@ -10,8 +10,8 @@ import (
 // Table is a set of rules made ready for lookups. It never changes, so any number of goroutines may use it.
 type Table struct {
 	rules Rules
-	v4    steps4
-	v6    steps6
+	v4    steps
+	v6    steps
 }
 
 // Compile validates rules and makes them ready. It copies the blocklist.
@@ -31,7 +31,7 @@ func (t *Table) Blocked(src netip.Addr) (netip.Prefix, bool) {
 	switch {
 	case src.Is4():
 		a := src.As4()
-		rule = t.v4.find(binary.BigEndian.Uint32(a[:]))
+		rule = t.v4.find(wide{hi: uint64(binary.BigEndian.Uint32(a[:]))})
 	case src.Is6():
 		a := src.As16()
 		rule = t.v6.find(wide{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])})
@@ -40,93 +40,6 @@ func (t *Table) Blocked(src netip.Addr) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	return t.rules.Blocklist[rule], true
-}
-
-const noRule int32 = -1
-
-// wide is an IPv6 address as a number.
-type wide struct{ hi, lo uint64 }
-
-func (a wide) less(b wide) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
-
-// steps4 cuts the address space where the answer changes: rule[i] holds from start[i] up to start[i+1]. jump gives, for
-// the high 16 bits of an address, the first step that may hold it: most lookups then search a handful of steps.
-type steps4 struct {
-	start []uint32
-	rule  []int32
-	jump  []uint32 // 65,537 entries, or none when there are no rules
-}
-
-func (s *steps4) find(a uint32) int32 {
-	if len(s.jump) == 0 {
-		return noRule
-	}
-	lo, hi := s.jump[a>>16], s.jump[a>>16+1]
-	for lo < hi { // the last step that starts at or before a
-		mid := (lo + hi + 1) / 2
-		if s.start[mid] <= a {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	return s.rule[lo]
-}
-
-// steps6 is steps4 for IPv6. Its rules cluster in a small part of the address space, so the jump table covers only the
-// part that has rules: slot i begins at base + i<<shift (high halves).
-type steps6 struct {
-	base  uint64
-	shift uint32
-	start []wide
-	rule  []int32
-	jump  []uint32 // 2^jump6Bits + 1 entries, or none when there are no rules
-}
-
-const jump6Bits = 14
-
-func (s *steps6) find(a wide) int32 {
-	if len(s.jump) == 0 || a.hi < s.base {
-		return noRule
-	}
-	slot := min((a.hi-s.base)>>s.shift, 1<<jump6Bits-1)
-	lo, hi := s.jump[slot], s.jump[slot+1]
-	for lo < hi {
-		mid := (lo + hi + 1) / 2
-		if a.less(s.start[mid]) {
-			hi = mid - 1
-		} else {
-			lo = mid
-		}
-	}
-	return s.rule[lo]
-}
-
-func (s *steps6) index() {
-	if len(s.start) == 0 {
-		return
-	}
-	last := uint32(len(s.start) - 1)
-	if s.rule[0] == noRule { // nothing before the second step has a rule
-		s.base = s.start[1].hi
-	}
-	used := s.start[last].hi - s.base
-	for used>>s.shift >= 1<<jump6Bits {
-		s.shift++
-	}
-	s.jump = make([]uint32, 1<<jump6Bits+1)
-	i := uint32(0)
-	for slot := range s.jump {
-		if uint64(slot) > used>>s.shift || slot == 1<<jump6Bits {
-			s.jump[slot] = last
-			continue
-		}
-		begin := wide{s.base + uint64(slot)<<s.shift, 0}
-		for i < last && !begin.less(s.start[i+1]) {
-			i++
-		}
-		s.jump[slot] = i
-	}
 }
 
 // step is one cut of the address space; rule holds from here on.
@@ -142,31 +55,14 @@ func compile(r Rules) *Table {
 		if s.at.lo > math.MaxUint32 {
 			break // the step behind 255.255.255.255
 		}
-		t.v4.start = append(t.v4.start, uint32(s.at.lo))
-		t.v4.rule = append(t.v4.rule, s.rule)
+		t.v4.add(wide{hi: s.at.lo}, s.rule)
 	}
 	t.v4.index()
 	for _, s := range cut(r.Allowlist, r.Blocklist, false) {
-		t.v6.start = append(t.v6.start, s.at)
-		t.v6.rule = append(t.v6.rule, s.rule)
+		t.v6.add(s.at, s.rule)
 	}
 	t.v6.index()
 	return t
-}
-
-func (s *steps4) index() {
-	if len(s.start) == 0 {
-		return
-	}
-	s.jump = make([]uint32, 1<<16+1)
-	i := uint32(0)
-	for high := range uint32(1 << 16) {
-		for int(i)+1 < len(s.start) && s.start[i+1] <= high<<16 {
-			i++
-		}
-		s.jump[high] = i
-	}
-	s.jump[1<<16] = uint32(len(s.start) - 1)
 }
 
 // open is a range whose end the sweep in cut has not reached.

@@ -205,7 +205,8 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 		"FIRST_DROP": int(firstDrop), "REASON_BITS": reasonBits, "CLASS_BITS": classBits, "MAX_VLANS": maxVLANs,
 		"MAX_EXT_HEADERS": maxExtHeaders, "MAX_RULES": MaxRules, "MIN_GOSSIP": minGossip, "MIN_PATH": minPath,
 		"MIN_QUIC_SHORT": minQUICShort, "MIN_QUIC_LONG": minQUICLong, "MIN_STUN": minSTUN, "MIN_DTLS": minDTLS,
-		"MIN_RTP": minRTP, "MIN_RTCP": minRTCP, "JUMP6_BITS": jump6Bits, "SEARCH": 18,
+		"MIN_RTP": minRTP, "MIN_RTCP": minRTCP, "SEARCH": 9, "STEPS": maxSteps, "NODES": maxNodes, "JUMPS": maxJumps,
+		"LEVELS": indexLevels,
 	}
 	maps.Copy(inGo, map[string]int{
 		"GUARD_MESH": guardMesh, "GUARD_ACCESS": guardAccess, "MAX_PEERS": maxPeers, "MAX_FLOWS": maxFlows,

@@ -22,6 +22,7 @@ struct settings {
 	__u8 pass_fragments;
 	__u8 guard; /* TERN_GUARD_... */
 	__u8 pad[2];
+	__u64 tick;      /* ns per jiffy */
 	__u64 base;      /* the time at which hour 0 of the ufrags began */
 	__u64 ufrag[2];  /* SipHash key of the ufrags */
 	__u64 source[2]; /* SipHash key of the table of sources */
@@ -82,7 +83,7 @@ struct {
 	__type(value, __u64);
 } budgets SEC(".maps");
 
-/* What test runs take for the time; attached programs read the kernel's clock. */
+/* What test runs take for the time, and where tern_clock leaves it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -179,14 +180,17 @@ static __always_inline __u32 stranger(const struct settings *set, struct address
 	return TERN_REASON_STRANGER;
 }
 
-/* Read only for packets whose fate depends on it. */
-static __always_inline __u64 clock(__u32 test)
+/*
+ * Read only for packets whose fate depends on it. The kernel counts jiffies by its monotonic clock, and the program reads
+ * them with one load; asking for the coarse clock, which moves no finer, took 13 ns, half a program that does nothing.
+ */
+static __always_inline __u64 clock(const struct settings *set, __u32 test)
 {
 	__u32 zero = 0;
 	__u64 *at;
 
 	if (!test)
-		return bpf_ktime_get_coarse_ns();
+		return bpf_jiffies64() * set->tick;
 	at = bpf_map_lookup_elem(&test_clock, &zero);
 	return at ? *at : 0;
 }
@@ -198,7 +202,7 @@ static __always_inline __u32 guard_mesh(const struct settings *set, struct addre
 
 	if (!b && class == TERN_CLASS_PATH)
 		return TERN_REASON_NOT_MEMBER;
-	now = clock(test);
+	now = clock(set, test);
 	if (b) {
 		if (class == TERN_CLASS_GOSSIP)
 			return take(&b->at[1], &set->limits[TERN_LIMIT_PEER_GOSSIP], now) ? TERN_REASON_OK : TERN_REASON_RATE;
@@ -284,7 +288,7 @@ static __always_inline __u32 guard_access(const struct settings *set, struct add
 
 	if (!b && (class != TERN_CLASS_STUN || (void *)(p + 4) > end))
 		return TERN_REASON_NOT_ADMITTED;
-	now = clock(test);
+	now = clock(set, test);
 	if (b) {
 		if (class == TERN_CLASS_RTP || class == TERN_CLASS_RTCP)
 			return take(&b->at[0], &set->limits[TERN_LIMIT_FLOW], now) ? TERN_REASON_OK : TERN_REASON_RATE;

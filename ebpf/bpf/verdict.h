@@ -79,9 +79,11 @@ enum tern_limit {
 #define TERN_MAX_VLANS 2
 #define TERN_MAX_EXT_HEADERS 6
 #define TERN_MAX_RULES 100000
-#define TERN_MAX_STEPS (2 * TERN_MAX_RULES + 1) /* each rule cuts the address space twice at most */
-#define TERN_SEARCH 18 /* halvings of TERN_MAX_STEPS */
-#define TERN_JUMP6_BITS 14
+#define TERN_STEPS 262144 /* each rule cuts the address space twice at most; rounded up to a power of two */
+#define TERN_SEARCH 9 /* quarterings of TERN_STEPS */
+#define TERN_NODES 16384 /* a power of two, like the next */
+#define TERN_JUMPS 131072
+#define TERN_LEVELS 4 /* of nodes above one another */
 
 /* The live rules (guard.h). */
 #define TERN_GUARD_MESH 1
