@@ -119,7 +119,8 @@
 // rules or all of the new ones. Filter.mu guards the kernel's side; the twin reads an atomic pointer to a Table,
 // which never changes. The live rules' state is guard, under its own mutex: each change goes to the twin and the
 // loaded program, and a program gets all of it before it is attached. The twin and the kernel keep
-// buckets of their own. The kernel's clock is its count of jiffies (1 to 10 ms each), which costs one load. The kernel's counters are per processor; Filter adds them up, and keeps them over detaching.
+// buckets of their own. The kernel's clock is its count of jiffies (1 to 10 ms each), which costs one load. The
+// kernel's counters are per processor; Filter adds them up, and keeps them over detaching.
 //
 // # Invariants
 //
