@@ -161,6 +161,16 @@ func (c *Control) stagger(r *raft.Raft, leader string) {
 	}
 }
 
+// HandOver gives raft's leadership to a voter; nil if this node does not lead. It waits for the outcome, at most an election
+// timeout.
+func (c *Control) HandOver(to string) error {
+	r := c.node()
+	if r == nil || r.State() != raft.Leader {
+		return nil
+	}
+	return r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to)).Error()
+}
+
 // stopRaft ends the voter in this order: hand over leadership, so that writes are possible again at once; stop raft;
 // stop accepting; close every stream, which ends the readers that raft leaves behind.
 func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *trackedStreams) {

@@ -25,9 +25,12 @@ type Config struct {
 	Logger *slog.Logger
 	Braid  Braid // sessions; see BraidLinks for real ones
 	// Peers returns the live nodes inside the app's fence, this node included if it is inside.
-	Peers  func(app string) []string
-	NodeID func(node string) (braid.NodeID, bool)
-	Name   func(braid.NodeID) (string, bool)
+	Peers func(app string) []string
+	// Keepers returns those of Peers that hold the app's directory; nil: all of Peers. Nodes that agree on it find each
+	// other's entries; where they disagree about one of three, the other two tell.
+	Keepers func(app string) []string
+	NodeID  func(node string) (braid.NodeID, bool)
+	Name    func(braid.NodeID) (string, bool)
 	// Fence returns the fence that the policy gives an app; false: the app is not allowed.
 	Fence func(app string) (braid.FenceID, bool)
 	// Call sends one directory request of at most MaxDirectoryBytes to a node over an authenticated stream
@@ -88,6 +91,9 @@ func New(cfg Config) (*Hub, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Keepers == nil {
+		cfg.Keepers = cfg.Peers
 	}
 	h := &Hub{cfg: cfg, log: cfg.Logger, pubs: map[Key]*Publication{}, watches: map[Key]*watch{}}
 	h.links.Store(&map[Link]*peerLink{})

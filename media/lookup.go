@@ -128,7 +128,7 @@ func (h *Hub) lookup(ctx context.Context, rm room) (found, error) {
 	h.count.lookups.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
 	defer cancel()
-	nodes := rendezvous(rm.app, rm.channel, h.cfg.Peers(rm.app))
+	nodes := rendezvous(rm.app, rm.channel, h.cfg.Keepers(rm.app))
 	answers := make(chan []Registration, len(nodes)) // nil: no answer
 	for _, node := range nodes {
 		ask := func(running context.Context) {

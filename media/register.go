@@ -98,7 +98,7 @@ func (r *registrar) flush() {
 	place := func(k Key) []string {
 		nodes, ok := places[k.room()]
 		if !ok {
-			nodes = rendezvous(k.App, k.Channel, r.hub.cfg.Peers(k.App))
+			nodes = rendezvous(k.App, k.Channel, r.hub.cfg.Keepers(k.App))
 			places[k.room()] = nodes
 		}
 		return nodes

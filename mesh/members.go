@@ -243,10 +243,20 @@ func (m *Mesh) drawing() drawing {
 func asNode(m Member) routing.Node {
 	return routing.Node{
 		Name: m.Node, Region: m.Region, Risks: m.Health.Risks,
-		Avoid: m.Health.State != "" && m.Health.State != StateServing,
+		Avoid: !relays(m.Health.State),
 		Full:  m.Health.Load >= 1,
 		Load:  m.Health.Load,
 	}
+}
+
+// relays says whether a node in that state may carry paths of others, as far as the node itself has a say. For one that an
+// operator drains or cordons, the policy says it (routing.Constraints): the paths that it has move away without a gap.
+func relays(state string) bool {
+	switch state {
+	case "", StateServing, StateDraining, StateDrained, StateCordoned:
+		return true
+	}
+	return false
 }
 
 func byTarget(links []linkEntry) map[uint32]linkEntry {

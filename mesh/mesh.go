@@ -15,10 +15,13 @@ import (
 	"github.com/ternmesh/tern/routing"
 )
 
-// States of a node that mean something to the mesh. Any state but "" and StateServing keeps a node from relaying.
+// States of a node that mean something to the mesh. Any state that is not among them keeps a node from relaying.
 const (
-	StateServing = "serving"
-	StateLeft    = "left" // said by a node that goes for good, or until it is started again
+	StateServing  = "serving"
+	StateDraining = "draining" // clients are moving away
+	StateDrained  = "drained"  // and are gone
+	StateCordoned = "cordoned" // takes no new clients
+	StateLeft     = "left"     // said by a node that goes for good, or until it is started again
 )
 
 // Health is what a node says of itself; Config.Self provides it.

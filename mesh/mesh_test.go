@@ -242,11 +242,11 @@ func TestHealthTravels(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		nodes := sixNodes(t, w)
 		nodes[2].say(func(h *Health) {
-			h.State, h.Load, h.Sessions, h.AccessURL, h.Risks = "draining", 0.75, 12, "https://iad.example", []string{"site:iad1"}
+			h.State, h.Load, h.Sessions, h.AccessURL, h.Risks = "stopping", 0.75, 12, "https://iad.example", []string{"site:iad1"}
 		})
 		want := func(n *node) bool {
 			iad, _ := n.Lookup("iad")
-			return iad.Health.State == "draining" && iad.Health.Load == 0.75 && iad.Health.Sessions == 12 &&
+			return iad.Health.State == "stopping" && iad.Health.Load == 0.75 && iad.Health.Sessions == 12 &&
 				iad.Health.AccessURL == "https://iad.example" && len(iad.Health.Risks) == 1
 		}
 		within(t, 3*time.Second, "everybody knows that iad drains", func() bool {

@@ -36,6 +36,8 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
 	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
+	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
+	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -79,6 +81,8 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case n.state.stopping.Load():
 		http.Error(w, "stopping", http.StatusServiceUnavailable)
+	case n.drain.refuses():
+		http.Error(w, n.stateName()+": new clients go to another node", http.StatusServiceUnavailable)
 	case n.enforcer.version() == 0:
 		http.Error(w, "no policy yet: apply one with tern policy apply", http.StatusServiceUnavailable)
 	default:
@@ -123,7 +127,7 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		}
 		ifVersion = &v
 	}
-	p, err := n.control.Apply(r.Context(), doc, "admin of "+n.cfg.Node, ifVersion)
+	p, err := n.control.Apply(r.Context(), doc, n.author(r), ifVersion)
 	if err != nil {
 		writeError(w, statusOf(err), err)
 		return

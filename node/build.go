@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
@@ -177,7 +178,7 @@ func (n *Node) health() mesh.Health {
 	h := mesh.Health{
 		Incarnation:   n.incarnation,
 		Mesh:          netip.MustParseAddrPort(n.cfg.Mesh.Advertise),
-		State:         n.state.String(),
+		State:         n.stateName(),
 		PolicyVersion: n.enforcer.version(),
 		Voter:         n.cfg.Control.Voter,
 		Risks:         *n.reloadable.risks.Load(),
@@ -229,16 +230,18 @@ func (n *Node) enforce(p control.Policy) {
 		n.braid.Refresh()
 		n.hub.Refresh()
 		n.access.Reauthorise()
+		n.drain.wake()
 	default: // the copy on disk, enforced before anything runs
 	}
 }
 
 func (n *Node) buildMedia(context.Context) (err error) {
 	n.hub, err = media.New(media.Config{
-		Self:   n.cfg.Node,
-		Logger: n.log,
-		Braid:  &n.links,
-		Peers:  n.peersOf,
+		Self:    n.cfg.Node,
+		Logger:  n.log,
+		Braid:   &n.links,
+		Peers:   n.peersOf,
+		Keepers: n.keepersOf,
 		NodeID: func(node string) (braid.NodeID, bool) {
 			m, ok := n.mesh.Lookup(node)
 			return braid.NodeID(m.ID), ok
@@ -282,6 +285,18 @@ func (n *Node) peersOf(app string) []string {
 	return out
 }
 
+// keepersOf lists the peers that hold the directory of an app: those that are not drained, or all if none is left.
+func (n *Node) keepersOf(app string) []string {
+	peers := n.peersOf(app)
+	kept := slices.DeleteFunc(slices.Clone(peers), func(p string) bool {
+		return n.enforcer.nodeState(p).State == control.NodeDrained
+	})
+	if len(kept) == 0 {
+		return peers
+	}
+	return kept
+}
+
 func (n *Node) buildAccess(ctx context.Context) error {
 	if err := n.listenAccess(ctx); err != nil {
 		return err
@@ -305,7 +320,8 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		Allow:        func(a netip.Addr) bool { return n.filter.Allow(a).Action == ebpf.Pass },
 		ListenRTP:    n.rtpPorts.listen,
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
-		Draining:     n.state.stopping.Load,
+		Draining:     n.refusesClients,
+		Elsewhere:    n.elsewhere,
 	})
 	return err
 }

@@ -10,6 +10,8 @@
 //	port.go                     the mesh port, told apart by class
 //	routes.go                   graph and fences into path sets, with hysteresis
 //	enforce.go                  policy into admission, fences and filter rules: the one place
+//	operate.go                  changes of one part of the policy: drain, cordon
+//	drain.go                    what a node does while it is drained or cordoned
 //	admin.go, status.go         the private listener and what it shows
 //	memory.go                   members that are gone, for those who ask
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
@@ -24,6 +26,9 @@ type enforced struct {
 	apps    map[string]enforcedApp
 	fences  map[braid.FenceID]fence
 	bounds  []routing.Bound
+	nodes   map[string]control.NodeState
+	drained []string // sorted
+	corded  []string // cordoned, sorted
 }
 
 type enforcedApp struct {
@@ -63,7 +68,38 @@ func translate(p control.Policy) *enforced {
 			redundancy: a.Redundancy,
 		}
 	}
+	out.nodes = p.Nodes
+	for name, s := range p.Nodes {
+		if s.State == control.NodeDrained {
+			out.drained = append(out.drained, name)
+		} else {
+			out.corded = append(out.corded, name)
+		}
+	}
+	slices.Sort(out.drained)
+	slices.Sort(out.corded)
 	return out
+}
+
+// nodeState is what the policy says of a node; the zero value for one that serves.
+func (e *enforcer) nodeState(name string) control.NodeState { return e.current.Load().nodes[name] }
+
+// constrain adds to the constraints of a path set what the policy says of nodes: no path relays through a drained node, and
+// no new one through a cordoned node.
+func (e *enforcer) constrain(c routing.Constraints) routing.Constraints {
+	p := e.current.Load()
+	c.NoRelay, c.NoNewRelay = p.drained, p.corded
+	return c
+}
+
+// lastResort lifts the ban on drained nodes whose deadline has not come, for a pair that has no other way.
+func (e *enforcer) lastResort(c routing.Constraints, now time.Time) routing.Constraints {
+	p := e.current.Load()
+	c.NoRelay = slices.DeleteFunc(slices.Clone(p.drained), func(name string) bool {
+		d := p.nodes[name].Deadline
+		return d.IsZero() || now.Before(d)
+	})
+	return c
 }
 
 // enforce swaps a policy in.

@@ -63,6 +63,7 @@ type Node struct {
 	filter      *ebpf.Filter
 	enforcer    *enforcer
 	routes      *routes
+	drain       *drainer
 	accessHTTP  net.Listener
 	adminHTTP   net.Listener
 	accessUDP   net.PacketConn
@@ -178,6 +179,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		return nil, err
 	}
 	n.enforcer = newEnforcer()
+	n.drain = newDrainer(n)
 	steps := []func(context.Context) error{
 		n.buildFilter,
 		n.buildPort,
@@ -208,6 +210,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"sessions", n.access.Run},
 		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsCertificate())},
 		{"files", n.watchFiles},
+		{"drain", n.drain.run},
 		{"state", n.state.run},
 	}, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,11 +18,17 @@ const (
 	routeSpread = 50 * time.Millisecond
 	// routeTick computes them again even without a change, so that a gain that lasts is taken.
 	routeTick = time.Second
+	// readyWithin bounds how long a path stays in use because the one that replaces it is not ready; readyPoll is how often
+	// that is looked at.
+	readyWithin = 2 * time.Second
+	readyPoll   = 50 * time.Millisecond
 )
 
 // routes turns the mesh's graph and the policy's fences into the braid's path sets, with hysteresis.
 type routes struct {
 	node *Node
+
+	again chan struct{} // capacity 1: paths are being replaced
 
 	mu   sync.Mutex
 	sets map[routeKey]*route // guarded by mu
@@ -40,12 +47,24 @@ type routeKey struct {
 }
 
 type route struct {
-	keeper routing.Keeper
-	set    routing.PathSet
-	used   time.Time
+	keeper  routing.Keeper
+	set     routing.PathSet // as wanted
+	changed time.Time       // when set last became another
+	live    []routing.Path  // in use: set, and while it is not ready what it replaces
+	used    time.Time
 }
 
-func newRoutes(n *Node) *routes { return &routes{node: n, sets: make(map[routeKey]*route)} }
+func newRoutes(n *Node) *routes {
+	return &routes{node: n, again: make(chan struct{}, 1), sets: make(map[routeKey]*route)}
+}
+
+// wake has all paths looked at again; never blocks.
+func (r *routes) wake() {
+	select {
+	case r.again <- struct{}{}:
+	default:
+	}
+}
 
 // run asks the braid to look at its paths again whenever the mesh changed.
 func (r *routes) run(ctx context.Context) error {
@@ -56,6 +75,9 @@ func (r *routes) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-r.again:
+			r.node.braid.Refresh()
+			continue
 		case <-r.node.mesh.Changed():
 			r.node.showMembers()
 			select {
@@ -105,34 +127,107 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 	if len(regions) == 0 {
 		return nil // no app of the policy has this fence: no way, rather than a wrong one
 	}
+	now := time.Now()
 	graph := r.graph()
-	fresh := graph.PathSet(r.node.cfg.Node, m.Node, routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions})
+	fresh := r.fresh(graph, m.Node, regions, now)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	k := routeKey{peer, fence}
 	kept := r.sets[k]
 	if kept == nil {
 		kept = &route{}
 		r.sets[k] = kept
 	}
-	now := time.Now()
 	kept.used = now
-	if graph.Has(m.Node) { // else gossip has dropped the peer a moment ago: its paths stay until links or time tell
-		kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
+	if !graph.Has(m.Node) { // gossip has dropped the peer a moment ago: its paths stay until links or time tell
+		return r.compact(kept.live)
 	}
-	set := kept.set
-	r.mu.Unlock()
-	return r.compact(set)
+	before := kept.set.Paths
+	kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
+	if !samePaths(before, kept.set.Paths) {
+		kept.changed = now
+	}
+	ready := func(p routing.Path) bool { return r.node.braid.Prepare(peer, r.compactOne(p)) }
+	usable := func(p routing.Path) bool { return r.stillUp(graph, p, fence) }
+	var waiting bool
+	kept.live, waiting = handover(kept.live, kept.set.Paths, now.Sub(kept.changed) < readyWithin, ready, usable)
+	if waiting {
+		time.AfterFunc(readyPoll, r.wake)
+	}
+	return r.compact(kept.live)
+}
+
+// fresh is the best path set there is now. Where only drained nodes lead to a peer, they go on relaying until their deadline.
+func (r *routes) fresh(graph *routing.Graph, to string, regions []string, now time.Time) routing.PathSet {
+	c := r.node.enforcer.constrain(routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions})
+	set := graph.PathSet(r.node.cfg.Node, to, c)
+	if len(set.Paths) == 0 && len(c.NoRelay) > 0 {
+		set = graph.PathSet(r.node.cfg.Node, to, r.node.enforcer.lastResort(c, now))
+	}
+	return set
+}
+
+// handover decides which paths carry traffic while one set replaces another: make before break. live is what did, wanted
+// what shall. While may (there is time left), a wanted path that is not ready yet is no reason to let go of one that
+// still works: those keep their place, after the wanted ones that are ready. waiting says that it is not finished. Pure but
+// for its two questions.
+func handover(live, wanted []routing.Path, may bool, ready, usable func(routing.Path) bool) (next []routing.Path, waiting bool) {
+	var late []routing.Path
+	for _, p := range wanted {
+		if containsPath(live, p) || ready(p) {
+			next = append(next, p)
+		} else {
+			late = append(late, p)
+		}
+	}
+	if len(late) == 0 || !may {
+		return wanted, false
+	}
+	for _, p := range live {
+		if len(next) < maxPaths && !containsPath(next, p) && usable(p) {
+			next, waiting = append(next, p), true
+		}
+	}
+	for _, p := range late {
+		if len(next) < maxPaths {
+			next = append(next, p)
+		}
+	}
+	return next, waiting
+}
+
+// stillUp says whether a path could carry packets: all its links are up, and every relay is in the fence.
+func (r *routes) stillUp(g *routing.Graph, p routing.Path, fence braid.FenceID) bool {
+	for i := range p.Nodes[1:] {
+		l, ok := g.Link(p.Nodes[i], p.Nodes[i+1])
+		m, known := r.node.mesh.Lookup(p.Nodes[i+1])
+		if !ok || l.Down || !known || !r.node.enforcer.allows(fence, m.Region) {
+			return false
+		}
+	}
+	return true
+}
+
+func samePaths(a, b []routing.Path) bool {
+	return slices.EqualFunc(a, b, func(p, q routing.Path) bool { return slices.Equal(p.Nodes, q.Nodes) })
+}
+
+func containsPath(set []routing.Path, p routing.Path) bool {
+	return slices.ContainsFunc(set, func(q routing.Path) bool { return slices.Equal(p.Nodes, q.Nodes) })
 }
 
 // compact turns names into compact ids.
-func (r *routes) compact(set routing.PathSet) []braid.Path {
+func (r *routes) compact(paths []routing.Path) []braid.Path {
 	var out []braid.Path
-	for _, p := range set.Paths {
-		var path braid.Path
-		for _, name := range p.Nodes[1 : len(p.Nodes)-1] {
-			path.Relays = append(path.Relays, braid.NodeID(identity.NodeID(r.node.id.Mesh, name)))
-		}
-		out = append(out, path)
+	for _, p := range paths {
+		out = append(out, r.compactOne(p))
 	}
 	return out
+}
+
+func (r *routes) compactOne(p routing.Path) (path braid.Path) {
+	for _, name := range p.Nodes[1 : len(p.Nodes)-1] {
+		path.Relays = append(path.Relays, braid.NodeID(identity.NodeID(r.node.id.Mesh, name)))
+	}
+	return path
 }

@@ -3,11 +3,16 @@ package node
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/ternmesh/tern/mesh"
 )
 
 // States that a node tells the mesh.
 const (
-	StateServing  = "serving"
+	StateServing  = mesh.StateServing
+	StateDraining = mesh.StateDraining // sessions are left, no new ones begin
+	StateDrained  = mesh.StateDrained  // no sessions are left, or the deadline has ended them
+	StateCordoned = mesh.StateCordoned // no new sessions begin, and nothing moves
 	StateStopping = "stopping"
 )
 
@@ -21,9 +26,13 @@ func (s *state) run(ctx context.Context) error {
 	return nil
 }
 
-func (s *state) String() string {
-	if s.stopping.Load() {
+// stateName is what the node tells the mesh and its operator.
+func (n *Node) stateName() string {
+	if n.state.stopping.Load() {
 		return StateStopping
 	}
-	return StateServing
+	return *n.drain.state.Load()
 }
+
+// refusesClients says that no new session may begin here.
+func (n *Node) refusesClients() bool { return n.state.stopping.Load() || n.drain.refuses() }

@@ -16,17 +16,18 @@ import (
 
 // Status is what a node knows of itself and of the mesh; GET /v1/status of the admin listener.
 type Status struct {
-	Node          string  `json:"node"`
-	Mesh          string  `json:"mesh"`
-	Region        string  `json:"region"`
-	ID            uint32  `json:"id"`
-	Incarnation   uint32  `json:"incarnation"`
-	Version       string  `json:"version,omitempty"`
-	State         string  `json:"state"`
-	UptimeSeconds float64 `json:"uptime_seconds"`
-	AccessURL     string  `json:"access_url"`
-	PolicyVersion uint64  `json:"policy_version"`
-	Filter        string  `json:"filter"`
+	Node          string       `json:"node"`
+	Mesh          string       `json:"mesh"`
+	Region        string       `json:"region"`
+	ID            uint32       `json:"id"`
+	Incarnation   uint32       `json:"incarnation"`
+	Version       string       `json:"version,omitempty"`
+	State         string       `json:"state"`
+	Drain         *DrainStatus `json:"drain,omitempty"` // where the policy drains or cordons this node
+	UptimeSeconds float64      `json:"uptime_seconds"`
+	AccessURL     string       `json:"access_url"`
+	PolicyVersion uint64       `json:"policy_version"`
+	Filter        string       `json:"filter"`
 	// FilterWhy says why the kernel does not filter although the configuration asks for it; empty otherwise.
 	FilterWhy string `json:"filter_why,omitempty"`
 	// CertificateExpires is the end of the node's certificate.
@@ -41,6 +42,15 @@ type Status struct {
 	Braids   []BraidStatus  `json:"braids"`
 	Access   AccessStatus   `json:"access"`
 	Media    media.Stats    `json:"media"`
+}
+
+// DrainStatus is how far a drain has come. A node in state drained has no sessions left and forwards nothing, or its
+// deadline has passed.
+type DrainStatus struct {
+	Wanted       string    `json:"wanted"` // control.NodeDrained or control.NodeCordoned
+	Deadline     time.Time `json:"deadline,omitzero"`
+	Sessions     int       `json:"sessions"`
+	QuietSeconds float64   `json:"quiet_seconds"` // since this node last forwarded a frame of others; at most its uptime
 }
 
 // AccessStatus is the edge towards clients: sessions open now by kind, and RTP packets since start.
@@ -133,7 +143,7 @@ func (n *Node) Status() Status {
 		return s
 	}
 	s.Incarnation = n.incarnation
-	s.State = n.state.String()
+	s.State, s.Drain = n.stateName(), n.drainStatus()
 	s.UptimeSeconds = time.Since(n.started).Seconds()
 	s.AccessURL = n.AccessURL()
 	s.PolicyVersion = n.enforcer.version()
@@ -153,6 +163,15 @@ func (n *Node) Status() Status {
 	s.Media = n.hub.Stats()
 	s.Findings = findings(s, time.Now())
 	return s
+}
+
+func (n *Node) drainStatus() *DrainStatus {
+	wanted := n.enforcer.nodeState(n.cfg.Node)
+	if wanted.State == "" {
+		return nil
+	}
+	quiet := min(time.Since(time.Unix(0, n.drain.busy.Load())), time.Since(n.started))
+	return &DrainStatus{Wanted: wanted.State, Deadline: wanted.Deadline, Sessions: n.sessions(), QuietSeconds: quiet.Seconds()}
 }
 
 func accessStatus(a access.Stats) AccessStatus {
@@ -280,7 +299,7 @@ func (n *Node) PathsBetween(from, to, app string) (PathsReport, error) {
 			return PathsReport{}, fmt.Errorf("node %q is %w", name, errNoMember)
 		}
 	}
-	set := n.routes.graph().PathSet(from, to, c)
+	set := n.routes.graph().PathSet(from, to, n.enforcer.constrain(c))
 	r := PathsReport{From: from, To: to, App: app, Fence: c.Regions, Paths: set.Paths, Disjoint: set.Disjoint, Shared: set.Shared}
 	if r.Paths == nil {
 		r.Paths = []routing.Path{}

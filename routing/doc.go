@@ -39,7 +39,8 @@
 // A Graph never changes after NewGraph; its methods are safe for concurrent use (scratch memory comes from a pool).
 // Equal inputs give equal answers: nodes are ordered by name, costs are whole nanoseconds, ties go to the names. No
 // path ever leaves the fence, touches a forbidden node, uses a link that is down, or relays through a node marked
-// Avoid. A Keeper belongs to one pair and fence and one caller.
+// Avoid or named in NoRelay; none that is new relays through one named in NoNewRelay.
+// A Keeper belongs to one pair and fence and one caller.
 //
 // # What it does not do
 //

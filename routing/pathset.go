@@ -14,6 +14,9 @@ type Constraints struct {
 	Regions   []string // the fence: regions that a path may touch, both ends included; nil allows none
 	AnyRegion bool     // no fence; Regions is ignored
 	Forbid    []string // nodes that no path touches, the ends included
+	NoRelay   []string // nodes that may be ends, never relays: drained ones
+	// NoNewRelay are nodes that relay on paths in use already and on no others: cordoned ones.
+	NoNewRelay []string
 }
 
 // Path is one way from ingress to egress.
@@ -35,6 +38,7 @@ type PathSet struct {
 // Paths are ordered by cost, then names. No path is not an error: the set is empty.
 func (g *Graph) PathSet(from, to string, c Constraints) PathSet {
 	c.Regions, c.Forbid = slices.Clone(c.Regions), slices.Clone(c.Forbid)
+	c.NoRelay, c.NoNewRelay = slices.Clone(c.NoRelay), slices.Clone(c.NoNewRelay)
 	set := PathSet{under: &c}
 	s, okFrom := g.index[from]
 	t, okTo := g.index[to]
@@ -78,10 +82,14 @@ func (c *Constraints) admits(n Node) bool {
 }
 
 // admitsRelay tells whether a path in use may pass through the node.
-func (c *Constraints) admitsRelay(n Node) bool { return !n.Avoid && c.admits(n) }
+func (c *Constraints) admitsRelay(n Node) bool {
+	return !n.Avoid && c.admits(n) && !slices.Contains(c.NoRelay, n.Name)
+}
 
 // invitesRelay tells whether a new path may.
-func (c *Constraints) invitesRelay(n Node) bool { return !n.Full && c.admitsRelay(n) }
+func (c *Constraints) invitesRelay(n Node) bool {
+	return !n.Full && c.admitsRelay(n) && !slices.Contains(c.NoNewRelay, n.Name)
+}
 
 func (g *Graph) path(s, t int32, c candidate) Path {
 	nodes := make([]string, 0, 4)

@@ -9,6 +9,7 @@
 //	top.go       tern top
 //	doctor.go    tern doctor, tern ports
 //	manual.go    tern man
+//	drain.go     tern drain, undrain, cordon
 //	policy.go    tern policy get, apply, history
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
@@ -78,8 +79,10 @@ func rootCommand() *cobra.Command {
 	root.AddCommand( // a line each: parallel changes do not collide
 		benchCommand(),
 		caCommand(),
+		cordonCommand(),
 		demoCommand(),
 		doctorCommand(),
+		drainCommand(),
 		filterCommand(),
 		manualCommand(),
 		nodeCommand(),
@@ -92,6 +95,7 @@ func rootCommand() *cobra.Command {
 		statusCommand(),
 		tokenCommand(),
 		topCommand(),
+		undrainCommand(),
 		validateCommand(),
 		versionCommand(),
 	)

@@ -51,6 +51,13 @@ func statusCommand() *cobra.Command {
 func printStatus(w io.Writer, s node.Status) {
 	fmt.Fprintf(w, "%s in %s (mesh %s): %s, up %v, policy %d, filter %s\n", s.Node, s.Region, s.Mesh, s.State,
 		time.Duration(s.UptimeSeconds*float64(time.Second)).Round(time.Second), s.PolicyVersion, s.Filter)
+	if d := s.Drain; d != nil {
+		fmt.Fprintf(w, "%s", d.Wanted)
+		if !d.Deadline.IsZero() {
+			fmt.Fprintf(w, ", the sessions that are left end at %s", d.Deadline.Format(time.RFC3339))
+		}
+		fmt.Fprintf(w, ": %d sessions left, forwarded nothing for %.0f s\n", d.Sessions, d.QuietSeconds)
+	}
 	fmt.Fprintf(w, "control: %s, leader %s\n", s.Control.Role, orNone(s.Control.Leader))
 	printFindings(w, s)
 	fmt.Fprintln(w)

@@ -67,6 +67,7 @@
 //	repair.go     what was sent, kept for repair
 //	flow.go       paths to a peer and their keys
 //	keyring.go    relay keys of others, fetched in the background
+//	prepare.go    the keys of a path before it is used
 //	relaykey.go   relay keys of our own, derived; frame checks; relay budget
 //	runs.go       frames into runs of equal segments, one copy per path
 //	pathframe.go  path header and MACs

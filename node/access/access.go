@@ -70,6 +70,8 @@ type Config struct {
 
 	// Draining says whether the node takes new sessions; nil: always.
 	Draining func() bool
+	// Elsewhere names the base URL of another node for an app's clients while Draining; nil or false: there is none.
+	Elsewhere func(app string) (url string, ok bool)
 
 	MaxSessions int        // 0: DefaultMaxSessions
 	JoinRate    rate.Limit // per source address, joins per second; 0: DefaultJoinRate
@@ -158,6 +160,9 @@ func (c *Config) defaults() {
 	}
 	if c.Allow == nil {
 		c.Allow = func(netip.Addr) bool { return true }
+	}
+	if c.Elsewhere == nil {
+		c.Elsewhere = func(string) (string, bool) { return "", false }
 	}
 	if c.Draining == nil {
 		c.Draining = func() bool { return false }
@@ -249,6 +254,13 @@ func (a *Access) Reauthorise() {
 		if err := a.stillAdmitted(s, now); err != nil {
 			s.end("revoked: " + string(token.ReasonOf(err)))
 		}
+	}
+}
+
+// EndAll ends every session, as at the deadline of a drain; the reason goes to the log.
+func (a *Access) EndAll(reason string) {
+	for _, s := range a.all() {
+		s.end(reason)
 	}
 }
 

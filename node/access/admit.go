@@ -49,10 +49,23 @@ func (a *Access) enter(r *http.Request) (join, *problem) {
 		return join{}, p
 	}
 	j, p := a.check(r)
+	if p == nil && a.cfg.Draining() {
+		p = a.elsewhere(r, j.app)
+	}
 	if p != nil {
 		a.leave()
 	}
 	return j, p
+}
+
+// elsewhere sends a client that may enter, but not here any more, to another node; 503 if there is none. Strangers are
+// not told where the other nodes are.
+func (a *Access) elsewhere(r *http.Request, app string) *problem {
+	base, ok := a.cfg.Elsewhere(app)
+	if !ok {
+		return &problem{status: http.StatusServiceUnavailable, reason: "draining", detail: "try again", retryAfter: 5}
+	}
+	return &problem{status: http.StatusTemporaryRedirect, reason: "redirected", detail: "go to the other node", location: base + r.URL.RequestURI()}
 }
 
 // check decides by address, names and token.
@@ -152,14 +165,11 @@ func hubProblem(err error) *problem {
 
 // reserve takes a session's place before any work is done for it.
 func (a *Access) reserve() *problem {
-	draining := a.cfg.Draining()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case !a.running:
 		return &problem{status: http.StatusServiceUnavailable, reason: "not_running", detail: "try again", retryAfter: 5}
-	case draining:
-		return &problem{status: http.StatusServiceUnavailable, reason: "draining", detail: "try again", retryAfter: 5}
 	case len(a.sessions)+a.reserved >= a.cfg.MaxSessions:
 		return &problem{status: http.StatusServiceUnavailable, reason: "sessions", detail: "try again", retryAfter: 5}
 	}

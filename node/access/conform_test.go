@@ -3,8 +3,10 @@ package access
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,6 +211,28 @@ func TestDrainingAndFullNodesAnswer503(t *testing.T) {
 	}
 	if res := w.post("/whip/open/room", "", offer); res.code != 503 || res.header.Get("Retry-After") == "" {
 		t.Errorf("the second session: %d", res.code)
+	}
+}
+
+func TestADrainingNodeSendsThoseWhoMayEnterElsewhere(t *testing.T) {
+	var none atomic.Bool
+	w := newWorld(t, func(c *Config) {
+		c.Elsewhere = func(app string) (string, bool) { return "https://other.example:8443", app == "open" && !none.Load() }
+	})
+	w.drain.Store(true)
+	offer := offerOf(t, peer(t), sendonly, videoT)
+	for _, path := range []string{"/whip/open/room?stream=cam", "/whep/open/room/cam"} {
+		res := w.post(path, "", offer)
+		if res.code != http.StatusTemporaryRedirect || res.header.Get("Location") != "https://other.example:8443"+path {
+			t.Errorf("%s: %d to %q, want 307 to the same path elsewhere", path, res.code, res.header.Get("Location"))
+		}
+	}
+	if res := w.post("/whip/demo/room", "", offer); res.code != http.StatusUnauthorized || res.header.Get("Location") != "" {
+		t.Errorf("a stranger learns nothing of other nodes: %d %q", res.code, res.header.Get("Location"))
+	}
+	none.Store(true)
+	if res := w.post("/whip/open/room", "", offer); res.code != 503 || res.header.Get("Retry-After") == "" {
+		t.Errorf("nowhere to go: %d", res.code)
 	}
 }
 

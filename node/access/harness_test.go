@@ -208,6 +208,9 @@ type answer struct {
 	body   string
 }
 
+// direct is a client that shows redirects instead of following them.
+var direct = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
 // do sends a request; header holds pairs.
 func (w *world) do(method, path, body string, header ...string) answer {
 	w.t.Helper()
@@ -218,7 +221,7 @@ func (w *world) do(method, path, body string, header ...string) answer {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := direct.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}

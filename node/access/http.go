@@ -29,6 +29,7 @@ type problem struct {
 	fault      bool   // the node's own: logged as an error
 	retryAfter int    // seconds; 0: no header
 	accept     string // Accept-Post or Accept-Patch for 415
+	location   string // for 307
 }
 
 // handler answers a request, or says why not.
@@ -174,6 +175,9 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		} else {
 			h.Set("Accept-Post", p.accept)
 		}
+	}
+	if p.location != "" {
+		h.Set("Location", p.location)
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))

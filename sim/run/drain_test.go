@@ -1,0 +1,82 @@
+package run
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/ternmesh/tern/sim/run/scenario"
+)
+
+func TestADrainedRelayLosesNoPacket(t *testing.T) {
+	text, err := os.ReadFile("library/drain.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := virtually(t, string(text))
+	for _, s := range r.Streams {
+		if s.Sent == 0 || s.Delivered != s.Sent {
+			t.Errorf("%s: %d of %d delivered while its relay was drained", s.Name, s.Delivered, s.Sent)
+		}
+	}
+	one := r.Streams[1]
+	through := func(p PathReport) bool { return slices.Contains(p.Hops, "iad") }
+	before := slices.ContainsFunc(one.Paths, through)
+	if !before {
+		t.Errorf("the drained node never carried the stream, so the drain proves nothing: %+v", one.Paths)
+	}
+	// 90 ms direct against 40 ms through iad: the latency tells when it moved.
+	first, last := one.Series.MeanMS[slices.IndexFunc(one.Series.MeanMS, func(ms float64) bool { return ms > 0 })], one.Series.MeanMS[len(one.Series.MeanMS)-2]
+	if first > 60 || last < 80 {
+		t.Errorf("mean latency %v ms at first and %v ms at last: did it move from the relay to the direct link?", first, last)
+	}
+}
+
+// All relays in use are drained at once, with the direct link down: the only way left is one that was not in use.
+const lastRelay = `
+name: last-relay
+duration: 12s
+warmup: 3s
+seed: 3
+nodes:
+  fra: {region: eu}
+  nrt: {region: ap}
+  iad: {region: us}
+  sfo: {region: us}
+  sin: {region: ap}
+  lhr: {region: eu}
+links:
+  default: {delay: 30ms}
+  pairs:
+    - {from: fra, to: nrt, both: true, delay: 600ms}
+    - {from: fra, to: lhr, both: true, delay: 150ms}
+policy: before
+streams:
+  - {name: cam, from: fra, to: [nrt], app: demo, packets_per_second: 200, size: 600}
+events:
+  - {at: 1s, link: fra-nrt, action: down}
+  - {at: 5s, node: fra, policy: after}
+`
+
+func TestAllRelaysInUseAreDrainedAtOnce(t *testing.T) {
+	const policy = "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n"
+	documents := map[string]string{
+		"before": policy,
+		"after":  policy + "nodes: {iad: {state: drained}, sfo: {state: drained}, sin: {state: drained}}\n",
+	}
+	s, err := scenario.Parse([]byte(lastRelay), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cam := r.Streams[0]
+	if !r.Safe || cam.Delivered != cam.Sent || cam.Sent == 0 {
+		t.Errorf("%d of %d delivered\n%s", cam.Delivered, cam.Sent, r.Summary())
+	}
+	if !slices.ContainsFunc(cam.Paths, func(p PathReport) bool { return slices.Contains(p.Hops, "lhr") && p.Sent > 500 }) {
+		t.Errorf("the stream never moved to the relay that is left: %+v", cam.Paths)
+	}
+}
