@@ -4,17 +4,21 @@
 // # Reading order
 //
 //	reason.go   why a token is refused, and how much of that the wire may learn
-//	grant.go    App, Grant, Verify: size cap, choice of format, one rule for both
-//	jwt.go      Tern's own format: a JWS (HS256) with the claims listed there
+//	grant.go    App, Grant, Verify: size cap, choice of format, one rule for all
+//	jwt.go      Tern's own format: a JWS with the claims listed there; room tokens
+//	keyset.go   public keys: ES256, EdDSA, JWKS, PEM
+//	livekit.go  LiveKit's grants, which are a JWT as well
 //	agora.go    Agora AccessToken2 "007": base64, inflate, parse, signature
 //	rtc.go      what a verified 007 grants: services, channel, user, expiries
-//	create.go   builds tokens of both formats
+//	legacy.go   the older "006", where an app's policy asks for it
+//	create.go   builds tokens of every format
 //	inspect.go  says what a token holds and why it would be refused
 //
 // # Formats
 //
-// A token is at most 4 KiB. One that begins with "007" is an AccessToken2; one
-// with two dots is a JWT; anything else is unsupported.
+// A token is at most 4 KiB. One that begins with "007" is an AccessToken2, with "006"
+// its forerunner; one with two dots is a JWT, and LiveKit's if it has the claim video;
+// anything else is unsupported.
 //
 // 007: "007" + standard padded base64 of a zlib stream of
 //
@@ -26,10 +30,17 @@
 // its type. Signature: HMAC-SHA256 under a key derived from certificate, issue
 // time and salt, over the body exactly as received.
 //
-// JWT: header {"alg":"HS256"}; claims iss (app id), sub (user), chan (channel, or
-// "*" for every channel of the app), iat, exp, nbf (optional) and can, a list of
-// "publish_audio", "publish_video", "publish_data", "subscribe". What is not
-// listed is not granted. The key is the bytes of one of the app's certificates.
+// JWT: header {"alg":"HS256"} (or ES256, EdDSA; kid names the key); claims iss (app
+// id), sub (user), chan (channel, or "*" for every channel of the app), iat, exp, nbf
+// (optional) and can, a list of "publish_audio", "publish_video", "publish_data",
+// "subscribe". What is not listed is not granted. The key of HS256 is the bytes of one
+// of the app's certificates, that of the others is in the app's key set.
+//
+// Room token: the same with sub, one chan, sid (the session it is bound to), jti (its
+// own name, good once) and at most 15 minutes between iat and exp.
+//
+// LiveKit: HS256; claims iss (API key, mapped to the app by its policy), sub or jti
+// (user), exp, nbf or iat, and video with roomJoin, room and what may be published.
 //
 // # Invariants
 //
@@ -37,7 +48,9 @@
 //     parsed before (app id, shape) only leads to refusals.
 //   - Work and memory are bounded before anything is decoded: 4 KiB of token,
 //     16 KiB inflated.
-//   - No grant outlives 24 hours from the token's issue time, nor join.
+//   - No grant outlives 24 hours from the token's issue time, nor join. (006 does not
+//     tell its issue time: more than 24 hours to go is refused.)
+//   - A certificate is a key of HS256 only, a public key of its own algorithm only.
 //   - Privileges of two services in one 007 token are never merged.
 //   - The primary certificate is tried first; comparisons take constant time.
 //   - The empty certificate is never a key.
@@ -45,7 +58,7 @@
 // # What it does not do
 //
 // The literal user "0" in a 007 token is that user, not a wildcard; only the empty
-// user is. The older "006" format, LiveKit's grants, ES256 and EdDSA, key sets by
-// URL and replay refusal (jti) are not here yet. Revocation is the caller's: it
-// verifies again when the app changes.
+// user is. Key sets are handed in (node fetches them), and so is the memory of used
+// room tokens (node/access has it). Revocation is the caller's: it verifies again when
+// the app changes. RSA is not served.
 package token

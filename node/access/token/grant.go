@@ -2,6 +2,7 @@ package token
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,18 +25,29 @@ const (
 
 // App is what must be known of an app to check its tokens. Any other Auth than the
 // two values above admits nobody. Certificates are secrets: primary first, then the
-// secondary during a rotation; empty ones are ignored.
+// secondary during a rotation; empty ones are ignored. Keys are public: they check
+// ES256 and EdDSA, and nothing else.
 type App struct {
 	ID           string
 	Certificates []string
+	Keys         []Key
 	Auth         string
+
+	Issuers    []string // further names of the app in the claim iss
+	Legacy006  bool     // accept "006" tokens; see legacy.go for what that risks
+	RoomTokens bool     // accept only Tern's JWT, short and bound to a session
+	Disabled   bool     // admit nobody
+	Banned     []string // users who are not admitted
 }
 
 // Grant is what a client may do, each right until its own expiry; zero = not granted.
 // An expiry is exclusive: at that instant the right is gone. No right outlives Join.
-// User is "" where the token is good for anybody.
+// User is "" where the token is good for anybody. Session and ID are set for room
+// tokens: the session that the token is bound to, and the token's own name, which its
+// caller must not accept a second time.
 type Grant struct {
 	App, Channel, User                                       string
+	Session, ID                                              string
 	Join, PublishAudio, PublishVideo, PublishData, Subscribe time.Time
 }
 
@@ -49,16 +61,28 @@ func Verify(tok string, app App, channel string, now time.Time) (Grant, error) {
 // VerifyUser is Verify for a client that says who it is: the token must be good for
 // that user, or for anybody. The empty user claims nothing.
 func VerifyUser(tok string, app App, channel, user string, now time.Time) (Grant, error) {
+	var g Grant
 	switch app.Auth {
 	case AuthAppID:
 		until := now.Add(MaxLifetime)
-		return Grant{App: app.ID, Channel: channel, User: user, Join: until, PublishAudio: until,
-			PublishVideo: until, PublishData: until, Subscribe: until}, nil
+		g = Grant{App: app.ID, Channel: channel, User: user, Join: until, PublishAudio: until,
+			PublishVideo: until, PublishData: until, Subscribe: until}
 	case AuthToken:
+		var err error
+		if g, err = verify(tok, app, want{channel: channel, user: user, now: now}); err != nil {
+			return Grant{}, err
+		}
 	default:
 		return Grant{}, fmt.Errorf("%w: %q", ReasonAuthMode, app.Auth)
 	}
-	return verify(tok, app, want{channel: channel, user: user, now: now})
+	// Last, so that only who holds a genuine token learns of it.
+	switch {
+	case app.Disabled:
+		return Grant{}, ReasonDisabled
+	case g.User != "" && slices.Contains(app.Banned, g.User):
+		return Grant{}, ReasonBanned
+	}
+	return g, nil
 }
 
 // want is what the verifier compares a token with.
@@ -71,29 +95,38 @@ type want struct {
 
 // verify is the part after the auth mode: cap, format, key.
 func verify(tok string, app App, w want) (Grant, error) {
-	switch format(tok) {
-	case "":
+	f := format(tok)
+	switch {
+	case f == "":
 		return Grant{}, shapeError(tok)
-	case Format007:
-		return verify007(tok, app, w)
-	default:
+	case f == FormatJWT:
 		return verifyJWT(tok, app, w)
+	case app.RoomTokens:
+		return Grant{}, fmt.Errorf("%w: the app takes room tokens only", ReasonUnsupported)
+	case f == Format007:
+		return verify007(tok, app, w)
 	}
+	return verify006(tok, app, w)
 }
 
 // Names of the formats, as in Create and Report.
 const (
-	Format007 = "007"
-	FormatJWT = "tern"
+	Format007     = "007"
+	Format006     = "006"
+	FormatJWT     = "tern"
+	FormatLiveKit = "livekit"
 )
 
-// format tells the formats apart by shape alone; "" if it is neither or too large.
+// format tells the formats apart by shape alone; "" if it is none or too large. A
+// LiveKit token has the shape of a JWT and is told by its claims.
 func format(tok string) string {
 	switch {
 	case len(tok) > MaxSize:
 		return ""
 	case strings.HasPrefix(tok, prefix007):
 		return Format007
+	case strings.HasPrefix(tok, prefix006):
+		return Format006
 	case strings.Count(tok, ".") == 2:
 		return FormatJWT
 	}
@@ -120,6 +153,11 @@ func (a App) keys() []string {
 		}
 	}
 	return a.Certificates
+}
+
+// named says whether iss is one of the app's names.
+func (a App) named(iss string) bool {
+	return iss != "" && (iss == a.ID || slices.Contains(a.Issuers, iss))
 }
 
 // earlier returns the earlier of two expiries; zero (not granted) wins.

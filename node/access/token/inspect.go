@@ -3,13 +3,17 @@ package token
 import "time"
 
 // InspectOptions say what to compare a token with. Empty App, Channel and User are
-// taken from the token itself; without Certificates nothing can be admitted, but the
-// token is still shown. Now must be set.
+// taken from the token itself (006 holds no channel and no user, so both must be given);
+// without Certificates or Keys nothing can be admitted, but the token is still shown.
+// Issuers are further names of App. Room asks for a room token. Now must be set.
 type InspectOptions struct {
 	App          string
 	Certificates []string
+	Keys         []Key
+	Issuers      []string
 	Channel      string
 	User         string
+	Room         bool
 	Now          time.Time
 }
 
@@ -31,7 +35,8 @@ type Report struct {
 func Inspect(tok string, o InspectOptions) Report {
 	r := Report{Format: format(tok), Grants: map[string]int64{}}
 	r.claim(tok)
-	app := App{ID: o.App, Certificates: o.Certificates, Auth: AuthToken}
+	// 006 is a choice of the app's policy, which is not known here.
+	app := App{ID: o.App, Certificates: o.Certificates, Keys: o.Keys, Issuers: o.Issuers, Auth: AuthToken, Legacy006: true, RoomTokens: o.Room}
 	if app.ID == "" {
 		app.ID = r.App
 	}
@@ -62,17 +67,34 @@ func (r *Report) claim(tok string) {
 				return
 			}
 		}
+	case Format006:
+		if c, err := decode006(tok); err == nil {
+			r.App, r.ExpiresAt = c.appID, int64(c.expires)
+			r.show(c.expiries("", ""))
+		}
 	case FormatJWT:
-		signed, _ := cutLast(tok)
-		c, err := decodeClaims(signed)
-		if err != nil {
-			return
-		}
-		r.App, r.Channel, r.User = c.Issuer, c.Channel, c.Subject
-		if exp, ok := numericDate(c.ExpiresAt); ok {
-			r.ExpiresAt = exp.Unix()
-			r.show(c.rights(c.Channel, exp))
-		}
+		r.claimJWT(tok)
+	}
+}
+
+// claimJWT fills the report from a JWT of either kind.
+func (r *Report) claimJWT(tok string) {
+	signed, _ := cutLast(tok)
+	c, err := decodeClaims(signed)
+	if err != nil {
+		return
+	}
+	if c.Video != nil {
+		r.Format = FormatLiveKit
+	}
+	r.App, r.Channel, r.User = c.Issuer, c.Channel, c.Subject
+	exp, ok := numericDate(c.ExpiresAt)
+	switch {
+	case !ok:
+	case c.Video != nil:
+		r.show(c.livekitRights(exp))
+	default:
+		r.show(c.rights(c.Channel, exp))
 	}
 }
 

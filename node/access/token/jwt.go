@@ -3,6 +3,7 @@ package token
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,8 @@ const anyChannel = "*"
 // compared before anything is decoded, because decoding it costs more than the MAC.
 const usualHeader = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 
-// hs256 is the one algorithm: neither "none" nor another family is ever tried.
+// hs256 is the algorithm of certificates. Neither "none" nor another family than those
+// of a key's own kind is ever tried.
 var hs256 = jwt.SigningMethodHS256
 
 // segment decodes one part: base64url, unpadded, without stray bits.
@@ -38,11 +40,15 @@ var segment = base64.RawURLEncoding.Strict()
 type claims struct {
 	Issuer    string   `json:"iss"`
 	Subject   string   `json:"sub,omitempty"`
-	Channel   string   `json:"chan"`
+	Channel   string   `json:"chan,omitempty"`
 	IssuedAt  *float64 `json:"iat,omitempty"`
 	ExpiresAt *float64 `json:"exp,omitempty"`
 	NotBefore *float64 `json:"nbf,omitempty"`
-	Can       []string `json:"can"`
+	Can       []string `json:"can,omitempty"`
+	Session   string   `json:"sid,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+
+	Video *videoGrant `json:"video,omitempty"` // makes it a LiveKit token
 }
 
 // The library asks a type of claims for these when it signs; it calls none of them.
@@ -56,32 +62,44 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return nil, nil
 // verifyJWT checks header and signature, and only then decodes the claims.
 func verifyJWT(tok string, app App, w want) (Grant, error) {
 	signed, sigText := cutLast(tok)
-	if err := checkHeader(signed[:strings.IndexByte(signed, '.')]); err != nil {
+	h, err := readHeader(signed[:strings.IndexByte(signed, '.')])
+	if err != nil {
 		return Grant{}, err
 	}
 	sig, err := decodeSegment(sigText)
 	if err != nil {
 		return Grant{}, ReasonMalformed
 	}
-	keys := app.keys()
-	if len(keys) == 0 {
-		return Grant{}, ReasonNoCertificate
-	}
-	if !signedByOne(signed, sig, keys) {
+	if err := h.check(signed, sig, app); err != nil {
 		// Which of two refusals to log may be told by a claim that nobody proved.
-		if c, err := decodeClaims(signed); err == nil && c.Issuer != app.ID {
+		if c, bad := decodeClaims(signed); bad == nil && !app.named(c.Issuer) && errors.Is(err, ReasonBadSignature) {
 			return Grant{}, ReasonWrongApp
 		}
-		return Grant{}, ReasonBadSignature
-	}
-	c, err := decodeClaims(signed)
-	if err != nil {
 		return Grant{}, err
 	}
-	if c.Issuer != app.ID {
+	c, err := decodeClaims(signed)
+	switch {
+	case err != nil:
+		return Grant{}, err
+	case !app.named(c.Issuer):
 		return Grant{}, ReasonWrongApp
 	}
-	return c.grant(w)
+	g, err := c.grant(app, h, w)
+	g.App = app.ID
+	return g, err
+}
+
+// grant judges claims that are authentic by now.
+func (c *claims) grant(app App, h header, w want) (Grant, error) {
+	switch {
+	case c.Video == nil:
+		return c.own(app, w)
+	case app.RoomTokens:
+		return Grant{}, fmt.Errorf("%w: the app takes room tokens only", ReasonUnsupported)
+	case h.Alg != hs256.Alg():
+		return Grant{}, fmt.Errorf("%w: a LiveKit token is signed with HS256", ReasonUnsupported)
+	}
+	return c.livekit(w)
 }
 
 // cutLast splits a compact JWS into what is signed and the signature.
@@ -98,33 +116,45 @@ func decodeSegment(text string) ([]byte, error) {
 	return segment.DecodeString(text)
 }
 
-// checkHeader demands HS256 and no extension that must be understood.
-func checkHeader(text string) error {
-	if text == usualHeader {
-		return nil
-	}
-	var h struct {
-		Alg  string          `json:"alg"`
-		Crit json.RawMessage `json:"crit"`
-	}
-	raw, err := decodeSegment(text)
-	if err != nil || json.Unmarshal(raw, &h) != nil {
-		return fmt.Errorf("%w: header", ReasonMalformed)
-	}
-	if h.Alg != hs256.Alg() || h.Crit != nil {
-		return ReasonUnsupported
-	}
-	return nil
+// header is the JOSE header, as far as it decides.
+type header struct {
+	Alg  string          `json:"alg"`
+	Key  string          `json:"kid"`
+	Crit json.RawMessage `json:"crit"`
 }
 
-// signedByOne tries the keys in order; each comparison takes constant time.
-func signedByOne(signed string, sig []byte, keys []string) bool {
-	for _, k := range keys {
+// readHeader demands one of three algorithms and no extension that must be understood.
+func readHeader(text string) (header, error) {
+	if text == usualHeader {
+		return header{Alg: hs256.Alg()}, nil
+	}
+	var h header
+	raw, err := decodeSegment(text)
+	if err != nil || json.Unmarshal(raw, &h) != nil {
+		return h, fmt.Errorf("%w: header", ReasonMalformed)
+	}
+	if h.Crit != nil || (h.Alg != hs256.Alg() && h.Alg != algES256 && h.Alg != algEdDSA) {
+		return h, ReasonUnsupported
+	}
+	return h, nil
+}
+
+// check verifies the signature: HS256 with the certificates, primary first, the others
+// with the public keys of their own kind. So a public key is never used as a secret.
+func (h header) check(signed string, sig []byte, app App) error {
+	if h.Alg != hs256.Alg() {
+		return h.checkPublic(signed, sig, app.Keys)
+	}
+	keys := app.keys()
+	if len(keys) == 0 {
+		return ReasonNoCertificate
+	}
+	for _, k := range keys { // each comparison takes constant time
 		if hs256.Verify(signed, sig, []byte(k)) == nil {
-			return true
+			return nil
 		}
 	}
-	return false
+	return ReasonBadSignature
 }
 
 // decodeClaims reads the claims of a JWS without its signature.
@@ -137,8 +167,8 @@ func decodeClaims(signed string) (*claims, error) {
 	return c, nil
 }
 
-// grant applies the time rules and the claim can. The claims are authentic by now.
-func (c *claims) grant(w want) (Grant, error) {
+// own applies the rules of Tern's own format.
+func (c *claims) own(app App, w want) (Grant, error) {
 	exp, err := c.times(w.now)
 	if err != nil {
 		return Grant{}, err
@@ -160,7 +190,26 @@ func (c *claims) grant(w want) (Grant, error) {
 	if g.User == "" {
 		g.User = w.user
 	}
+	if app.RoomTokens {
+		g.Session, g.ID = c.Session, c.ID
+		return g, c.room()
+	}
 	return g, nil
+}
+
+// maxRoomLifetime bounds a room token: whoever catches one has little time.
+const maxRoomLifetime = 15 * time.Minute
+
+// room checks what a room token must say on top: one user, one channel, one session,
+// its own name, and a short life.
+func (c *claims) room() error {
+	switch life := *c.ExpiresAt - *c.IssuedAt; {
+	case c.Subject == "" || c.Session == "" || c.ID == "" || c.Channel == anyChannel:
+		return fmt.Errorf("%w: a room token names sub, one chan, sid and jti", ReasonMalformed)
+	case life > maxRoomLifetime.Seconds():
+		return fmt.Errorf("%w: a room token lives at most %s", ReasonLifetime, maxRoomLifetime)
+	}
+	return nil
 }
 
 // rights turns the claim can into a grant until exp. Unknown rights are for later
@@ -229,12 +278,25 @@ func (g *Grant) field(right string) *time.Time {
 	return nil
 }
 
-// createJWT signs the claims that o describes.
+// createJWT signs the claims that o describes, with the signer if there is one.
 func createJWT(o CreateOptions) (string, error) {
 	iat := float64(o.Now.Unix())
 	exp := iat + o.TTL.Seconds()
-	c := claims{Issuer: o.App, Subject: o.User, Channel: o.Channel, IssuedAt: &iat, ExpiresAt: &exp, Can: slices.Clone(o.Can)}
-	tok, err := jwt.NewWithClaims(hs256, &c).SignedString([]byte(o.Certificate))
+	c := claims{Issuer: o.App, Subject: o.User, IssuedAt: &iat, ExpiresAt: &exp, Session: o.Session, ID: o.ID}
+	if o.Format == FormatLiveKit {
+		c.NotBefore, c.Video = &iat, videoOf(o)
+	} else {
+		c.Channel, c.Can = o.Channel, slices.Clone(o.Can)
+	}
+	method, key := jwt.SigningMethod(hs256), any([]byte(o.Certificate))
+	if o.Signer != nil {
+		method, key = jwt.GetSigningMethod(algorithmOf(o.Signer.Public())), o.Signer
+	}
+	t := jwt.NewWithClaims(method, &c)
+	if o.KeyID != "" {
+		t.Header["kid"] = o.KeyID
+	}
+	tok, err := t.SignedString(key)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}

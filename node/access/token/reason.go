@@ -15,10 +15,11 @@ const (
 	ReasonMissing       Reason = "missing"        // the app wants a token and there is none
 	ReasonAuthMode      Reason = "auth_mode"      // the app's auth mode is unknown: nobody enters
 	ReasonTooLarge      Reason = "too_large"      // more than MaxSize bytes
-	ReasonUnsupported   Reason = "unsupported"    // neither format, or a JWT that is not HS256
+	ReasonUnsupported   Reason = "unsupported"    // no format that the app takes, or another algorithm
 	ReasonMalformed     Reason = "malformed"      // does not decode
 	ReasonWrongApp      Reason = "wrong_app"      // made for another app
 	ReasonNoCertificate Reason = "no_certificate" // the app has no key to check with
+	ReasonUnknownKey    Reason = "unknown_key"    // names a public key that the app's set does not have
 	ReasonBadSignature  Reason = "bad_signature"  // no certificate of the app made it
 	ReasonNotYetValid   Reason = "not_yet_valid"  // issued in the future, or nbf not reached
 	ReasonExpired       Reason = "expired"        // its own expiry has passed
@@ -27,7 +28,13 @@ const (
 	ReasonWrongChannel  Reason = "wrong_channel"  // good for another channel
 	ReasonWrongUser     Reason = "wrong_user"     // good for another user
 	ReasonNoJoin        Reason = "no_join"        // may not join, or no longer
-	ReasonNotGranted    Reason = "not_granted"    // may join, but not do what was asked
+	ReasonDisabled      Reason = "disabled"       // genuine, but the app is disabled
+	ReasonBanned        Reason = "banned"         // genuine, but its user is banned
+
+	// What Verify cannot see and its caller refuses.
+	ReasonNotGranted   Reason = "not_granted"   // may join, but not do what was asked
+	ReasonReplayed     Reason = "replayed"      // a room token that was used before
+	ReasonWrongSession Reason = "wrong_session" // a room token of another session
 )
 
 // Error makes a Reason an error that others wrap.
@@ -38,7 +45,8 @@ func (r Reason) Error() string { return "token refused: " + string(r) }
 // but that the token was not accepted.
 func (r Reason) Status() int {
 	switch r {
-	case ReasonLifetime, ReasonNoService, ReasonWrongChannel, ReasonWrongUser, ReasonNoJoin, ReasonNotGranted:
+	case ReasonLifetime, ReasonNoService, ReasonWrongChannel, ReasonWrongUser, ReasonNoJoin, ReasonNotGranted,
+		ReasonDisabled, ReasonBanned, ReasonReplayed, ReasonWrongSession:
 		return http.StatusForbidden
 	}
 	return http.StatusUnauthorized

@@ -119,17 +119,27 @@ func (c content) expiries(s service) Grant {
 		if p.seconds != 0 {
 			until = earlier(c.at(p.seconds), until)
 		}
-		switch p.id {
-		case privJoin:
-			g.Join, g.Subscribe = until, until
-		case privPublishAudio:
-			g.PublishAudio = until
-		case privPublishVideo:
-			g.PublishVideo = until
-		case privPublishData:
-			g.PublishData = until
-		}
+		g.set(p.id, until)
 	}
+	return g.bounded()
+}
+
+// set gives a right by its privilege number. Whoever may join may subscribe.
+func (g *Grant) set(privilege uint16, until time.Time) {
+	switch privilege {
+	case privJoin:
+		g.Join, g.Subscribe = until, until
+	case privPublishAudio:
+		g.PublishAudio = until
+	case privPublishVideo:
+		g.PublishVideo = until
+	case privPublishData:
+		g.PublishData = until
+	}
+}
+
+// bounded cuts every right at the end of Join.
+func (g Grant) bounded() Grant {
 	for _, f := range []*time.Time{&g.PublishAudio, &g.PublishVideo, &g.PublishData} {
 		*f = earlier(*f, g.Join)
 	}

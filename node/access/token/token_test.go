@@ -117,15 +117,19 @@ func TestAppIDModeNeedsNoToken(t *testing.T) {
 }
 
 func TestCreateMakesWhatVerifyAdmits(t *testing.T) {
-	apps := map[string]App{Format007: app007, FormatJWT: jwtApp}
+	apps := map[string]App{Format007: app007, Format006: app006, FormatJWT: jwtApp, FormatLiveKit: lkApp}
 	for format, app := range apps {
 		for _, can := range [][]string{nil, {CanPublishAudio}, {CanPublishAudio, CanPublishVideo, CanPublishData, CanSubscribe}} {
 			tok, err := Create(CreateOptions{Format: format, App: app.ID, Certificate: app.Certificates[0], Channel: "room", User: "u", Now: jNow, TTL: time.Hour, Can: can})
 			if err != nil {
 				t.Fatal(err)
 			}
-			g, err := Verify(tok, app, "room", jNow)
-			if err != nil || g.User != "u" || !g.Join.Equal(jNow.Add(time.Hour)) {
+			g, err := VerifyUser(tok, app, "room", "u", jNow)
+			leeway := time.Duration(0)
+			if format == FormatLiveKit {
+				leeway = clockSkew
+			}
+			if err != nil || g.User != "u" || !g.Join.Equal(jNow.Add(time.Hour+leeway)) {
 				t.Errorf("%s: granted %+v (%v)", format, g, err)
 			}
 			for _, c := range can {
@@ -140,7 +144,7 @@ func TestCreateMakesWhatVerifyAdmits(t *testing.T) {
 func TestCreateRefuses(t *testing.T) {
 	good := CreateOptions{Format: Format007, App: vApp, Certificate: vCert, Channel: "c", Now: jNow, TTL: time.Hour}
 	for name, change := range map[string]func(*CreateOptions){
-		"format": func(o *CreateOptions) { o.Format = "006" }, "app": func(o *CreateOptions) { o.App = "" },
+		"format": func(o *CreateOptions) { o.Format = "008" }, "app": func(o *CreateOptions) { o.App = "" },
 		"app of 007":         func(o *CreateOptions) { o.App = "Z70CA35de60c44645bbae8a215061b33" },
 		"certificate":        func(o *CreateOptions) { o.Certificate = "" },
 		"certificate of 007": func(o *CreateOptions) { o.Certificate = "abc" },
@@ -148,7 +152,12 @@ func TestCreateRefuses(t *testing.T) {
 		"long channel": func(o *CreateOptions) { o.Channel = strings.Repeat("c", 64) },
 		"long user":    func(o *CreateOptions) { o.User = strings.Repeat("c", 256) },
 		"now":          func(o *CreateOptions) { o.Now = time.Time{} }, "ttl": func(o *CreateOptions) { o.TTL = 25 * time.Hour },
-		"right": func(o *CreateOptions) { o.Can = []string{"fly"} }, "dry randomness": func(o *CreateOptions) { o.Rand = strings.NewReader("") },
+		"room token of 007": func(o *CreateOptions) { o.Session, o.ID, o.User = "s", "t", "u" },
+		"room token, a day": func(o *CreateOptions) {
+			o.Format, o.Session, o.ID, o.User, o.TTL = FormatJWT, "s", "t", "u", 24*time.Hour
+		},
+		"LiveKit for nobody": func(o *CreateOptions) { o.Format = FormatLiveKit },
+		"right":              func(o *CreateOptions) { o.Can = []string{"fly"} }, "dry randomness": func(o *CreateOptions) { o.Rand = strings.NewReader("") },
 	} {
 		o := good
 		change(&o)
