@@ -41,6 +41,14 @@ const (
 	certificates = 7 * 24 * time.Hour
 )
 
+// App is what the policy says of an app's clients. Key is what network owners list to
+// let the app through, "" its id; Tenants are those that its sessions belong to.
+type App struct {
+	token.App
+	Key     string
+	Tenants []string
+}
+
 // Config of the client edge. Hub, App, UDP and UDPAdvertise must be set.
 type Config struct {
 	Hub    *media.Hub
@@ -48,7 +56,15 @@ type Config struct {
 
 	// App returns what the policy knows of an app; false if nothing. Called for each
 	// join, and by Reauthorise; it must not block.
-	App func(id string) (token.App, bool)
+	App func(id string) (App, bool)
+
+	// UnknownKey is asked when a token names a key that its app's key set does not have;
+	// true if the app has other keys now. It may block, until ctx ends; nil: no.
+	UnknownKey func(ctx context.Context, app string) bool
+
+	// Names of the headers by which network owners say whom they allow; "" are the
+	// defaults, DefaultAppKeysHeader and DefaultTenantsHeader.
+	AppKeysHeader, TenantsHeader string
 
 	// UDP is the port of all WebRTC clients; access reads it and closes it when Run
 	// ends. UDPAdvertise are the addresses that clients are told to use for it.
@@ -98,7 +114,8 @@ type Access struct {
 	ingests quota // of plain RTP
 	counts  counters
 	refused refusals
-	decoy   token.App // checked against for apps that do not exist
+	decoy   App // checked against for apps that do not exist
+	used    usedTokens
 	peers   *peerMaker
 
 	mu       sync.Mutex
@@ -143,7 +160,8 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 	a := &Access{
 		cfg: cfg, hub: h, log: cfg.Logger, now: cfg.Now,
 		joins:    newSourceLimits(cfg.JoinRate, cfg.JoinBurst),
-		decoy:    token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}},
+		decoy:    App{App: token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}}},
+		used:     usedTokens{by: map[usedToken]time.Time{}},
 		sessions: map[string]*session{},
 	}
 	a.counts.init()
@@ -163,6 +181,15 @@ func (c *Config) defaults() {
 	}
 	if c.Elsewhere == nil {
 		c.Elsewhere = func(string) (string, bool) { return "", false }
+	}
+	if c.UnknownKey == nil {
+		c.UnknownKey = func(context.Context, string) bool { return false }
+	}
+	if c.AppKeysHeader == "" {
+		c.AppKeysHeader = DefaultAppKeysHeader
+	}
+	if c.TenantsHeader == "" {
+		c.TenantsHeader = DefaultTenantsHeader
 	}
 	if c.Draining == nil {
 		c.Draining = func() bool { return false }

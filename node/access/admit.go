@@ -38,8 +38,8 @@ func (need right) expiry(g token.Grant) time.Time {
 // join is a request that passed the gate: a place is reserved until leave.
 type join struct {
 	app, channel string
-	bearer       string
 	grant        token.Grant
+	pass         pass // without its expiry, which depends on what is asked
 }
 
 // enter is the common beginning of every join: may anybody enter, may this address,
@@ -74,21 +74,49 @@ func (a *Access) check(r *http.Request) (join, *problem) {
 	if !a.joins.allow(r.RemoteAddr, now) {
 		return join{}, &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "join_rate", retryAfter: 1}
 	}
-	j := join{app: r.PathValue("app"), channel: r.PathValue("channel"), bearer: bearer(r)}
-	if !validChannel(j.channel) {
+	j := join{app: r.PathValue("app"), channel: r.PathValue("channel")}
+	user := r.URL.Query().Get("user")
+	switch {
+	case !validChannel(j.channel):
 		return j, bad("bad_channel", "the channel's name is not valid", nil)
+	case len(user) > media.MaxNameBytes:
+		return j, bad("bad_user", "the user's name is not valid", nil)
 	}
-	grant, err := token.Verify(j.bearer, a.app(j.app), j.channel, now)
+	app, tok := a.app(j.app), bearer(r)
+	grant, err := a.verify(r, tok, app, j.channel, user)
 	if err != nil {
 		return j, refusal(err)
 	}
 	j.grant = grant
+	j.pass = pass{bearer: tok, user: grant.User, room: grant.Session, id: grant.ID, owner: a.ownerOf(r.Header)}
+	if reason := j.pass.owner.refusal(app); reason != "" {
+		return j, ownerProblem(reason)
+	}
 	return j, nil
+}
+
+// verify checks a token. One that names an unknown key is checked again if the app's
+// key set turns out to have changed; a room token that was used is refused.
+func (a *Access) verify(r *http.Request, tok string, app App, channel, user string) (token.Grant, error) {
+	grant, err := token.VerifyUser(tok, app.App, channel, user, a.now())
+	if errors.Is(err, token.ReasonUnknownKey) && a.cfg.UnknownKey(r.Context(), app.ID) {
+		grant, err = token.VerifyUser(tok, a.app(app.ID).App, channel, user, a.now())
+	}
+	if err == nil && a.used.has(app.ID, grant.ID) {
+		err = token.ReasonReplayed
+	}
+	return grant, err
+}
+
+// ownerProblem refuses what the network's owner does not allow: 403, as those proxies'
+// users know it.
+func ownerProblem(reason string) *problem {
+	return &problem{status: http.StatusForbidden, reason: reason, detail: "the network does not allow this"}
 }
 
 // app returns the app, or one that nobody has a certificate of: the work and the
 // answer are the same, so that a stranger cannot tell which apps exist.
-func (a *Access) app(id string) token.App {
+func (a *Access) app(id string) App {
 	if app, ok := a.cfg.App(id); ok {
 		return app
 	}
@@ -118,11 +146,12 @@ func (a *Access) require(g token.Grant, need right) (time.Time, *problem) {
 
 // stillAdmitted asks the token of a session again.
 func (a *Access) stillAdmitted(s *session, now time.Time) error {
-	grant, err := token.Verify(s.bearer, a.app(s.app), s.channel, now)
-	if err != nil {
+	app, p := a.app(s.app), s.passport()
+	grant, err := token.VerifyUser(p.bearer, app.App, s.channel, p.user, now)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !now.Before(s.need.expiry(grant)) {
+	case !now.Before(s.need.expiry(grant)) || p.owner.refusal(app) != "":
 		return token.ReasonNotGranted
 	}
 	return nil

@@ -81,7 +81,7 @@ type world struct {
 	http   *httptest.Server
 	log    *lockedBuffer
 	mu     sync.Mutex
-	apps   map[string]token.App
+	apps   map[string]App
 	skew   atomic.Int64 // nanoseconds added to the clock
 	drain  atomic.Bool
 	cancel context.CancelFunc
@@ -129,10 +129,10 @@ func filterOf(t testing.TB, udp net.PacketConn) *ebpf.Filter {
 
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, log: new(lockedBuffer), apps: map[string]token.App{
-		"demo":   {ID: "demo", Auth: token.AuthToken, Certificates: []string{"first-secret", "second-secret"}},
-		"open":   {ID: "open", Auth: token.AuthAppID},
-		"fenced": {ID: "fenced", Auth: token.AuthAppID},
+	w := &world{t: t, log: new(lockedBuffer), apps: map[string]App{
+		"demo":   {App: token.App{ID: "demo", Auth: token.AuthToken, Certificates: []string{"first-secret", "second-secret"}}},
+		"open":   {App: token.App{ID: "open", Auth: token.AuthAppID}},
+		"fenced": {App: token.App{ID: "fenced", Auth: token.AuthAppID}},
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
@@ -141,7 +141,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.filter = filterOf(t, udp)
 	cfg := Config{
 		Hub: soloHub(t, context.Background()), Logger: slog.New(slog.NewTextHandler(w.log, nil)),
-		App: func(id string) (token.App, bool) {
+		App: func(id string) (App, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			app, ok := w.apps[id]

@@ -54,7 +54,7 @@ func (a *Access) routes() http.Handler {
 	add("/whep/{app}/{channel}/{stream}", typeSDP, methods{"POST": a.postWHEP, "GET": player, "HEAD": player})
 	add("/whip/s/{id}", "", a.sessionMethods(kindWHIP))
 	add("/whep/s/{id}", "", a.sessionMethods(kindWHEP))
-	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
+	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "PATCH": a.renewSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
 	add("/v1/apps/{app}/channels/{channel}", "", methods{"GET": a.listChannel, "HEAD": a.listChannel})
 	add("/v1/apps/{app}/channels/{channel}/rtp", typeJSON, methods{"POST": a.postRTP})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

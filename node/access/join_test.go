@@ -11,9 +11,9 @@ func TestPolicyThatChangesDuringAJoinEndsIt(t *testing.T) {
 	var asked, revokeAt int
 	w := newWorld(t, func(c *Config) {
 		app := c.App
-		c.App = func(id string) (token.App, bool) { // one join at a time: no guard
+		c.App = func(id string) (App, bool) { // one join at a time: no guard
 			if asked++; revokeAt != 0 && asked >= revokeAt {
-				return token.App{ID: id, Auth: token.AuthToken, Certificates: []string{"third-secret"}}, true
+				return App{App: token.App{ID: id, Auth: token.AuthToken, Certificates: []string{"third-secret"}}}, true
 			}
 			return app(id)
 		}

@@ -237,7 +237,7 @@ func TestReauthoriseEndsWhatIsNoLongerAdmitted(t *testing.T) {
 		t.Fatalf("an unchanged policy ended sessions: %v", s)
 	}
 	w.mu.Lock()
-	w.apps["demo"] = token.App{ID: "demo", Auth: token.AuthToken, Certificates: []string{"third-secret"}}
+	w.apps["demo"] = App{App: token.App{ID: "demo", Auth: token.AuthToken, Certificates: []string{"third-secret"}}}
 	w.mu.Unlock()
 	w.a.Reauthorise()
 	for name, done := range map[string]<-chan struct{}{"publisher": p.Done(), "viewer": v.Done()} {

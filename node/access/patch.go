@@ -57,7 +57,8 @@ func (a *Access) deleteSession(kind string) handler {
 	}
 }
 
-// patchSession takes candidates, an ICE restart, or the answer to a counter-offer.
+// patchSession takes candidates, an ICE restart, the answer to a counter-offer, or a new
+// token, alone or along with one of these.
 func (a *Access) patchSession(kind string) handler {
 	return func(w http.ResponseWriter, r *http.Request) *problem {
 		s, p := a.of(kind, r)
@@ -66,6 +67,17 @@ func (a *Access) patchSession(kind string) handler {
 		}
 		if !a.joins.allow(r.RemoteAddr, a.now()) {
 			return &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "patch_rate", retryAfter: 1}
+		}
+		if reason := a.ownerOf(r.Header).refusal(a.app(s.app)); reason != "" {
+			return ownerProblem(reason)
+		}
+		renewed, p := s.renewed(r)
+		switch {
+		case p != nil:
+			return p
+		case renewed && r.ContentLength == 0:
+			w.WriteHeader(http.StatusNoContent)
+			return nil
 		}
 		types := []string{typeFrag}
 		if s.awaitsAnswer() {

@@ -30,9 +30,7 @@ type session struct {
 	id, kind     string
 	app, channel string
 	stream       string
-	bearer       string // to ask again when the policy changes; never logged
 	need         right
-	expires      time.Time
 	pc           *webrtc.PeerConnection // nil for plain RTP
 
 	once      sync.Once
@@ -49,6 +47,7 @@ type session struct {
 	renew       func() // new credentials for the next ICE generation; nil without a peer
 
 	mu      sync.Mutex // guards the rest
+	pass    pass       // to ask again when the policy changes
 	since   time.Time  // start of the half-open time
 	counter bool       // a counter-offer waits for its answer
 	closers []func()   // run in reverse when the session ends
@@ -56,8 +55,9 @@ type session struct {
 
 // newSession prepares a session; it counts only once registered.
 func (a *Access) newSession(kind string, j join, need right, expires time.Time) *session {
-	return &session{a: a, id: randomID(16), kind: kind, app: j.app, channel: j.channel, bearer: j.bearer,
-		need: need, expires: expires, since: a.now(), etag: newETag()}
+	j.pass.expires = expires
+	return &session{a: a, id: randomID(16), kind: kind, app: j.app, channel: j.channel, pass: j.pass,
+		need: need, since: a.now(), etag: newETag()}
 }
 
 // randomID returns n random bytes in hex. With 16 bytes nobody guesses it.
@@ -109,8 +109,13 @@ func (a *Access) register(s *session) *problem {
 		s.end("revoked: " + string(token.ReasonOf(err)))
 		return refusal(err)
 	}
+	p := s.passport()
+	if !a.used.take(s.app, p.id, p.expires) { // last: only a session that opens uses its token up
+		s.end("replayed")
+		return refusal(token.ReasonReplayed)
+	}
 	a.log.Info("session opened", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("app", s.app),
-		slog.String("channel", s.channel), slog.String("stream", s.stream), slog.Time("expires", s.expires))
+		slog.String("channel", s.channel), slog.String("stream", s.stream), slog.Time("expires", p.expires))
 	return nil
 }
 
@@ -165,6 +170,7 @@ func (a *Access) all() []*session {
 // sources that fell silent. It also sums up what the log left out.
 func (a *Access) round(now time.Time) {
 	a.sumRefusals(now)
+	a.used.prune(now)
 	for _, s := range a.all() {
 		if reason := s.over(now); reason != "" {
 			s.end(reason)
@@ -175,7 +181,7 @@ func (a *Access) round(now time.Time) {
 // over says why the session must end at now, "" if it need not.
 func (s *session) over(now time.Time) string {
 	switch {
-	case !now.Before(s.expires):
+	case !now.Before(s.passport().expires):
 		return "expired"
 	case s.kind == kindRTP && !s.connected.Load() && now.Sub(time.Unix(0, s.heard.Load())) > firstFor:
 		return "no_first_packet"

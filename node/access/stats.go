@@ -26,6 +26,7 @@ type Stats struct {
 	DropsBlocked uint64 // plain RTP from an address that Config.Allow refuses
 	DropsStale   uint64 // late packets of a source that the stream no longer comes from
 
+	Renewed         uint64 // sessions that showed a new token
 	RequestsBlocked uint64 // requests from an address that Config.Allow refuses
 
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
@@ -38,7 +39,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -66,6 +67,7 @@ func (a *Access) Stats() Stats {
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
 		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
+		Renewed:        c.renewed.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 	}
 	for _, one := range a.all() {
