@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/media"
@@ -225,6 +227,7 @@ func (n *Node) enforce(p control.Policy) {
 	if err := n.enforcer.enforce(p); err != nil {
 		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
 	}
+	n.keysets.Want(n.enforcer.current.Load().keySets())
 	select {
 	case <-n.ready:
 		n.braid.Refresh()
@@ -313,7 +316,8 @@ func (n *Node) buildAccess(ctx context.Context) error {
 	n.access, err = access.New(access.Config{
 		Hub:          n.hub,
 		Logger:       n.log,
-		App:          n.enforcer.app,
+		App:          n.appFor,
+		UnknownKey:   n.unknownKey,
 		UDP:          n.filteredAccess(),
 		UDPAdvertise: advertise,
 		Filter:       n.filter,
@@ -322,6 +326,12 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.refusesClients,
 		Elsewhere:    n.elsewhere,
+
+		AppKeysHeader: n.cfg.Access.AppKeysHeader, TenantsHeader: n.cfg.Access.TenantsHeader,
+		TrustedProxies: n.cfg.Access.proxies(),
+		MaxSessions:    n.cfg.Access.MaxSessions,
+		JoinRate:       rate.Limit(n.cfg.Access.JoinRate), JoinBurst: n.cfg.Access.JoinBurst,
+		MaxRTPPerApp: n.cfg.Access.RTPPerApp, MaxRTPPerSource: n.cfg.Access.RTPPerSource,
 	})
 	return err
 }

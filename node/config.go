@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/control/document"
+	"github.com/ternmesh/tern/node/access"
 )
 
 // Config is one node's configuration file (YAML). Every zero value is documented;
@@ -87,6 +88,19 @@ type AccessConfig struct {
 	RTPHost string `yaml:"rtp_host"`
 	// RTPPorts is the range of plain RTP ingest. Default 20000-20199.
 	RTPPorts string `yaml:"rtp_ports"`
+	// MaxSessions bounds the clients' sessions of this node. Default 2000.
+	MaxSessions int `yaml:"max_sessions"`
+	// JoinRate and JoinBurst bound joins per second, and at once, of one source address. Default 50 and 200.
+	JoinRate  int `yaml:"join_rate"`
+	JoinBurst int `yaml:"join_burst"`
+	// RTPPerApp and RTPPerSource bound plain RTP sessions of one app and of one source address. Default 32 and 8.
+	RTPPerApp    int `yaml:"rtp_per_app"`
+	RTPPerSource int `yaml:"rtp_per_source"`
+	// TrustedProxies lists addresses or prefixes of reverse proxies whose X-Forwarded-For counts. Default: none.
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// AppKeysHeader and TenantsHeader are set by network owners. Default: those of the Amazon Chime SDK.
+	AppKeysHeader string `yaml:"app_keys_header"`
+	TenantsHeader string `yaml:"tenants_header"`
 }
 
 // TLSConfig names PEM files.
@@ -163,6 +177,13 @@ func (c *Config) defaults() {
 	set(&c.Access.UDP, "127.0.0.1:8081")
 	set(&c.Access.RTPHost, "127.0.0.1")
 	set(&c.Access.RTPPorts, "20000-20199")
+	set(&c.Access.AppKeysHeader, access.DefaultAppKeysHeader)
+	set(&c.Access.TenantsHeader, access.DefaultTenantsHeader)
+	c.Access.limits(func(_ string, v *int, fallback int) {
+		if *v == 0 {
+			*v = fallback
+		}
+	})
 	set(&c.Admin.Listen, "127.0.0.1:7902")
 	set(&c.Filter.Mode, "auto")
 	set(&c.Carrier, "frames")
@@ -241,6 +262,7 @@ func (c *Config) validateAddresses(fail func(key, format string, args ...any)) {
 		addr("access.udp_advertise", a, true)
 	}
 	addr("admin.listen", c.Admin.Listen, false)
+	c.Access.validateClients(fail)
 	if ip, err := netip.ParseAddr(c.Access.RTPHost); err != nil || ip.IsUnspecified() {
 		fail("access.rtp_host", "%q is not the address that senders reach", c.Access.RTPHost)
 	}
@@ -263,6 +285,55 @@ func (a AccessConfig) rtpRange() (first, last uint16, err error) {
 		return 0, 0, fmt.Errorf("%q is not FIRST-LAST (for example 20000-20199)", a.RTPPorts)
 	}
 	return uint16(f), uint16(l), nil
+}
+
+// limits calls f for every limit with its default.
+func (a *AccessConfig) limits(f func(key string, v *int, fallback int)) {
+	f("max_sessions", &a.MaxSessions, access.DefaultMaxSessions)
+	f("join_rate", &a.JoinRate, access.DefaultJoinRate)
+	f("join_burst", &a.JoinBurst, access.DefaultJoinBurst)
+	f("rtp_per_app", &a.RTPPerApp, access.DefaultMaxRTPPerApp)
+	f("rtp_per_source", &a.RTPPerSource, access.DefaultMaxRTPPerSource)
+}
+
+// validateClients checks what concerns clients and the proxies before them.
+func (a *AccessConfig) validateClients(fail func(key, format string, args ...any)) {
+	a.limits(func(key string, v *int, _ int) {
+		if *v < 0 {
+			fail("access."+key, "%d is negative: leave it out for the default", *v)
+		}
+	})
+	for _, p := range a.TrustedProxies {
+		if _, err := parsePrefix(p); err != nil {
+			fail("access.trusted_proxies", "%q is neither an address nor a prefix such as 10.0.0.0/8", p)
+		}
+	}
+	for key, name := range map[string]string{"app_keys_header": a.AppKeysHeader, "tenants_header": a.TenantsHeader} {
+		if !headerName.MatchString(name) {
+			fail("access."+key, "%q is not the name of an HTTP header", name)
+		}
+	}
+}
+
+var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
+// parsePrefix takes a bare address for itself alone.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Unmap().WithZone("").Prefix(a.Unmap().BitLen())
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// proxies are the trusted ones; Validate has checked them.
+func (a *AccessConfig) proxies() (out []netip.Prefix) {
+	for _, s := range a.TrustedProxies {
+		if p, err := parsePrefix(s); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // accessURL is the base URL that clients see.

@@ -9,6 +9,7 @@
 //	wiring.go                   who answers which kind of stream between nodes
 //	port.go                     the mesh port, told apart by class
 //	routes.go                   graph and fences into path sets, with hysteresis
+//	admission.go                what a policy means to an app's clients, and their keys
 //	enforce.go                  policy into admission, fences and filter rules: the one place
 //	operate.go                  changes of one part of the policy: drain, cordon
 //	drain.go                    what a node does while it is drained or cordoned

@@ -8,7 +8,7 @@ import (
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/media/braid"
-	"github.com/ternmesh/tern/node/access/token"
+	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/routing"
 )
 
@@ -32,7 +32,8 @@ type enforced struct {
 }
 
 type enforcedApp struct {
-	admission  token.App
+	admission  access.App
+	keySet     string // where the app's public keys are, "" if it has none
 	fence      braid.FenceID
 	redundancy string
 }
@@ -63,7 +64,8 @@ func translate(p control.Policy) *enforced {
 		id := braid.FenceOf(f.regions)
 		out.fences[id] = f
 		out.apps[a.ID] = enforcedApp{
-			admission:  token.App{ID: a.ID, Certificates: a.Certificates, Auth: a.Auth},
+			admission:  admissionOf(a),
+			keySet:     a.Admission.KeySet,
 			fence:      id,
 			redundancy: a.Redundancy,
 		}
@@ -112,9 +114,9 @@ func (e *enforcer) enforce(p control.Policy) error {
 }
 
 // app says what admission needs to know; false for an app that the policy does not have.
-func (e *enforcer) app(id string) (token.App, bool) {
+func (e *enforcer) app(id string) (enforcedApp, bool) {
 	a, ok := e.current.Load().apps[id]
-	return a.admission, ok
+	return a, ok
 }
 
 // fenceOf returns the fence of an app; false refuses the app's media.

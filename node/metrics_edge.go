@@ -14,6 +14,11 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 		counter(descJoins, k, e.Kind, e.Reason)
 	}
 	counter(descBlocked, a.RequestsBlocked)
+	sets := c.node.keysets.Stats()
+	gauge(descKeySets, float64(sets.Sources-sets.Empty), "true")
+	gauge(descKeySets, float64(sets.Empty), "false")
+	counter(descKeyReads, sets.Reads-sets.Failures, "ok")
+	counter(descKeyReads, sets.Failures, "failed")
 	counter(descAccessPkt, a.PacketsIn, "in")
 	counter(descAccessPkt, a.PacketsOut, "out")
 	for reason, k := range map[string]uint64{

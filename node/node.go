@@ -22,6 +22,7 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/keyset"
 	"github.com/ternmesh/tern/node/udp"
 )
 
@@ -60,6 +61,7 @@ type Node struct {
 	hub         *media.Hub
 	links       media.BraidLinks
 	access      *access.Access
+	keysets     *keyset.Store
 	filter      *ebpf.Filter
 	enforcer    *enforcer
 	routes      *routes
@@ -180,6 +182,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	}
 	n.enforcer = newEnforcer()
 	n.drain = newDrainer(n)
+	n.keysets = keyset.New(keyset.Config{Logger: n.log, Changed: n.keysChanged})
 	steps := []func(context.Context) error{
 		n.buildFilter,
 		n.buildPort,
@@ -199,6 +202,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	n.serveDirect()
 	return []stage{
 		{"filter", n.filter.Run},
+		{"key sets", n.keysets.Run},
 		{"mesh port", n.runPort},
 		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), nil)},
 		{"direct", n.direct.Run},

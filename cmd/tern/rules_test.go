@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"control":           {"routing"},
 	"media":             {"routing", "media/braid"},
 	"node/access":       {"media"},
+	"node/keyset":       {"node/access/token"},
 	"node":              {"*"},
 	"sim/demo":          {"*"},
 	"sim/demo/clip":     {"bench/client"},

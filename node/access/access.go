@@ -47,6 +47,14 @@ type App struct {
 	token.App
 	Key     string
 	Tenants []string
+	Limits  Limits
+}
+
+// Limits bound what one app may have open at this node; 0 is no limit.
+type Limits struct {
+	Channels   int // with a session
+	Publishers int // WHIP and plain RTP
+	Viewers    int
 }
 
 // Config of the client edge. Hub, App, UDP and UDPAdvertise must be set.
@@ -59,7 +67,7 @@ type Config struct {
 	App func(id string) (App, bool)
 
 	// UnknownKey is asked when a token names a key that its app's key set does not have;
-	// true if the app has other keys now. It may block, until ctx ends; nil: no.
+	// true if the app may have it now. It may block, until ctx ends; nil: no.
 	UnknownKey func(ctx context.Context, app string) bool
 
 	// Names of the headers by which network owners say whom they allow; "" are the
@@ -76,6 +84,10 @@ type Config struct {
 	// rule of its own: HTTP and plain RTP. Called for each request and each packet, so
 	// it must not block; nil: everybody may.
 	Allow func(netip.Addr) bool
+
+	// TrustedProxies are reverse proxies whose X-Forwarded-For names the client; from
+	// other addresses the header means nothing. Empty: none.
+	TrustedProxies []netip.Prefix
 
 	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest. An
 	// error that wraps syscall.EADDRINUSE means that all are in use; others are logged

@@ -9,8 +9,12 @@
 //	http.go       routes, methods, CORS, problem answers
 //	refusals.go   which refusals are logged
 //	limits.go     joins per source address
-//	quota.go      plain RTP ingests per app and source address
+//	quota.go      plain RTP ingests per app and source address; an app's limits
 //	admit.go      token -> grant -> the session's right and expiry
+//	proxies.go    whose request it is, behind reverse proxies
+//	owner.go      what the network's owner allows, by its headers; pure
+//	used.go       room tokens that were used
+//	renew.go      a session's pass, and a new token for it
 //	whip.go       POST /whip/{app}/{channel}
 //	whep.go       POST /whep/{app}/{channel}[/{stream}], counter-offers
 //	rtp.go        POST /v1/apps/{app}/channels/{channel}/rtp, the ingest and its loop

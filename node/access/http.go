@@ -67,6 +67,7 @@ func (a *Access) routes() http.Handler {
 // samples what it drops), and the connection ends.
 func (a *Access) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = a.source(r)
 		if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && !a.allowed(from.Addr()) {
 			a.counts.blocked.Add(1)
 			w.Header().Set("Connection", "close")

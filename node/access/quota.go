@@ -53,3 +53,37 @@ func (q *quota) give(app string, source netip.Prefix) {
 		delete(q.sources, source)
 	}
 }
+
+// reached says that one session more would be over an app's limits; nil if not. Sessions
+// of a thousand are looked through in less time than the rest of a join takes.
+func (l Limits) reached(s *session, open map[string]*session) *problem {
+	if l == (Limits{}) {
+		return nil
+	}
+	publishers, viewers := 0, 0
+	channels := map[string]bool{s.channel: true}
+	for _, other := range open {
+		if other.app != s.app {
+			continue
+		}
+		channels[other.channel] = true
+		if other.kind == kindWHEP {
+			viewers++
+		} else {
+			publishers++
+		}
+	}
+	over := func(reason, what string, most int) *problem {
+		return &problem{status: http.StatusTooManyRequests, reason: reason, retryAfter: 5,
+			detail: fmt.Sprintf("the app has %d %s open here, which is its limit", most, what)}
+	}
+	switch {
+	case l.Channels > 0 && len(channels) > l.Channels:
+		return over("app_channels", "channels", l.Channels)
+	case s.kind == kindWHEP && l.Viewers > 0 && viewers >= l.Viewers:
+		return over("app_viewers", "viewers", l.Viewers)
+	case s.kind != kindWHEP && l.Publishers > 0 && publishers >= l.Publishers:
+		return over("app_publishers", "publishers", l.Publishers)
+	}
+	return nil
+}

@@ -93,12 +93,18 @@ func (s *session) atEnd(f func()) {
 // register makes the session reachable. It fails if the session ended meanwhile, if the
 // node does, or if the policy changed during the join and admits it no longer.
 func (a *Access) register(s *session) *problem {
+	limits := a.app(s.app).Limits
 	a.mu.Lock()
-	ok := a.running && !s.ended.Load()
+	full := limits.reached(s, a.sessions)
+	ok := a.running && !s.ended.Load() && full == nil
 	if ok {
 		a.sessions[s.id] = s
 	}
 	a.mu.Unlock()
+	if full != nil {
+		s.end("refused")
+		return full
+	}
 	if !ok {
 		s.end("not registered")
 		return &problem{status: http.StatusServiceUnavailable, reason: "ended_early", detail: "try again", retryAfter: 2}

@@ -50,7 +50,6 @@ type source struct {
 	next  time.Time     // when to read again
 	read  time.Time     // the last attempt
 	busy  chan struct{} // closed when the reading under way ends; nil if none is
-	tries uint64        // readings that have ended
 }
 
 // Stats count since New.
@@ -116,16 +115,15 @@ func (s *Store) Keys(url string) []token.Key {
 }
 
 // Refresh reads a source again because a token named a key that it does not have, unless
-// that happened in the last seconds. It waits until ctx ends and reports whether a
-// reading ended meanwhile, so that asking again may help.
-func (s *Store) Refresh(ctx context.Context, url string) bool {
+// that happened in the last seconds. It returns when no reading is under way, or ctx ends:
+// then the token is worth another look.
+func (s *Store) Refresh(ctx context.Context, url string) {
 	s.mu.Lock()
 	src := s.sources[url]
 	if src == nil {
 		s.mu.Unlock()
-		return false
+		return
 	}
-	before := src.tries
 	if src.busy == nil && s.cfg.Now().Sub(src.read) >= unknownGap {
 		src.next = time.Time{}
 		src.busy = make(chan struct{}) // Run closes it
@@ -134,15 +132,12 @@ func (s *Store) Refresh(ctx context.Context, url string) bool {
 	busy := src.busy
 	s.mu.Unlock()
 	if busy == nil {
-		return false
+		return
 	}
 	select {
 	case <-busy:
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return src.tries > before
 }
 
 // Stats returns a snapshot.
@@ -220,7 +215,6 @@ func (s *Store) store(src *source, keys []token.Key, again time.Duration, err er
 	now := s.cfg.Now()
 	s.stats.Reads++
 	src.next = now.Add(again)
-	src.tries++
 	switch {
 	case err == nil:
 		changed = !equal(src.keys, keys)
