@@ -88,7 +88,7 @@ func judgePath(p []byte) Verdict {
 	if len(p) < minPath {
 		return judged(ClassPath, ReasonShort)
 	}
-	relays, hop, kind := int(p[2]&3), int(p[2]>>2&3), p[3]
+	relays, hop, kind := int(p[2]&3), int(p[2]>>2&3), p[3]&0x0f
 	switch {
 	case p[1]>>4 != 1:
 		return judged(ClassPath, ReasonBadVersion)

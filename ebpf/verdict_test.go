@@ -56,6 +56,7 @@ var payloadCases = []struct {
 	{"path frame behind its egress", testMesh, edited(2, 0x09), "drop path bad_hops"},
 	{"path frame of kind 0", testMesh, edited(3, 0), "drop path bad_kind"},
 	{"path frame of kind 4", testMesh, edited(3, 4), "drop path bad_kind"},
+	{"path frame that says on which paths its copies are", testMesh, edited(3, 0x72), "pass path ok"},
 	{"mesh fence with a relay", testMesh, edited(3, 3, 12, 0, 13, 0, 14, 0, 15, 0), "drop path bad_fence"},
 	{"mesh fence with media", testMesh, edited(2, 0, 12, 0, 13, 0, 14, 0, 15, 0), "drop path bad_fence"},
 	{"mesh fence with a probe", testMesh, edited(2, 0, 3, 3, 12, 0, 13, 0, 14, 0, 15, 0), "pass path ok"},

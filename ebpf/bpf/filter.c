@@ -277,7 +277,7 @@ static __always_inline __u32 blocked6(__u32 gen, __u64 a, __u64 b)
 /* A path frame: p[0..16) is readable, size is at least TERN_MIN_PATH. */
 static __always_inline __u32 judge_path(const __u8 *p, __u32 size)
 {
-	__u32 relays = p[2] & 3, hop = p[2] >> 2 & 3, kind = p[3];
+	__u32 relays = p[2] & 3, hop = p[2] >> 2 & 3, kind = p[3] & 0x0f;
 	__u32 length = (__u32)p[4] << 8 | p[5];
 	__u32 fence = p[12] | p[13] | p[14] | p[15];
 

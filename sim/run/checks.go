@@ -111,7 +111,7 @@ func (c *checkers) tap(from, to string, payload []byte) {
 	case !set[here] || !set[there]:
 		c.fail(CheckFence, "a frame of fence %08x went from %s (%s) to %s (%s), which are not both inside", fence, from, here, to, there)
 	}
-	if payload[3] == pathKindMedia && binary.BigEndian.Uint32(payload[16:]) == c.ids[from] {
+	if payload[3]&0x0f == pathKindMedia && binary.BigEndian.Uint32(payload[16:]) == c.ids[from] {
 		c.copies.add(payload)
 	}
 }
