@@ -42,7 +42,7 @@ func BenchmarkLargePolicy(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := command{base: s.version, who: "bench", when: time.Now(), document: stored}
+		c := command{kind: commandApply, base: s.version, who: "bench", when: time.Now(), document: stored}
 		entry, err := c.encode()
 		if err != nil {
 			b.Fatal(err)

@@ -35,7 +35,7 @@ func startSix(m *mesh) {
 
 func apply(t *testing.T, n *node, doc []byte) Policy {
 	t.Helper()
-	p, err := n.c.Apply(context.Background(), doc, "test", nil)
+	p, err := n.c.change(context.Background(), doc, nil)
 	if err != nil {
 		t.Fatalf("apply through %s: %v\n%s", n.name, err, n.m.describe())
 	}
@@ -66,11 +66,11 @@ func TestSixNodesFormAndApplyThroughEveryNode(t *testing.T) {
 		}
 		stale := uint64(2)
 		var conflict *ConflictError
-		if _, err := m.get("f1").c.Apply(t.Context(), numbered(9), "test", &stale); !errors.As(err, &conflict) || conflict.Current != 6 {
+		if _, err := m.get("f1").c.change(t.Context(), numbered(9), &stale); !errors.As(err, &conflict) || conflict.Current != 6 {
 			t.Errorf("a change for version 2 must conflict with 6: %v", err)
 		}
 		var problems Problems
-		if _, err := m.get("f1").c.Apply(t.Context(), []byte("apps: [{id: x, certificates: ['sha256:00000000']}]\nregions: [{id: eu}]"), "test", nil); !errors.As(err, &problems) {
+		if _, err := m.get("f1").c.change(t.Context(), []byte("apps: [{id: x, certificates: ['sha256:00000000']}]\nregions: [{id: eu}]"), nil); !errors.As(err, &problems) {
 			t.Errorf("an unknown fingerprint must come back as a problem from the leader: %v", err)
 		}
 		for _, name := range []string{"v1", "v2", "v3", "f1", "f2", "f3"} {
@@ -126,7 +126,7 @@ func TestMinorityCannotWriteAndGoesOnEnforcing(t *testing.T) {
 		m.until(5*time.Second, "enforced", m.everyoneAt(1))
 		old := m.leader().name
 		m.split(old, "f1")
-		_, err := m.get("f1").c.Apply(t.Context(), numbered(2), "test", nil)
+		_, err := m.get("f1").c.change(t.Context(), numbered(2), nil)
 		if !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Errorf("a write on the minority's side must fail clearly: %v", err)
 		}
@@ -198,7 +198,7 @@ func killAndCheck(t *testing.T, m *mesh, rng *rand.Rand) {
 				return
 			default:
 			}
-			if p, err := f.c.Apply(context.Background(), numbered(i), "test", nil); err == nil {
+			if p, err := f.c.change(context.Background(), numbered(i), nil); err == nil {
 				acked[p.Version] = p.Apps[0].ID
 			}
 			time.Sleep(50 * time.Millisecond)

@@ -20,7 +20,7 @@ const maxVoters = 9
 
 // Member is what control needs to know about a node of the mesh. Voter must be proven by the node's certificate.
 type Member struct {
-	Node          string
+	Node, Region  string
 	Voter, Alive  bool
 	PolicyVersion uint64 // what the node says it enforces
 }
@@ -48,6 +48,9 @@ type Config struct {
 	// a time. A version that was overtaken before its turn is left out. It must not block for long and must not
 	// change the policy; nil is allowed.
 	Enforce func(Policy)
+	// Enforced says which version this node enforces wholly and what keeps it from a newer one. Default: the version that
+	// Enforce was told of last, no trouble.
+	Enforced func() Enforcement
 }
 
 // Control holds this node's policy. See the package comment for who owns what.
@@ -68,17 +71,19 @@ type Control struct {
 	installMu sync.Mutex // held while a copy is stored and enforced, so that both happen in order
 
 	mu      sync.Mutex
-	copy    envelope      // guarded by mu: what this node enforces, signed; zero before the first
-	policy  Policy        // guarded by mu: the same, decoded
-	raft    *raft.Raft    // guarded by mu: nil unless a running voter
-	promise []string      // guarded by mu: see bootstrap.go
-	lastErr string        // guarded by mu
-	wrap    func(*stores) // tests only: put faults around the stores; nil otherwise
+	copy    envelope                // guarded by mu: what this node enforces, signed; zero before the first
+	policy  Policy                  // guarded by mu: the same, decoded
+	raft    *raft.Raft              // guarded by mu: nil unless a running voter
+	promise []string                // guarded by mu: see bootstrap.go
+	lastErr string                  // guarded by mu
+	records map[recordKey]AuditBody // guarded by mu: what waits for the audit log
+	now     func() time.Time        // time.Now; tests skew it
+	wrap    func(*stores)           // tests only: put faults around the stores; nil otherwise
 }
 
 // counters are the numbers of Status.
 type counters struct {
-	fetched, refused, failed, requests atomic.Uint64
+	fetched, refused, failed, requests, unrecorded atomic.Uint64
 }
 
 // New validates cfg, prepares the data directory and loads the last policy from it. A damaged or foreign directory
@@ -93,8 +98,11 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
+	if cfg.Enforced == nil {
+		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }
+	}
 	if err := prepareDir(cfg.Dir, owner{Mesh: cfg.Mesh, Node: cfg.Node}); err != nil {
 		return nil, err
 	}
@@ -138,6 +146,7 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.fetchLoop(ctx) })
+	g.Go(func() error { return c.recordLoop(ctx) })
 	if c.cfg.Voter {
 		g.Go(func() error { return c.publishLoop(ctx) })
 		g.Go(func() error { return c.runVoter(ctx) })
@@ -178,6 +187,9 @@ type Status struct {
 	Refused       uint64   `json:"refused"`        // copies that failed verification
 	FetchErrors   uint64   `json:"fetch_errors"`   // peers that did not answer
 	Requests      uint64   `json:"requests"`       // served
+	Unrecorded    uint64   `json:"unrecorded"`     // denied actions that did not fit into the audit log's queue
+
+	Audit AuditMark `json:"audit"` // the newest line of the audit log that this node knows
 }
 
 // Status never blocks on the network.
@@ -193,6 +205,7 @@ func (c *Control) Status() Status {
 	})
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
+	s.Unrecorded, s.Audit = c.counts.unrecorded.Load(), c.auditMark()
 	switch {
 	case r != nil:
 		_, leader := r.LeaderWithID()

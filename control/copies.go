@@ -26,13 +26,19 @@ type envelope struct {
 	Document []byte `json:"document"` // stored form, secrets included
 	Cert     []byte `json:"cert"`     // DER, of the signer
 	Sig      []byte `json:"sig"`
+
+	Audit AuditMark `json:"audit,omitzero"` // the newest line of the audit log when it was signed
 }
 
 // signedBytes is what the signature covers: a fixed label (no signature made for anything else can pass for one of
-// these), the version (u64, big-endian) and the document to the end.
+// these), the version and the audit mark's number (u64, big-endian), its hash (u8 length, then so many bytes), and the
+// document to the end.
 func (e envelope) signedBytes() []byte {
-	b := append([]byte("tern policy envelope 1\x00"), make([]byte, 8)...)
-	binary.BigEndian.PutUint64(b[len(b)-8:], e.Version)
+	b := append([]byte("tern policy envelope 2\x00"), make([]byte, 16)...)
+	binary.BigEndian.PutUint64(b[len(b)-16:], e.Version)
+	binary.BigEndian.PutUint64(b[len(b)-8:], e.Audit.Seq)
+	hash := e.Audit.Hash[:min(len(e.Audit.Hash), 255)]
+	b = append(append(b, byte(len(hash))), hash...)
 	return append(b, e.Document...)
 }
 
@@ -41,7 +47,7 @@ var errNotVoter = errors.New("signed by a node that is not a voter of this mesh"
 
 // open verifies e and decodes its policy.
 func (e envelope) open(verify func(msg, cert, sig []byte) (string, bool, error)) (Policy, error) {
-	if e.Version == 0 || len(e.Document) > MaxDocumentBytes {
+	if e.Version == 0 || len(e.Document) > MaxDocumentBytes || len(e.Audit.Hash) > 255 {
 		return Policy{}, fmt.Errorf("envelope of version %d with %d bytes", e.Version, len(e.Document))
 	}
 	signer, voter, err := verify(e.signedBytes(), e.Cert, e.Sig)
@@ -107,7 +113,9 @@ func (c *Control) publishLoop(ctx context.Context) error {
 		}
 		var e envelope
 		var p Policy
-		c.fsm.read(func(st *state) { e.Version, e.Document, p = st.version, st.document, st.policy })
+		c.fsm.read(func(st *state) {
+			e.Version, e.Document, e.Audit, p = st.version, st.document, st.audit.head(), st.policy
+		})
 		if e.Version <= c.Policy().Version {
 			continue
 		}

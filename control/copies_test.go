@@ -89,7 +89,7 @@ func TestFollowerRefusesLowerVersions(t *testing.T) {
 func TestWriteWithoutLeaderSaysSo(t *testing.T) {
 	bubble(t, 75*time.Millisecond, func(t *testing.T, m *mesh) {
 		f := m.start("f1", 0)
-		_, err := f.c.Apply(t.Context(), numbered(1), "test", nil)
+		_, err := f.c.change(t.Context(), numbered(1), nil)
 		if !errors.Is(err, ErrNoLeader) || !strings.Contains(err.Error(), "majority of voters") {
 			t.Errorf("got %v", err)
 		}

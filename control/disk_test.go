@@ -52,7 +52,7 @@ func fill(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "v1")
 	err := runAlone(t, dir, 10*time.Second, func(c *Control) {
 		for i := range 5 {
-			if _, err := c.Apply(context.Background(), numbered(i), "test", nil); err != nil {
+			if _, err := c.change(context.Background(), numbered(i), nil); err != nil {
 				t.Fatal(err)
 			}
 			if i == 2 {

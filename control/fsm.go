@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 // Bounds of the history. The oldest goes first; a change outlives its document.
 const (
 	maxHistory          = 1_000   // changes
-	maxHistoryDocuments = 8 << 20 // bytes of redacted documents kept, the newest always
+	maxHistoryDocuments = 6 << 20 // bytes of documents kept, the newest always
 	maxSnapshotBytes    = 64 << 20
 )
 
@@ -29,11 +28,12 @@ var snapshotMagic = []byte("TERNSNP\x01")
 // Change is one line of the history.
 type Change struct {
 	Version  uint64          `json:"version"`
+	ID       string          `json:"id,omitempty"` // of the request
 	Who      string          `json:"who"`
 	When     time.Time       `json:"when"`
-	Bytes    int             `json:"bytes"`              // of the stored document, secrets included
-	SHA256   string          `json:"sha256"`             // hex, of the stored document: equal for equal policies
-	Document json.RawMessage `json:"document,omitempty"` // redacted; only from Control.Version, and only for recent changes
+	Bytes    int             `json:"bytes"`              // of the stored document
+	SHA256   string          `json:"sha256"`             // hex, of the redacted document: equal for equal policies
+	Document json.RawMessage `json:"document,omitempty"` // as stored; redacted where Control.Version hands it out; only for recent changes
 }
 
 // ConflictError says that the policy changed since the caller looked. Nothing was applied.
@@ -56,6 +56,7 @@ type state struct {
 	policy   Policy
 	history  []Change // oldest first
 	docBytes int      // of all history[i].Document
+	audit    auditLog
 	stopped  error
 }
 
@@ -73,6 +74,9 @@ func (s *state) apply(entry []byte) (Policy, error) {
 	if err != nil {
 		return Policy{}, s.stop(err)
 	}
+	if c.kind == commandAudit {
+		return Policy{}, s.append(c.audit, s.version)
+	}
 	if current := s.current(c.floor); c.base != current {
 		return Policy{}, &ConflictError{Expected: c.base, Current: current}
 	}
@@ -81,14 +85,21 @@ func (s *state) apply(entry []byte) (Policy, error) {
 	if err != nil {
 		return Policy{}, s.stop(fmt.Errorf("version %d: %w (%w)", version, err, errFromFuture))
 	}
-	shown, err := encodeDocument(Redact(policy))
-	if err != nil {
-		shown = nil // a little longer than the original and over the limit: the change is kept without it
-	}
-	sum := sha256.Sum256(c.document)
 	s.version, s.policy, s.document = version, policy, slices.Clone(c.document)
-	s.remember(Change{Version: version, Who: c.who, When: c.when, Bytes: len(c.document), SHA256: hex.EncodeToString(sum[:]), Document: shown})
-	return policy, nil
+	s.remember(Change{
+		Version: version, ID: c.id, Who: c.who, When: c.when, Bytes: len(c.document), SHA256: redactedSum(policy), Document: s.document,
+	})
+	return policy, s.append(c.audit, version)
+}
+
+// append writes to the audit log. What cannot be read there stops the state like everything else.
+func (s *state) append(bodies []json.RawMessage, version uint64) error {
+	for _, b := range bodies {
+		if err := s.audit.append(b, version, s.policy.Audit.Retention()); err != nil {
+			return s.stop(err)
+		}
+	}
+	return nil
 }
 
 func (s *state) stop(err error) error {
@@ -118,6 +129,9 @@ type stateImage struct {
 	Document []byte   `json:"document"`
 	SHA256   []byte   `json:"sha256"`
 	History  []Change `json:"history"`
+
+	AuditBase AuditMark    `json:"audit_base"`
+	Audit     []AuditEntry `json:"audit"`
 }
 
 // snapshot writes the state: magic, then gzipped JSON.
@@ -130,7 +144,7 @@ func (s *state) snapshot(w io.Writer) error {
 	}
 	sum := sha256.Sum256(s.document)
 	z := gzip.NewWriter(w)
-	image := stateImage{Version: s.version, Document: s.document, SHA256: sum[:], History: s.history}
+	image := stateImage{Version: s.version, Document: s.document, SHA256: sum[:], History: s.history, AuditBase: s.audit.base, Audit: s.audit.entries}
 	if err := json.NewEncoder(z).Encode(image); err != nil {
 		return err
 	}
@@ -183,6 +197,16 @@ func (i stateImage) state() (*state, error) {
 	for _, c := range i.History {
 		s.remember(c)
 	}
+	if len(i.Audit) > 0 && i.Audit[0].Prev != i.AuditBase.Hash {
+		return nil, errors.New("snapshot: the audit log does not follow from its base")
+	}
+	if _, err := VerifyAudit(i.Audit); err != nil {
+		return nil, fmt.Errorf("snapshot: audit log: %w", err)
+	}
+	s.audit.base, s.audit.entries = i.AuditBase, i.Audit
+	for _, e := range i.Audit {
+		s.audit.bytes += len(e.Body)
+	}
 	return s, nil
 }
 
@@ -217,6 +241,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	frozen := *f.st
 	frozen.history = slices.Clone(f.st.history)
+	frozen.audit.entries = slices.Clone(f.st.audit.entries)
 	return fsmSnapshot{&frozen}, nil
 }
 

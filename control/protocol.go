@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
 )
 
 // maxMessage bounds a request and an answer: a document in base64 and what goes with it.
@@ -21,13 +23,18 @@ const maxHops = 2
 
 // What a request may ask for.
 const (
-	opApply    = "apply"    // change the policy; forwarded to the leader
-	opHistory  = "history"  // list changes; forwarded to the leader
-	opVersion  = "version"  // one change with its redacted document; forwarded to the leader
-	opGet      = "get"      // the redacted policy in force on the asked node
-	opEnvelope = "envelope" // the signed copy, secrets included: only mesh peers reach Serve
-	opHello    = "hello"    // see bootstrap.go
-	opJoin     = "join"     // add a voter; forwarded to the leader
+	opApply       = "apply"       // change the policy; forwarded to the leader
+	opHistory     = "history"     // list changes; forwarded to the leader
+	opVersion     = "version"     // one change with its redacted document; forwarded to the leader
+	opGet         = "get"         // the redacted policy in force on the asked node
+	opEnvelope    = "envelope"    // the signed copy, secrets included: only mesh peers reach Serve
+	opHello       = "hello"       // see bootstrap.go
+	opJoin        = "join"        // add a voter; forwarded to the leader
+	opAudit       = "audit"       // append to the audit log; forwarded to the leader
+	opEnforcement = "enforcement" // what the asked node enforces
+	opCommitted   = "committed"   // the policy that the voters agreed on; forwarded to the leader
+	opAuditRead   = "audit_read"  // a page of the audit log; forwarded to the leader
+	opAuditMark   = "audit_mark"  // the newest mark that the asked node knows
 )
 
 // Patience of a write that meets no leader: longer than an election (see raft.go).
@@ -43,13 +50,21 @@ type request struct {
 	Op        string   `json:"op"`
 	Hops      int      `json:"hops,omitempty"` // already travelled
 	Document  []byte   `json:"document,omitempty"`
+	ID        string   `json:"id,omitempty"` // of a change: the same one is made once
 	Who       string   `json:"who,omitempty"`
+	From      string   `json:"from,omitempty"`
+	Action    string   `json:"action,omitempty"`
+	Force     bool     `json:"force,omitempty"`
+	DryRun    bool     `json:"dry_run,omitempty"`
 	IfVersion *uint64  `json:"if_version,omitempty"`
 	Have      uint64   `json:"have,omitempty"`
 	Version   uint64   `json:"version,omitempty"`
 	Voters    []string `json:"voters,omitempty"`
 	Node      string   `json:"node,omitempty"`
 	Fresh     bool     `json:"fresh,omitempty"` // with join: holds no raft state
+	After     uint64   `json:"after,omitempty"` // with audit_read
+
+	Audit []json.RawMessage `json:"audit,omitempty"`
 }
 
 // answer is one answer, as JSON. Code is empty on success.
@@ -59,11 +74,17 @@ type answer struct {
 	Expected uint64          `json:"expected,omitempty"`
 	Current  uint64          `json:"current,omitempty"`
 	Problems Problems        `json:"problems,omitempty"`
+	Stranded []string        `json:"stranded,omitempty"`
+	Outcome  *Outcome        `json:"outcome,omitempty"`
 	Version  uint64          `json:"version,omitempty"`
 	Policy   json.RawMessage `json:"policy,omitempty"`
 	Envelope *envelope       `json:"envelope,omitempty"`
 	History  []Change        `json:"history,omitempty"`
 	Hello    *hello          `json:"hello,omitempty"`
+	Audit    []AuditEntry    `json:"audit,omitempty"`
+	Mark     *AuditMark      `json:"mark,omitempty"`
+
+	Enforcement *Enforcement `json:"enforcement,omitempty"`
 }
 
 // Codes carry the errors that callers tell apart.
@@ -72,6 +93,7 @@ const (
 	codeUnknown  = "unknown_outcome"
 	codeConflict = "conflict"
 	codeInvalid  = "invalid"
+	codeStranded = "stranded"
 	codeOther    = "error"
 )
 
@@ -80,7 +102,10 @@ func answerOf(err error) answer {
 	a := answer{Code: codeOther, Error: err.Error()}
 	var conflict *ConflictError
 	var problems Problems
+	var stranded *StrandError
 	switch {
+	case errors.As(err, &stranded):
+		a.Code, a.Stranded = codeStranded, stranded.Apps[:min(len(stranded.Apps), maxProblemsShown)]
 	case errors.As(err, &conflict):
 		a.Code, a.Expected, a.Current = codeConflict, conflict.Expected, conflict.Current
 	case errors.As(err, &problems):
@@ -106,6 +131,8 @@ func (a answer) err() error {
 		return &ConflictError{Expected: a.Expected, Current: a.Current}
 	case codeInvalid:
 		return a.Problems
+	case codeStranded:
+		return &StrandError{Apps: a.Stranded}
 	}
 	return errors.New(a.Error)
 }
@@ -144,7 +171,13 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 	case opHello:
 		h, err := c.serveHello(req.Voters)
 		return answer{Hello: &h}, err
-	case opApply, opHistory, opVersion, opJoin:
+	case opAuditMark:
+		m := c.auditMark()
+		return answer{Mark: &m}, nil
+	case opEnforcement:
+		e := c.cfg.Enforced()
+		return answer{Enforcement: &e}, nil
+	case opApply, opHistory, opVersion, opJoin, opAudit, opAuditRead, opCommitted:
 		if req.Op == opJoin && req.Node != from && !c.isVoter(from) {
 			return answer{}, fmt.Errorf("%s may not join in the name of %s", from, req.Node)
 		}
@@ -192,12 +225,18 @@ func (c *Control) serveEnvelope(have uint64) (answer, error) {
 func (c *Control) lead(ctx context.Context, req request) (answer, error) {
 	switch req.Op {
 	case opApply:
-		e, err := c.propose(ctx, req.Document, req.Who, req.IfVersion)
-		return answer{Version: e.Version, Envelope: &e}, err
+		out, err := c.propose(ctx, req)
+		return answer{Version: out.Version, Outcome: &out}, err
 	case opJoin:
 		return answer{}, c.admit(ctx, req.Node, req.Fresh)
 	case opVersion:
 		return c.changeAt(req.Version)
+	case opCommitted:
+		return c.leadCommitted(ctx)
+	case opAudit:
+		return answer{}, c.leadAudit(ctx, req.Audit)
+	case opAuditRead:
+		return c.auditAfter(req.After), nil
 	}
 	return c.localHistory(), nil
 }
@@ -220,6 +259,13 @@ func (c *Control) changeAt(version uint64) (a answer, err error) {
 			}
 		}
 	})
+	if err != nil || a.History[0].Document == nil {
+		return a, err
+	}
+	p, err := decodeDocument(a.History[0].Document, version)
+	if err == nil {
+		a.History[0].Document, err = json.Marshal(Redact(p))
+	}
 	return a, err
 }
 
@@ -246,9 +292,12 @@ func (c *Control) onceToLeader(ctx context.Context, req request) (answer, error)
 	rand.Shuffle(len(voters), func(i, j int) { voters[i], voters[j] = voters[j], voters[i] })
 	err := ErrNoLeader
 	for _, node := range voters {
-		var a answer
-		if a, err = c.forward(ctx, node, req); !errors.Is(err, ErrNoLeader) {
-			return a, err
+		a, said := c.forward(ctx, node, req)
+		switch {
+		case errors.Is(said, ErrUnknownOutcome):
+			err = said // another voter may know a leader that answers; see toLeader
+		case !errors.Is(said, ErrNoLeader):
+			return a, said
 		}
 	}
 	return answer{}, err
@@ -270,15 +319,14 @@ func whileLeads(ctx context.Context, r *raft.Raft, leader raft.ServerID) (_ cont
 	return ctx, func() { cancel(); <-done }
 }
 
-// forward passes req on. When no answer comes, only a write that names the version it replaces may have been made
-// unseen with harm: everything else can be asked again.
+// forward passes req on. When no answer comes, a change may have been made unseen.
 func (c *Control) forward(ctx context.Context, node string, req request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	a, err := c.call(ctx, node, req)
 	var silent *silentError
 	if errors.As(err, &silent) {
-		if req.Op == opApply && req.IfVersion != nil {
+		if req.Op == opApply {
 			return a, fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
 		}
 		return a, fmt.Errorf("%w (%w)", ErrNoLeader, err)
@@ -286,18 +334,58 @@ func (c *Control) forward(ctx context.Context, node string, req request) (answer
 	return a, err
 }
 
-// toLeader repeats onceToLeader while there is no leader, for writePatience: a write in the middle of an election
-// should succeed a little later, not fail.
+// toLeader repeats onceToLeader while there is no leader or no answer, for writePatience: a write in the middle of an
+// election should succeed a little later, not fail. A change carries its id, so that asking again is safe; when one try
+// ended without an answer and no later one brought any, the outcome is unknown.
 func (c *Control) toLeader(ctx context.Context, req request) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, writePatience)
 	defer cancel()
+	var unknown error
 	for {
 		a, err := c.onceToLeader(ctx, req)
-		if !errors.Is(err, ErrNoLeader) || !pause(ctx, writeRetry) {
+		if errors.Is(err, ErrUnknownOutcome) {
+			unknown = err
+		} else if !errors.Is(err, ErrNoLeader) {
 			return a, err
+		}
+		if !pause(ctx, writeRetry) {
+			return a, cmp.Or(unknown, err)
 		}
 	}
 }
+
+// asked is one node's answer to a question that all were asked.
+type asked struct {
+	node   string
+	answer answer
+	err    error
+}
+
+// askAll asks every other live node at once, askParallel at a time, and returns their answers by name.
+func (c *Control) askAll(ctx context.Context, req request) []asked {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var out []asked
+	for _, m := range c.cfg.Members() {
+		if m.Alive && m.Node != c.cfg.Node {
+			out = append(out, asked{node: m.Node})
+		}
+	}
+	slices.SortFunc(out, func(a, b asked) int { return strings.Compare(a.node, b.node) })
+	var g errgroup.Group
+	g.SetLimit(askParallel)
+	for i := range out {
+		g.Go(func() error {
+			out[i].answer, out[i].err = c.call(ctx, out[i].node, req)
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are in the answers
+	return out
+}
+
+// askParallel bounds the calls of askAll.
+const askParallel = 32
 
 // silentError is a call that brought no answer.
 type silentError struct {
@@ -339,27 +427,6 @@ func decodeAnswer(b []byte) (answer, error) {
 	return a, nil
 }
 
-// Apply changes the policy of the whole mesh, through the leader and from any node. doc is YAML or JSON (see Parse);
-// fingerprints in it keep the secrets that they name. With ifVersion, it is made only if that is the version in
-// force. It returns once a majority of voters has it on disk; nodes enforce it a little later. Errors: Problems,
-// *ConflictError, ErrNoLeader, ErrUnknownOutcome, or one of the transport. who is recorded (at most 256 bytes).
-func (c *Control) Apply(ctx context.Context, doc []byte, who string, ifVersion *uint64) (Policy, error) {
-	if len(who) > maxWho {
-		return Policy{}, fmt.Errorf("the author's name takes %d bytes, at most %d are allowed", len(who), maxWho)
-	}
-	if _, err := Parse(doc); err != nil { // say so at once, without a leader
-		return Policy{}, err
-	}
-	a, err := c.toLeader(ctx, request{Op: opApply, Document: doc, Who: who, IfVersion: ifVersion})
-	if err != nil {
-		return Policy{}, err
-	}
-	if a.Envelope == nil {
-		return Policy{}, errors.New("the leader's answer holds no policy")
-	}
-	return decodeDocument(a.Envelope.Document, a.Envelope.Version)
-}
-
 // History lists the latest changes, oldest first, at most 1,000, without their documents: the leader's, or without a
 // leader this voter's own.
 func (c *Control) History(ctx context.Context) ([]Change, error) {
@@ -380,4 +447,38 @@ func (c *Control) Version(ctx context.Context, version uint64) (Change, error) {
 		return Change{}, fmt.Errorf("the leader's answer does not hold version %d", version)
 	}
 	return a.History[0], nil
+}
+
+// Committed is the policy that the voters agreed on last, secrets as fingerprints, whatever this node enforces: a read
+// that sees every change that was acknowledged before it began.
+func (c *Control) Committed(ctx context.Context) (Policy, error) {
+	a, err := c.toLeader(ctx, request{Op: opCommitted})
+	if err != nil {
+		return Policy{}, err
+	}
+	return decodeDocument(a.Policy, a.Version)
+}
+
+// leadCommitted answers on the leader, once a majority has said that it still is one.
+func (c *Control) leadCommitted(ctx context.Context) (answer, error) {
+	r := c.node()
+	if r == nil || r.State() != raft.Leader {
+		return answer{}, ErrNoLeader
+	}
+	if err := c.takeTurn(ctx); err != nil {
+		return answer{}, err
+	}
+	defer c.endTurn()
+	if err := c.catchUp(r); err != nil {
+		return answer{}, err
+	}
+	if err := r.VerifyLeader().Error(); err != nil {
+		return answer{}, fmt.Errorf("%w (%w)", ErrNoLeader, err)
+	}
+	base, _, err := c.base()
+	if err != nil {
+		return answer{}, err
+	}
+	doc, err := json.Marshal(Redact(base))
+	return answer{Version: base.Version, Policy: doc}, err
 }

@@ -191,48 +191,6 @@ func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *tr
 	}
 }
 
-// propose parses doc, puts in the secrets that it names, and has the voters agree on it. Leader only.
-func (c *Control) propose(ctx context.Context, doc []byte, who string, ifVersion *uint64) (envelope, error) {
-	r := c.node()
-	if r == nil || r.State() != raft.Leader {
-		return envelope{}, ErrNoLeader
-	}
-	next, err := Parse(doc)
-	if err != nil {
-		return envelope{}, err
-	}
-	if err := c.takeTurn(ctx); err != nil {
-		return envelope{}, err
-	}
-	defer c.endTurn()
-	if err := c.catchUp(r); err != nil {
-		return envelope{}, err
-	}
-	base := c.Policy() // may be higher than the log's own: see state.current
-	floor := base.Version
-	c.fsm.read(func(st *state) {
-		if st.version >= base.Version {
-			base = st.policy
-			base.Version = st.version
-		}
-		err = st.stopped
-	})
-	if err != nil {
-		return envelope{}, err
-	}
-	if ifVersion != nil && *ifVersion != base.Version {
-		return envelope{}, &ConflictError{Expected: *ifVersion, Current: base.Version}
-	}
-	if next, err = Merge(next, base); err != nil {
-		return envelope{}, err
-	}
-	cmd := command{base: base.Version, floor: floor, who: who, when: time.Now()}
-	if cmd.document, err = encodeDocument(next); err != nil {
-		return envelope{}, err
-	}
-	return commit(r, cmd)
-}
-
 // takeTurn waits for the right to change the log; the holder must call endTurn.
 func (c *Control) takeTurn(ctx context.Context) error {
 	select {
@@ -260,23 +218,23 @@ func (c *Control) catchUp(r *raft.Raft) error {
 
 // commit blocks until the voters agreed or this node lost its office, which a leader without a majority does within
 // its lease.
-func commit(r *raft.Raft, cmd command) (envelope, error) {
+func commit(r *raft.Raft, cmd command) error {
 	b, err := cmd.encode()
 	if err != nil {
-		return envelope{}, err
+		return err
 	}
 	f := r.Apply(b, enqueueTimeout)
 	switch err := f.Error(); {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return envelope{}, fmt.Errorf("%w (%w)", ErrNoLeader, err)
+		return fmt.Errorf("%w (%w)", ErrNoLeader, err)
 	case err != nil:
-		return envelope{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+		return fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
 	}
 	res, known := f.Response().(applyResult)
 	if !known {
-		return envelope{}, fmt.Errorf("raft answered %T", f.Response())
+		return fmt.Errorf("raft answered %T", f.Response())
 	}
-	return envelope{Version: res.policy.Version, Document: cmd.document}, res.err
+	return res.err
 }
 
 // votersOf lists the voters of raft's configuration.

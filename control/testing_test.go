@@ -464,3 +464,9 @@ func envInt(key string, otherwise int) int {
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// change applies a document, whatever it strands.
+func (c *Control) change(ctx context.Context, doc []byte, ifVersion *uint64) (Policy, error) {
+	out, err := c.Propose(ctx, Proposal{Document: doc, Who: "test", IfVersion: ifVersion, Force: true})
+	return out.Policy, err
+}

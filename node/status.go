@@ -319,6 +319,6 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // ApplyPolicy replaces the policy through this node, as PUT /v1/policy does; who goes into the history.
 func (n *Node) ApplyPolicy(ctx context.Context, doc []byte, who string) error {
-	_, err := n.control.Apply(ctx, doc, who, nil)
+	_, err := n.control.Propose(ctx, control.Proposal{Document: doc, Who: who, Force: true})
 	return err
 }

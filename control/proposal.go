@@ -1,0 +1,159 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// Proposal is a change of the policy that somebody asks for.
+type Proposal struct {
+	Document  []byte  // YAML or JSON, see Parse; fingerprints keep the secrets that they name
+	Who       string  // author, for history and audit; at most 256 bytes
+	From      string  // where the author came from; at most 256 bytes
+	Action    string  // what was done, for the audit log; empty: "policy apply"
+	IfVersion *uint64 // make it only if this version is in force; nil: whatever is
+	Force     bool    // also if it strands apps, see Stranded
+	DryRun    bool    // judge it and change nothing
+}
+
+// Outcome is what a Proposal came to.
+type Outcome struct {
+	Base     uint64       `json:"base"`              // the version that was in force
+	Version  uint64       `json:"version"`           // the new one; with DryRun the one that it would get
+	Changes  []Difference `json:"changes"`           // none: the document says what is in force already
+	Stranded []string     `json:"stranded"`          // apps that are taken away, see Stranded
+	DryRun   bool         `json:"dry_run,omitempty"` // nothing was changed
+	Policy   Policy       `json:"policy"`            // the new policy, secrets as fingerprints
+}
+
+// Propose changes the policy of the whole mesh, through the leader and from any node. It returns once a majority of
+// voters has the change on disk; nodes enforce it a little later. A change that got no answer is asked for again under
+// the same id, and is made once. Errors: Problems, *ConflictError, *StrandError, ErrNoLeader, ErrUnknownOutcome, or one of
+// the transport.
+func (c *Control) Propose(ctx context.Context, p Proposal) (Outcome, error) {
+	if len(p.Who) > maxWho || len(p.From) > maxWho || len(p.Action) > maxWho {
+		return Outcome{}, fmt.Errorf("who, from and action take at most %d bytes each", maxWho)
+	}
+	if _, err := Parse(p.Document); err != nil { // say so at once, without a leader
+		return Outcome{}, err
+	}
+	req := request{
+		Op: opApply, ID: rand.Text(), Document: p.Document, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,
+		Force: p.Force, DryRun: p.DryRun,
+	}
+	a, err := c.toLeader(ctx, req)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if a.Outcome == nil {
+		return Outcome{}, errors.New("the leader's answer holds no outcome")
+	}
+	out := *a.Outcome
+	out.Policy.Version = out.Version
+	return out, nil
+}
+
+// propose judges a request against the log and has the voters agree on it. Leader only.
+func (c *Control) propose(ctx context.Context, req request) (Outcome, error) {
+	r := c.node()
+	if r == nil || r.State() != raft.Leader {
+		return Outcome{}, ErrNoLeader
+	}
+	next, err := Parse(req.Document)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if err := c.takeTurn(ctx); err != nil {
+		return Outcome{}, err
+	}
+	defer c.endTurn()
+	if err := c.catchUp(r); err != nil {
+		return Outcome{}, err
+	}
+	base, floor, err := c.base()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if done, ok := c.doneBefore(req.ID); ok {
+		return done, nil
+	}
+	if req.IfVersion != nil && *req.IfVersion != base.Version {
+		return Outcome{}, &ConflictError{Expected: *req.IfVersion, Current: base.Version}
+	}
+	if next, err = c.merge(next, base); err != nil {
+		return Outcome{}, err
+	}
+	out := Outcome{Base: base.Version, Version: base.Version + 1, DryRun: req.DryRun}
+	out.Changes, out.Stranded = Diff(base, next), Stranded(base, next, c.liveRegions())
+	out.Policy = Redact(next)
+	if req.DryRun {
+		return out, nil
+	}
+	if len(out.Stranded) > 0 && !req.Force {
+		return Outcome{}, &StrandError{Apps: out.Stranded}
+	}
+	cmd := command{kind: commandApply, base: base.Version, floor: floor, id: req.ID, who: req.Who, when: c.now()}
+	body, err := changeBody(req, out, base, next, cmd.when)
+	if err != nil {
+		return Outcome{}, err
+	}
+	cmd.audit = []json.RawMessage{body}
+	if cmd.document, err = encodeDocument(next); err != nil {
+		return Outcome{}, err
+	}
+	return out, commit(r, cmd)
+}
+
+// base is the policy that a change starts from: the log's, unless this node knows a higher one from outside of it (see
+// state.current); floor is that one's version.
+func (c *Control) base() (base Policy, floor uint64, err error) {
+	base = c.Policy()
+	floor = base.Version
+	c.fsm.read(func(st *state) {
+		if st.version >= base.Version {
+			base = st.policy
+			base.Version = st.version
+		}
+		err = st.stopped
+	})
+	return base, floor, err
+}
+
+// doneBefore finds a change that was made already, by its id: the answer to it was lost.
+func (c *Control) doneBefore(id string) (out Outcome, found bool) {
+	if id == "" {
+		return out, false
+	}
+	c.fsm.read(func(st *state) {
+		for _, change := range st.history {
+			if change.ID == id {
+				out, found = Outcome{Base: change.Version - 1, Version: change.Version}, true
+				if p, err := decodeDocument(change.Document, change.Version); err == nil {
+					out.Policy = Redact(p)
+				}
+			}
+		}
+	})
+	return out, found
+}
+
+// merge puts kept secrets in, also those of versions in the history: a rollback names secrets that were replaced.
+func (c *Control) merge(next, base Policy) (Policy, error) {
+	return Merge(next, base)
+}
+
+// liveRegions counts the nodes that are up in each region.
+func (c *Control) liveRegions() map[string]int {
+	out := make(map[string]int)
+	for _, m := range c.cfg.Members() {
+		if m.Alive && m.Region != "" {
+			out[m.Region]++
+		}
+	}
+	return out
+}
