@@ -59,6 +59,8 @@ func keyed(v any) any {
 			v[k] = keyed(v[k])
 		}
 		return v
+	case nil:
+		return map[string]any{} // a list that nobody wrote
 	case []any:
 		out := make(map[string]any, len(v))
 		for _, item := range v {
@@ -67,6 +69,27 @@ func keyed(v any) any {
 		return out
 	}
 	return v
+}
+
+// unkeyed turns lists back for people: maps whose entries are their own names.
+func unkeyed(v any) any {
+	m, isMap := v.(map[string]any)
+	if !isMap {
+		return v
+	}
+	list := len(m) > 0
+	for k := range m {
+		list = list && nameOf(m[k]) == k
+		m[k] = unkeyed(m[k])
+	}
+	if !list {
+		return m
+	}
+	var out []any
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
 }
 
 // nameOf is what tells an entry of a list from the others.
@@ -120,7 +143,7 @@ func compare(path string, old, next any, out *[]Difference) {
 
 // shown is a value on one line; an entry that is its own name is shown as "yes".
 func shown(path string, v any) string {
-	s := compact(v)
+	s := compact(unkeyed(v))
 	if path == s || strings.HasSuffix(path, "."+s) {
 		return "yes"
 	}

@@ -13,10 +13,16 @@
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
 //	nodes.go      node states, revocations: types, reading, checks
 //	admins.go     tokens of the admin API
-//	protocol.go   Apply: from any node to the leader, at most two hops; Serve answers peers
-//	raft.go       the leader proposes; timers; start and stop of raft
+//	diff.go       how two policies differ; apps that a change would strand
+//	explain.go    by which lines an app's media may go from one region to another
+//	proposal.go   Propose: who asks for which change; the leader judges it and proposes
+//	protocol.go   from any node to the leader, at most two hops; Serve answers peers; Committed
+//	raft.go       timers; start and stop of raft
 //	command.go    the log entry, byte by byte
-//	fsm.go        entry -> state: version, document, history; snapshots
+//	fsm.go        entry -> state: version, document, history, audit log; snapshots
+//	audit.go      the audit log: a hash chain, its bounds, its verification
+//	record.go     denied actions on their way into the audit log; what every node remembers of it
+//	enforcers.go  who enforces which version, asked of all
 //	copies.go     voters sign what they applied; everybody else fetches, verifies, stores, enforces
 //	control.go    Config, New, Run, Status
 //	bootstrap.go  how a voter gets into raft the first time, or again after it lost its disk
@@ -62,7 +68,8 @@
 //
 // # Bounds
 //
-// Document 5 MiB; message 8 MiB; history 1,000 changes, of them the newest 8 MiB of redacted documents; raft
+// Document 5 MiB; message 8 MiB; history 1,000 changes, of them the newest 6 MiB of documents; audit log 20,000 entries or
+// 4 MiB or the policy's retention; 256 different denied actions wait to be recorded, more are counted and dropped; raft
 // streams 64, the next is closed; a write waits 8 s for a leader. Channels have capacity 1 and carry no data.
 //
 // # What it does not do

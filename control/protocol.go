@@ -89,12 +89,13 @@ type answer struct {
 
 // Codes carry the errors that callers tell apart.
 const (
-	codeNoLeader = "no_leader"
-	codeUnknown  = "unknown_outcome"
-	codeConflict = "conflict"
-	codeInvalid  = "invalid"
-	codeStranded = "stranded"
-	codeOther    = "error"
+	codeNoLeader  = "no_leader"
+	codeUnknown   = "unknown_outcome"
+	codeConflict  = "conflict"
+	codeInvalid   = "invalid"
+	codeStranded  = "stranded"
+	codeNoVersion = "no_version"
+	codeOther     = "error"
 )
 
 // answerOf turns an error into an answer.
@@ -110,6 +111,8 @@ func answerOf(err error) answer {
 		a.Code, a.Expected, a.Current = codeConflict, conflict.Expected, conflict.Current
 	case errors.As(err, &problems):
 		a.Code, a.Problems = codeInvalid, problems[:min(len(problems), maxProblemsShown)]
+	case errors.Is(err, ErrNoVersion):
+		a.Code = codeNoVersion
 	case errors.Is(err, ErrNoLeader):
 		a.Code = codeNoLeader
 	case errors.Is(err, ErrUnknownOutcome):
@@ -123,6 +126,8 @@ func (a answer) err() error {
 	switch a.Code {
 	case "":
 		return nil
+	case codeNoVersion:
+		return ErrNoVersion
 	case codeNoLeader:
 		return ErrNoLeader
 	case codeUnknown:
@@ -251,7 +256,7 @@ func (c *Control) localHistory() (a answer) {
 }
 
 func (c *Control) changeAt(version uint64) (a answer, err error) {
-	err = fmt.Errorf("version %d is not in the history", version)
+	err = fmt.Errorf("%w: %d", ErrNoVersion, version)
 	c.fsm.read(func(st *state) {
 		for _, change := range st.history {
 			if change.Version == version {
@@ -447,6 +452,21 @@ func (c *Control) Version(ctx context.Context, version uint64) (Change, error) {
 		return Change{}, fmt.Errorf("the leader's answer does not hold version %d", version)
 	}
 	return a.History[0], nil
+}
+
+// ErrNoVersion says that the history does not hold a version, or no longer its document.
+var ErrNoVersion = errors.New("the history holds no such version")
+
+// PolicyAt is a version of the history, secrets as fingerprints.
+func (c *Control) PolicyAt(ctx context.Context, version uint64) (Policy, error) {
+	change, err := c.Version(ctx, version)
+	if err != nil {
+		return Policy{}, err
+	}
+	if change.Document == nil {
+		return Policy{}, fmt.Errorf("%w any more with its document: %d", ErrNoVersion, version)
+	}
+	return decodeDocument(change.Document, version)
 }
 
 // Committed is the policy that the voters agreed on last, secrets as fingerprints, whatever this node enforces: a read

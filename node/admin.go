@@ -4,19 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/ternmesh/tern/control"
 )
 
 // adminHandler is the private listener: API, metrics, health and pprof. Whoever reaches it may operate the node,
@@ -32,12 +28,10 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.Status()) })
 	mux.HandleFunc("GET /v1/paths", n.servePaths)
 	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
-	mux.HandleFunc("GET /v1/policy", n.servePolicy)
-	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
-	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
+	n.policyRoutes(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -100,55 +94,6 @@ func (n *Node) servePaths(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, report)
 }
 
-// PolicyDocument is a policy as the admin API shows it: secrets as fingerprints.
-type PolicyDocument struct {
-	Version uint64         `json:"version"`
-	Policy  control.Policy `json:"policy"`
-}
-
-func (n *Node) servePolicy(w http.ResponseWriter, _ *http.Request) {
-	p := n.control.Policy()
-	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: control.Redact(p)})
-}
-
-// applyPolicy takes a document in the body; ?if_version=N refuses if the policy has moved on since N.
-func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
-	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, control.MaxDocumentBytes))
-	if err != nil {
-		writeError(w, http.StatusRequestEntityTooLarge, err)
-		return
-	}
-	var ifVersion *uint64
-	if s := r.URL.Query().Get("if_version"); s != "" {
-		v, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			writeError(w, http.StatusBadRequest, fmt.Errorf("if_version %q is not a version", s))
-			return
-		}
-		ifVersion = &v
-	}
-	p, err := n.control.Apply(r.Context(), doc, n.author(r), ifVersion)
-	if err != nil {
-		writeError(w, statusOf(err), err)
-		return
-	}
-	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: control.Redact(p)})
-}
-
-// statusOf tells the operator's mistakes from the mesh's.
-func statusOf(err error) int {
-	var problems control.Problems
-	var conflict *control.ConflictError
-	switch {
-	case errors.As(err, &problems):
-		return http.StatusUnprocessableEntity
-	case errors.As(err, &conflict):
-		return http.StatusConflict
-	default:
-		return http.StatusServiceUnavailable
-	}
-}
-
 // serveReload reads the configuration file anew; see Reload.
 func (n *Node) serveReload(w http.ResponseWriter, _ *http.Request) {
 	if n.opts.LoadConfig == nil {
@@ -166,15 +111,6 @@ func (n *Node) serveReload(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, report)
-}
-
-func (n *Node) serveHistory(w http.ResponseWriter, r *http.Request) {
-	changes, err := n.control.History(r.Context())
-	if err != nil {
-		writeError(w, http.StatusServiceUnavailable, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, changes)
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

@@ -181,7 +181,7 @@ func (n *Node) health() mesh.Health {
 		Incarnation:   n.incarnation,
 		Mesh:          netip.MustParseAddrPort(n.cfg.Mesh.Advertise),
 		State:         n.stateName(),
-		PolicyVersion: n.enforcer.version(),
+		PolicyVersion: n.enforcer.enforcement().Version,
 		Voter:         n.cfg.Control.Voter,
 		Risks:         *n.reloadable.risks.Load(),
 	}
@@ -204,7 +204,7 @@ func (n *Node) buildControl(context.Context) (err error) {
 		Members: func() []control.Member {
 			var out []control.Member
 			for _, m := range n.mesh.Members() {
-				out = append(out, control.Member{Node: m.Node, Voter: m.Health.Voter, Alive: m.Alive, PolicyVersion: m.Health.PolicyVersion})
+				out = append(out, control.Member{Node: m.Node, Region: m.Region, Voter: m.Health.Voter, Alive: m.Alive, PolicyVersion: m.Health.PolicyVersion})
 			}
 			return out
 		},
@@ -216,7 +216,8 @@ func (n *Node) buildControl(context.Context) (err error) {
 			p, err := n.id.Verify("tern policy", msg, certDER, sig)
 			return p.Node, p.Voter, err
 		},
-		Enforce: n.enforce,
+		Enforce:  n.enforce,
+		Enforced: n.enforcer.enforcement,
 	})
 	return err
 }

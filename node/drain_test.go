@@ -108,7 +108,7 @@ func TestAPathIsLetGoOnlyWhenItsSuccessorIsReady(t *testing.T) {
 }
 
 func TestDrainedNodesRelayNothingAndCordonedOnesNothingNew(t *testing.T) {
-	e := newEnforcer()
+	e := newEnforcer("")
 	now := time.Unix(1_700_000_000, 0)
 	if err := e.enforce(control.Policy{Version: 1, Nodes: map[string]control.NodeState{
 		"later": {State: control.NodeDrained, Deadline: now.Add(time.Minute)},

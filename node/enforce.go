@@ -1,7 +1,9 @@
 package node
 
 import (
+	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,8 +18,14 @@ import (
 // Readers take one immutable snapshot; a policy is swapped in whole, never in parts. Everything that the
 // current policy does not allow is refused: no policy, unknown app, unknown fence.
 type enforcer struct {
+	region  string // this node's
 	current atomic.Pointer[enforced]
 	filter  func(ebpf.Rules) error // sets the filter's rules; nil without a filter
+
+	mu      sync.Mutex     // held while a policy is put into force
+	policy  control.Policy // guarded by mu: the newest
+	whole   atomic.Uint64  // the newest version that every part took
+	trouble atomic.Value   // string: what did not take a newer one; "" if nothing
 }
 
 // enforced is what one policy version means at this node.
@@ -44,8 +52,9 @@ type fence struct {
 	set     map[string]bool
 }
 
-func newEnforcer() *enforcer {
-	e := &enforcer{}
+func newEnforcer(region string) *enforcer {
+	e := &enforcer{region: region}
+	e.trouble.Store("")
 	e.current.Store(&enforced{})
 	return e
 }
@@ -104,19 +113,50 @@ func (e *enforcer) lastResort(c routing.Constraints, now time.Time) routing.Cons
 	return c
 }
 
-// enforce swaps a policy in.
+// enforce swaps a policy in. Decisions are in force at once, whatever happens to the filter; the version counts as
+// enforced only when the filter took it too.
 func (e *enforcer) enforce(p control.Policy) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.policy = p
 	e.current.Store(translate(p))
-	if e.filter == nil {
-		return nil
-	}
-	return e.filter(ebpf.Rules{Blocklist: p.Blocklist})
+	return e.finish()
 }
 
-// app says what admission needs to know; false for an app that the policy does not have.
+// finish hands the filter its rules; mu held.
+func (e *enforcer) finish() error {
+	if e.filter != nil {
+		if err := e.filter(ebpf.Rules{Blocklist: e.policy.Blocklist}); err != nil {
+			e.trouble.Store(fmt.Sprintf("version %d: the filter did not take its rules: %v", e.policy.Version, err))
+			return err
+		}
+	}
+	e.whole.Store(e.policy.Version)
+	e.trouble.Store("")
+	return nil
+}
+
+// retry tries again what failed; true if that helped.
+func (e *enforcer) retry() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.trouble.Load() != "" && e.finish() == nil
+}
+
+// enforcement is what this node says of itself.
+func (e *enforcer) enforcement() control.Enforcement {
+	return control.Enforcement{Version: e.whole.Load(), Trouble: e.trouble.Load().(string)}
+}
+
+// app says what admission needs to know; false for an app that the policy does not have, or whose fence does not hold
+// this node: its clients are not let in here.
 func (e *enforcer) app(id string) (enforcedApp, bool) {
-	a, ok := e.current.Load().apps[id]
-	return a, ok
+	now := e.current.Load()
+	a, ok := now.apps[id]
+	if !ok || !now.fences[a.fence].set[e.region] {
+		return enforcedApp{}, false
+	}
+	return a, true
 }
 
 // fenceOf returns the fence of an app; false refuses the app's media.
@@ -136,4 +176,5 @@ func (e *enforcer) allows(id braid.FenceID, region string) bool {
 // redundancy of an app: full, adaptive or off.
 func (e *enforcer) redundancy(app string) string { return e.current.Load().apps[app].redundancy }
 
+// version of the decisions in force; see enforcement for the whole.
 func (e *enforcer) version() uint64 { return e.current.Load().version }

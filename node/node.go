@@ -180,7 +180,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	if n.incarnation, err = nextIncarnation(n.cfg.DataDir, n.started); err != nil {
 		return nil, err
 	}
-	n.enforcer = newEnforcer()
+	n.enforcer = newEnforcer(n.id.Region)
 	n.drain = newDrainer(n)
 	n.keysets = keyset.New(keyset.Config{Logger: n.log, Changed: n.keysChanged})
 	steps := []func(context.Context) error{
@@ -209,6 +209,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"braid", n.braid.Run},
 		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
 		{"control", n.control.Run},
+		{"enforce", n.keepEnforcing},
 		{"routes", n.routes.run},
 		{"media", n.hub.Run},
 		{"sessions", n.access.Run},

@@ -140,10 +140,10 @@ func (n *Node) editPolicy(ctx context.Context, who string, edit func(*control.Po
 		if err != nil {
 			return control.Policy{}, err
 		}
-		applied, err := n.control.Apply(ctx, doc, who, &version)
+		out, err := n.control.Propose(ctx, control.Proposal{Document: doc, Who: who, Action: "policy edit", IfVersion: &version})
 		var conflict *control.ConflictError
 		if !errors.As(err, &conflict) || try == editTries {
-			return applied, err
+			return out.Policy, err
 		}
 		n.awaitVersion(ctx, conflict.Current)
 	}

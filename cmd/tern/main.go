@@ -10,7 +10,9 @@
 //	doctor.go    tern doctor, tern ports
 //	manual.go    tern man
 //	drain.go     tern drain, undrain, cordon
-//	policy.go    tern policy get, apply, history
+//	policy.go    tern policy get, history, schema
+//	policychange.go  tern policy apply, diff, rollback, explain
+//	audit.go     tern audit tail, verify, export
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)
@@ -79,6 +81,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand( // a line each: parallel changes do not collide
 		benchCommand(),
 		caCommand(),
+		auditCommand(),
 		cordonCommand(),
 		demoCommand(),
 		doctorCommand(),

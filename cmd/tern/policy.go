@@ -2,15 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/ternmesh/tern/control"
@@ -19,78 +16,48 @@ import (
 
 func policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "Read and change the region policy, through any node"}
-	cmd.AddCommand(policyGetCommand(), policyApplyCommand(), policyHistoryCommand(), policySchemaCommand())
+	cmd.AddCommand(policyGetCommand(), policyDiffCommand(), policyApplyCommand(), policyHistoryCommand(), policyRollbackCommand(),
+		policyExplainCommand(), policySchemaCommand())
 	return cmd
 }
 
 func policyGetCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, committed bool
+	var version uint64
 	cmd := &cobra.Command{
 		Use:     "get",
-		Example: "  tern policy get\n  tern policy get --json --admin 127.0.0.1:7902",
+		Example: "  tern policy get\n  tern policy get --version 6\n  tern policy get --json --admin 127.0.0.1:7902",
 		Short:   "Print the policy that the node enforces; secrets as fingerprints, which apply takes back",
 		Args:    args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON with the version")
+	cmd.Flags().Uint64Var(&version, "version", 0, "a version of the history instead")
+	cmd.Flags().BoolVar(&committed, "committed", false, "what the voters agreed on last, whatever this node enforces")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q := url.Values{}
+		if version > 0 {
+			q.Set("version", strconv.FormatUint(version, 10))
+		}
+		if committed {
+			q.Set("committed", "1")
+		}
 		var d node.PolicyDocument
-		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/policy", nil, &d); err != nil {
+		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/policy?"+q.Encode(), nil, &d); err != nil {
 			return err
 		}
 		if asJSON {
 			return printJSON(cmd.OutOrStdout(), d)
 		}
-		text, err := yaml.MarshalWithOptions(d.Policy, yaml.UseJSONMarshaler())
+		d.Policy.Version = d.Version
+		text, err := control.Render(d.Policy)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "# version %d\n%s", d.Version, text)
-		return nil
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
 	}
 	return cmd
-}
-
-func policyApplyCommand() *cobra.Command {
-	var file string
-	var ifVersion int64
-	cmd := &cobra.Command{
-		Use:     "apply -f FILE",
-		Short:   "Replace the policy as a whole",
-		Example: "  tern policy apply -f policy.yaml\n  tern policy apply -f policy.yaml --if-version 7",
-		Args:    args(0, "no arguments"),
-	}
-	base := adminFlag(cmd)
-	cmd.Flags().StringVarP(&file, "file", "f", "", "policy document (YAML or JSON), - for standard input")
-	cmd.Flags().Int64Var(&ifVersion, "if-version", -1, "refuse if the policy is no longer at this version")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		doc, err := readInput(cmd, file)
-		if err != nil {
-			return err
-		}
-		q := url.Values{}
-		if ifVersion >= 0 {
-			q.Set("if_version", strconv.FormatInt(ifVersion, 10))
-		}
-		var d node.PolicyDocument
-		if err := admin(cmd.Context(), *base, http.MethodPut, "/v1/policy?"+q.Encode(), doc, &d); err != nil {
-			return err
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "policy version %d applied: %d apps, %d regions, %d blocked networks\n", d.Version, len(d.Policy.Apps), len(d.Policy.Regions), len(d.Policy.Blocklist))
-		return nil
-	}
-	return cmd
-}
-
-func readInput(cmd *cobra.Command, file string) ([]byte, error) {
-	switch file {
-	case "":
-		return nil, usageError{fmt.Errorf("-f FILE is needed (- for standard input)")}
-	case "-":
-		return io.ReadAll(cmd.InOrStdin())
-	default:
-		return os.ReadFile(file)
-	}
 }
 
 func policyHistoryCommand() *cobra.Command {
@@ -123,9 +90,10 @@ func policyHistoryCommand() *cobra.Command {
 
 func policySchemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of the policy document, for editors",
-		Args:  args(0, "no arguments"),
+		Use:     "schema",
+		Example: "  tern policy schema > policy.schema.json",
+		Short:   "Print the JSON Schema of the policy document, for editors",
+		Args:    args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(control.Schema())
 			return err
