@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"routing":           {},
 	"ebpf":              {},
 	"media/braid":       {},
+	"media/braid/pace":  {},
 	"node/access/token": {},
 	"sim":               {},
 	"mesh/identity":     {},

@@ -1,0 +1,248 @@
+package pace
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	queueLeast  = 15 * time.Millisecond // a lower delay above the floor is no queue
+	queueJitter = 2                     // times the jitter: neither is this
+	queueMarked = 0.1                   // share of marked frames that is a queue
+	sureAfter   = 60 * time.Millisecond // how long a queue must last to count, unless it is twice as high or loses
+	sampleLeast = 8                     // frames in a sample
+	sampleMost  = 200 * time.Millisecond
+	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
+	floorHalf   = 15 * time.Second
+	// A delay that moves by less than stillRange in stillFor while we have cut to less than half is no queue.
+	stillRange = 3 * time.Millisecond
+	stillFor   = 3 * time.Second
+	// fairAfter is how long a queue must stay although we have cut to half before it counts as others'.
+	// A bulk flow empties the queue now and then; fairEnds is longer than that.
+	fairAfter   = time.Second
+	fairEnds    = 2 * time.Second
+	fairQueue   = 250 * time.Millisecond
+	fairGrows   = 1.02 // per sample
+	segmentSize = 1300 // bytes, for the TCP-friendly rate
+	activeShare = 0.1  // of its flow's demand: a path that carries less shows others' queues, not ours
+)
+
+// Sample is what a receiver reports of one path since its last report, and what the sender sent meanwhile.
+type Sample struct {
+	Interval time.Duration
+	Frames   int // that arrived
+	Lost     int // that did not; negative: were counted too early
+	Marked   int // of those that arrived
+	Bytes    int // that arrived
+	Sent     int // bytes, in about the same time
+	// MinDelay is the lowest one-way delay among the frames, as the two clocks have it; only differences matter.
+	MinDelay time.Duration
+	Jitter   time.Duration
+	RTT      time.Duration
+}
+
+// Path is one direction of one path of a flow. Its methods belong to Control's caller, under the same lock.
+type Path struct {
+	flow *Flow
+	hop  uint32
+	link *Link // of hop, while the flow uses the path
+	rate Rate
+	loss Loss
+
+	sum   Sample // not yet judged
+	floor minimum
+	still extent // of the delay, since the last cut
+
+	at        time.Time // of the last judged sample
+	queueing  bool      // in the newest sample
+	since     time.Time // when the queue began; zero = none, or its evidence is used up
+	others    time.Time // since when the queue has stayed although we cut
+	clear     time.Time // since when there is no queue; zero = there is
+	excused   time.Time // until then, queues are the past of a group that was cut
+	queue     time.Duration
+	fair      float64 // bytes/s that the needed copy may have whatever the cap; 0 = none
+	delivered float64 // bytes/s
+	sent      float64 // bytes/s
+	rtt       time.Duration
+	usable    bool
+
+	grant Grant
+}
+
+// Grant is what a path may carry, in bytes/s; infinite where nothing limits it.
+type Grant struct{ Needed, Copies float64 }
+
+// Grant as of the last Deal.
+func (p *Path) Grant() Grant { return p.grant }
+
+// Loss is the estimate of the path's loss.
+func (p *Path) Loss() float64 { return p.loss.Share() }
+
+// QueueDelay is the delay above the floor in the newest sample.
+func (p *Path) QueueDelay() time.Duration { return p.queue }
+
+// Capped reports the path's own cap in bytes/s, 0 if it has none.
+func (p *Path) Capped() float64 { return p.rate.cap }
+
+// take adds a sample and reports whether there is enough to judge.
+func (p *Path) take(now time.Time, s Sample) bool {
+	p.loss.Add(now, float64(max(0, s.Frames+s.Lost)), float64(s.Lost))
+	t := &p.sum
+	if t.Frames == 0 || s.Frames > 0 && s.MinDelay < t.MinDelay {
+		t.MinDelay = s.MinDelay
+	}
+	t.Interval += s.Interval
+	t.Frames += s.Frames
+	t.Lost += s.Lost
+	t.Marked += s.Marked
+	t.Bytes += s.Bytes
+	t.Sent += s.Sent
+	t.Jitter, t.RTT = s.Jitter, s.RTT
+	return t.Frames >= sampleLeast || t.Frames > 0 && t.Interval >= sampleMost
+}
+
+// judge turns what take has gathered into evidence.
+func (p *Path) judge(now time.Time) {
+	s := p.sum
+	p.sum = Sample{}
+	seconds := max(s.Interval, time.Millisecond).Seconds()
+	p.at, p.rtt = now, s.RTT
+	p.delivered, p.sent = float64(s.Bytes)/seconds, float64(s.Sent)/seconds
+	p.queue = s.MinDelay - p.floor.take(now, s.MinDelay, floorHalf)
+	p.rebase(now, s.MinDelay)
+	p.befair(now)
+	high := max(queueLeast, queueJitter*s.Jitter)
+	marked := float64(s.Marked) >= queueMarked*float64(s.Frames) && s.Marked > 0
+	p.queueing = p.queue > high || marked
+	if !p.queueing {
+		p.since = time.Time{}
+		if p.clear.IsZero() {
+			p.clear = now
+		}
+		if now.Sub(p.clear) > fairEnds {
+			p.others = time.Time{}
+		}
+		return
+	}
+	p.clear = time.Time{}
+	if p.since.IsZero() && now.After(p.excused) {
+		p.since = now
+		if p.queue > 2*high || s.Lost > 0 && p.queue > high {
+			p.since = now.Add(-sureAfter)
+		}
+	}
+}
+
+// rebase takes a delay that stands still, although we have cut to less than half, for a longer route: a new floor.
+func (p *Path) rebase(now time.Time, delay time.Duration) {
+	if p.queue <= queueLeast || p.rate.Open() || p.rate.cap > p.rate.limit/2 {
+		p.still = extent{}
+		return
+	}
+	if p.still.take(now, delay) && p.still.span() < stillRange {
+		p.floor = minimum{}
+		p.queue = delay - p.floor.take(now, delay, floorHalf)
+		p.still = extent{}
+	}
+}
+
+// queues reports whether there is fresh evidence of a queue.
+func (p *Path) queues(now time.Time) bool {
+	return p.queueing && now.Sub(p.at) < staleAfter
+}
+
+// sure reports whether the evidence counts.
+func (p *Path) sure(now time.Time) bool {
+	return p.queues(now) && !p.since.IsZero() && now.Sub(p.since) >= sureAfter
+}
+
+// active: it carries enough of its flow for its queue to be ours as well.
+func (p *Path) active(now time.Time) bool {
+	return p.usable && now.Sub(p.at) < staleAfter && p.sent > activeShare*p.flow.demand
+}
+
+// excuse forgets the evidence, and what comes within a round trip.
+func (p *Path) excuse(now time.Time, rtt time.Duration) {
+	p.since, p.excused = time.Time{}, now.Add(rtt+cutPause)
+}
+
+// wants is what the path would carry if nothing limited it, in bytes/s.
+func (p *Path) wants() float64 {
+	f := p.flow
+	if len(f.paths) > 0 && f.paths[f.first] == p {
+		return f.demand
+	}
+	return f.demand * min(1, max(1.0/trialEvery, f.wanted/float64(max(1, len(f.paths)-1))))
+}
+
+// step moves the path's own cap.
+func (p *Path) step(now time.Time) {
+	switch {
+	case p.sure(now):
+		p.rate.Queue(now, p.delivered, p.queue, p.rtt)
+		if p.others.IsZero() && p.rate.cap <= p.rate.limit/2 {
+			p.others = now
+		}
+	case !p.queues(now) && now.Sub(p.at) < staleAfter:
+		p.rate.Clear(now, p.sent, p.wants(), p.rtt)
+	}
+}
+
+// needed is what the path may carry of copies that viewers need, in bytes/s: its cap, but where others' traffic holds the
+// queue, not less than a TCP flow would get.
+func (p *Path) needed() float64 { return max(p.rate.Cap(), p.fair) }
+
+// befair moves the fair rate: from what was delivered when the trouble began slowly up to what the equation allows, and
+// down at once. It is of no use where the queue alone makes media too old.
+func (p *Path) befair(now time.Time) {
+	switch {
+	case p.others.IsZero() || now.Sub(p.others) < fairAfter || p.queue > fairQueue:
+		p.fair = 0
+	case p.fair == 0:
+		p.fair = min(p.rate.limit, fairRate(p.loss.Recent(), p.rtt))
+	default:
+		p.fair = min(p.fair*fairGrows, fairRate(p.loss.Recent(), p.rtt))
+	}
+}
+
+// fairRate is the TCP throughput equation of RFC 5348 (section 3.1, b = 1, t_RTO = 4 R), in bytes/s.
+func fairRate(loss float64, rtt time.Duration) float64 {
+	loss = max(loss, 1e-4)
+	r := max(rtt, time.Millisecond).Seconds()
+	return segmentSize / (r * (math.Sqrt(2*loss/3) + 12*math.Sqrt(3*loss/8)*loss*(1+32*loss*loss)))
+}
+
+// minimum is the lowest value of the last one to two halves of its span.
+type minimum struct {
+	at       time.Time
+	now, old time.Duration
+}
+
+func (m *minimum) take(now time.Time, v, half time.Duration) time.Duration {
+	switch {
+	case m.at.IsZero():
+		m.at, m.now, m.old = now, v, v
+	case now.Sub(m.at) >= half:
+		m.at, m.old, m.now = now, m.now, v
+	}
+	m.now = min(m.now, v)
+	return min(m.now, m.old)
+}
+
+// extent is how far a value moves.
+type extent struct {
+	from      time.Time
+	low, high time.Duration
+}
+
+// take adds a value; true once stillFor has passed. What moves too much begins again.
+func (e *extent) take(now time.Time, v time.Duration) bool {
+	if e.from.IsZero() || max(e.high, v)-min(e.low, v) >= stillRange {
+		*e = extent{now, v, v}
+		return false
+	}
+	e.low, e.high = min(e.low, v), max(e.high, v)
+	return now.Sub(e.from) >= stillFor
+}
+
+func (e *extent) span() time.Duration { return e.high - e.low }

@@ -1,0 +1,105 @@
+package pace
+
+import (
+	"math"
+	"time"
+)
+
+// Constants of the law of one bottleneck; ADR 5 has the reasons.
+const (
+	floorRate   = 16e3 // bytes/s below which nothing is cut: what keeps feedback alive
+	keepShare   = 0.85 // of the delivered rate after a cut with a short queue
+	keepLeast   = 0.5  // of the delivered rate after a cut with a long queue
+	drainTime   = 300 * time.Millisecond
+	growEvery   = 100 * time.Millisecond
+	growFast    = 1.10
+	growNear    = 1.01
+	growBeyond  = 1.03
+	cutPause    = 100 * time.Millisecond // beyond a round trip, between two cuts
+	beyondFirst = time.Second            // without a queue, before the last limit is passed
+	beyondMost  = 16 * time.Second
+	openAfter   = 5 * time.Second
+	openRoom    = 1.25 // times what is wanted
+	inUse       = 0.7  // of the cap: below, growth would be a guess
+	drains      = 0.75 // of its height at the last look: a queue that falls below is draining
+	sameLimit   = 0.7  // two limits that differ by less are one
+	farBeyond   = 1.25 // times the limit: it is no limit any more
+)
+
+// Rate is the cap of one bottleneck: a path, or a group of paths that share one. The zero value is open.
+//
+//	open   --queue-->  capped   (a share of what was delivered)
+//	capped --queue-->  capped   (lower, once per round trip + cutPause, unless the queue is draining)
+//	capped --clear-->  capped   (higher, every growEvery, if in use)
+//	capped --clear for openAfter, room beyond what is wanted--> open
+type Rate struct {
+	cap     float64 // bytes/s; 0 = open
+	limit   float64 // delivered when the present or last trouble began: the bottleneck's rate, if we filled it
+	trouble bool    // a queue, and no clear sample since
+	height  time.Duration
+	cutAt   time.Time // of the last cut, or of the last look at a draining queue
+	grewAt  time.Time
+	beyond  time.Duration // pause before limit is passed; doubles
+}
+
+// Cap in bytes/s, infinite while open.
+func (r *Rate) Cap() float64 {
+	if r.cap == 0 {
+		return math.Inf(1)
+	}
+	return r.cap
+}
+
+// Open reports whether there is no cap.
+func (r *Rate) Open() bool { return r.cap == 0 }
+
+// Queue takes notice that packets queue: delivered is the rate in bytes/s that arrives, queue the delay above the floor.
+func (r *Rate) Queue(now time.Time, delivered float64, queue, rtt time.Duration) {
+	if !r.Open() && now.Sub(r.cutAt) < rtt+cutPause {
+		return
+	}
+	was := r.Cap()
+	if !r.trouble {
+		fresh := r.Open() || delivered < sameLimit*r.limit || delivered*sameLimit > r.limit
+		r.beyond = min(2*r.beyond, beyondMost)
+		if fresh {
+			r.beyond = beyondFirst
+		}
+		r.limit = max(min(was, delivered), floorRate)
+	} else if float64(queue) < drains*float64(r.height) {
+		r.cutAt, r.height = now, queue
+		return
+	}
+	r.trouble, r.height = true, queue
+	share := min(max(keepShare-float64(queue)/float64(drainTime), keepLeast), keepShare)
+	r.cap = max(floorRate, share*min(was, delivered))
+	r.cutAt, r.grewAt = now, now
+}
+
+// Clear takes notice that nothing queues while used bytes/s are sent and wanted bytes/s would be.
+func (r *Rate) Clear(now time.Time, used, wanted float64, rtt time.Duration) {
+	calm := now.Sub(r.cutAt)
+	if r.Open() || calm < rtt || now.Sub(r.grewAt) < growEvery {
+		return
+	}
+	r.trouble = false
+	if calm >= openAfter && r.cap >= openRoom*wanted {
+		*r = Rate{}
+		return
+	}
+	if used < inUse*r.cap {
+		return
+	}
+	r.grewAt = now
+	switch known := keepShare * r.limit; {
+	case r.cap < known:
+		r.cap = min(r.cap*growFast, known)
+	case r.cap < r.limit:
+		r.cap = min(r.cap*growNear, r.limit)
+	case r.cap < farBeyond*r.limit && calm >= r.beyond:
+		r.cap *= growBeyond
+	case r.cap >= farBeyond*r.limit:
+		r.cap *= growFast
+	}
+	r.cap = min(r.cap, max(2*wanted, floorRate))
+}
