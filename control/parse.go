@@ -182,6 +182,7 @@ func (r *reader) app(path string, n ast.Node) App {
 		"auth":         r.text(&out.Auth),
 		"fence":        r.texts(&out.Fence, MaxRegions),
 		"redundancy":   r.text(&out.Redundancy),
+		"residual_ppm": r.number(&out.ResidualPPM),
 		"limits":       r.limits(&out.Limits),
 		"admission":    r.admission(&out.Admission),
 	})

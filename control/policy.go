@@ -21,6 +21,7 @@ const (
 	MaxBlocklist     = 100_000
 	MaxCertificates  = 2 // primary and secondary
 	MaxIDLength      = 64
+	MaxResidualPPM   = 10000 // frames in a million that adaptive redundancy may be told to leave undelivered
 	MaxNameLength    = 128
 	MinSecretLength  = 16
 	MaxSecretLength  = 256
@@ -75,6 +76,7 @@ type App struct {
 	Auth         string   `json:"auth"`                   // AuthToken or AuthAppID
 	Fence        []string `json:"fence,omitempty"`        // empty: all regions of the policy; see FenceRegions
 	Redundancy   string   `json:"redundancy"`             // RedundancyFull, RedundancyAdaptive or RedundancyOff
+	ResidualPPM  int      `json:"residual_ppm,omitempty"` // with RedundancyAdaptive, frames that may be left undelivered; 0: 100
 	Limits       Limits   `json:"limits,omitzero"`
 
 	Admission Admission `json:"admission,omitzero"` // more about who may enter

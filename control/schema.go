@@ -35,6 +35,7 @@ var rules = map[string]rule{
 	"apps[].auth":          {"how a client proves that it may enter", map[string]any{"enum": []string{AuthToken, AuthAppID}, "default": AuthToken}},
 	"apps[].fence":         {"regions that the app's media may touch, relays included; empty: all regions above", map[string]any{"maxItems": MaxRegions, "uniqueItems": true}},
 	"apps[].redundancy":    {"how many copies of its packets cross the mesh", map[string]any{"enum": []string{RedundancyFull, RedundancyAdaptive, RedundancyOff}, "default": RedundancyFull}},
+	"apps[].residual_ppm":  {"with redundancy adaptive: media frames in a million that may be left undelivered before repair; 0: 100", between(0, MaxResidualPPM)},
 	"apps[].limits":        {"what the app may use at each node; 0 is no limit", nil},
 	"blocklist":            {"sources that no node listens to: addresses and CIDR prefixes, none inside another", map[string]any{"maxItems": MaxBlocklist}},
 	"voters":               {"which nodes agree on the policy; left out: all that may vote", nil},

@@ -159,6 +159,12 @@ func (v *validator) app(path string, a App, regions map[string]int) {
 	}
 	v.mode(path+".auth", a.Auth, AuthToken, AuthAppID)
 	v.mode(path+".redundancy", a.Redundancy, RedundancyFull, RedundancyAdaptive, RedundancyOff)
+	switch {
+	case a.ResidualPPM < 0 || a.ResidualPPM > MaxResidualPPM:
+		v.add(path+".residual_ppm", "is %d, want 1 to %d frames in a million, or 0 for the default", a.ResidualPPM, MaxResidualPPM)
+	case a.ResidualPPM != 0 && a.Redundancy != RedundancyAdaptive:
+		v.add(path+".residual_ppm", "says nothing with redundancy %q: only %q has a target", a.Redundancy, RedundancyAdaptive)
+	}
 	v.certificates(path+".certificates", a)
 	v.limits(path+".limits", a.Limits)
 	v.admission(path+".admission", a.Admission)

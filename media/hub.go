@@ -37,8 +37,9 @@ type Config struct {
 	// and returns its answer. It honours the context.
 	Call func(ctx context.Context, node string, request []byte) ([]byte, error)
 	Load func() float64 // of this node, 0 = idle
-	// OneCopy says that an app's media crosses the mesh on the best path alone (redundancy: off); nil: never.
-	OneCopy func(app string) bool
+	// Copies says in how many copies an app's media crosses the mesh, as a part of a class: 0 on every path of the set,
+	// braid.OneCopy or braid.Adaptive; nil: 0.
+	Copies func(app string) braid.Class
 }
 
 // validate names the first missing field.
@@ -183,9 +184,9 @@ func (h *Hub) Refresh() {
 		apps[k.App] = true
 	}
 	h.mu.Unlock()
-	fences, single := map[string]braid.FenceID{}, map[string]bool{}
+	fences, copies := map[string]braid.FenceID{}, map[string]braid.Class{}
 	for app := range apps {
-		single[app] = h.oneCopy(app)
+		copies[app] = h.copiesOf(app)
 		if fence, ok := h.cfg.Fence(app); ok && h.allowed(app) {
 			fences[app] = fence
 		}
@@ -198,7 +199,7 @@ func (h *Hub) Refresh() {
 			h.endPublication(p, reasonPolicy)
 			continue
 		}
-		p.setCopies(single[k.App])
+		p.copies.Store(uint32(copies[k.App]))
 	}
 	for k, w := range h.watches {
 		fence, ok := fences[k.App]

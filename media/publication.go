@@ -37,7 +37,7 @@ type Publication struct {
 	keyframe   func(track int)
 
 	out    fanout
-	copies atomic.Uint32 // braid.OneCopy or 0, added to the class of what is sent to peers
+	copies atomic.Uint32 // a braid.Class, added to the class of what is sent to peers
 	ended  atomic.Bool
 	done   chan struct{} // closed at the end
 	reason string        // written before done is closed
@@ -67,7 +67,7 @@ func (h *Hub) Publish(key Key, tracks []Track, keyframe func(track int)) (*Publi
 		hub: h, key: key, tracks: slices.Clone(tracks), keyframe: keyframe, since: now,
 		generation: uint64(now.UnixMilli()), done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	p.setCopies(h.oneCopy(key.App))
+	p.copies.Store(uint32(h.copiesOf(key.App)))
 	if err := h.enlist(p); err != nil {
 		return nil, fmt.Errorf("publish %s: %w", key, err)
 	}
@@ -79,15 +79,11 @@ func (h *Hub) Publish(key Key, tracks []Track, keyframe func(track int)) (*Publi
 	return p, nil
 }
 
-func (h *Hub) oneCopy(app string) bool { return h.cfg.OneCopy != nil && h.cfg.OneCopy(app) }
-
-// setCopies says how many paths the publication's packets take from now on: the best one, or all of the set.
-func (p *Publication) setCopies(single bool) {
-	if single {
-		p.copies.Store(uint32(braid.OneCopy))
-	} else {
-		p.copies.Store(0)
+func (h *Hub) copiesOf(app string) braid.Class {
+	if h.cfg.Copies == nil {
+		return 0
 	}
+	return h.cfg.Copies(app)
 }
 
 // enlist makes a publication the one of its key.

@@ -258,8 +258,8 @@ func (n *Node) buildMedia(context.Context) (err error) {
 		Call: func(ctx context.Context, node string, request []byte) ([]byte, error) {
 			return n.direct.Call(ctx, node, kindDirectory, request)
 		},
-		Load:    n.load,
-		OneCopy: func(app string) bool { return n.enforcer.redundancy(app) == control.RedundancyOff },
+		Load:   n.load,
+		Copies: n.enforcer.copies,
 	})
 	return err
 }

@@ -40,10 +40,10 @@ type enforced struct {
 }
 
 type enforcedApp struct {
-	admission  access.App
-	keySet     string // where the app's public keys are, "" if it has none
-	fence      braid.FenceID
-	redundancy string
+	admission access.App
+	keySet    string // where the app's public keys are, "" if it has none
+	fence     braid.FenceID
+	copies    braid.Class // in how many copies its media crosses the mesh
 }
 
 // fence is a set of regions.
@@ -73,10 +73,10 @@ func translate(p control.Policy) *enforced {
 		id := braid.FenceOf(f.regions)
 		out.fences[id] = f
 		out.apps[a.ID] = enforcedApp{
-			admission:  admissionOf(a),
-			keySet:     a.Admission.KeySet,
-			fence:      id,
-			redundancy: a.Redundancy,
+			admission: admissionOf(a),
+			keySet:    a.Admission.KeySet,
+			fence:     id,
+			copies:    copiesOf(a),
 		}
 	}
 	out.nodes = p.Nodes
@@ -173,8 +173,19 @@ func (e *enforcer) allows(id braid.FenceID, region string) bool {
 	return e.current.Load().fences[id].set[region]
 }
 
-// redundancy of an app: full, adaptive or off.
-func (e *enforcer) redundancy(app string) string { return e.current.Load().apps[app].redundancy }
+// copies says in how many copies an app's media crosses the mesh.
+func (e *enforcer) copies(app string) braid.Class { return e.current.Load().apps[app].copies }
+
+// copiesOf translates an app's redundancy.
+func copiesOf(a control.App) braid.Class {
+	switch a.Redundancy {
+	case control.RedundancyOff:
+		return braid.OneCopy
+	case control.RedundancyAdaptive:
+		return braid.Adaptive(float64(a.ResidualPPM) / 1e6)
+	}
+	return 0
+}
 
 // version of the decisions in force; see enforcement for the whole.
 func (e *enforcer) version() uint64 { return e.current.Load().version }

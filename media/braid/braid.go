@@ -38,7 +38,8 @@ const (
 	Video
 )
 
-// OneCopy, added to a class, sends a packet on the best living path alone instead of on every path of the set.
+// OneCopy, added to a class, sends a packet on the best living path alone instead of on every path of the set; see
+// Adaptive as well.
 const OneCopy Class = 1 << 7
 
 // Carrier says what media rides in. Either end accepts both at any time.
@@ -142,6 +143,7 @@ type Braid struct {
 	conn *virtualConn
 
 	counters counters
+	budgets  budgets
 	started  chan struct{} // closed when Run is ready for Session
 	ending   chan struct{} // closed when Run begins to end
 	done     chan struct{} // closed when Run has ended
@@ -194,6 +196,7 @@ func New(cfg Config) (*Braid, error) {
 		runs:    sync.Pool{New: func() any { return new([runBytes]byte) }},
 		rekey:   defaultRekey, protocols: offered,
 	}
+	b.budgets.wake = make(chan struct{}, 1)
 	b.keys = newKeyring(b)
 	b.conn = newVirtualConn(b)
 	return b, nil
@@ -242,6 +245,7 @@ func (b *Braid) Run(ctx context.Context) error {
 	close(b.started)
 	g.Go(func() error { return b.accept(gctx, g, listener) })
 	g.Go(func() error { return b.housekeep(gctx) })
+	g.Go(func() error { return b.budgetLoop(gctx) })
 	g.Go(func() error {
 		defer close(b.ending)
 		for {
@@ -286,6 +290,7 @@ func (b *Braid) housekeep(ctx context.Context) error {
 					b.flowMu.Lock()
 					delete(b.flows, f.key)
 					b.flowMu.Unlock()
+					b.budgets.remove(f.pace)
 				}
 			}
 			b.keys.sweep(now)

@@ -52,7 +52,8 @@
 // incarnation. ALPN settles the session's protocol, 1 or 2 (protocol.go). Each side opens one unidirectional stream: hello
 // (u8 protocol, u32 incarnation), then messages, each a u32 length and bytes. DATAGRAMs begin with a type: 1 records (u48
 // sequence, records), 2 report of protocol 1, 3 repair request (u8 count, u48 sequences), 4 report in sections, which may
-// grow without a new protocol (report.go). When both sides dial at once, the connection dialed by the smaller id stays (dial.go).
+// grow without a new protocol (report.go),
+// 5 feedback for budgets (pacefeed.go). When both sides dial at once, the connection dialed by the smaller id stays (dial.go).
 //
 // # Files, in packet order
 //
@@ -62,6 +63,9 @@
 //	session.go    Send, Close, what a session runs
 //	queue.go      send queue: audio first, video by turns, deadlines
 //	send.go       the sender: moments, packing, sealing
+//	shift.go      time-shifted copies
+//	copies.go     on which paths a frame goes out: modes, grants
+//	budget.go     what the node, its first hops, flows and paths may send (package pace)
 //	records.go    records and fragments in a frame
 //	mediaframe.go sealing and opening
 //	repair.go     what was sent, kept for repair
@@ -81,6 +85,7 @@
 //	missing.go    which frames to ask for again
 //	fragments.go  packets put together again
 //	feedback.go   reports and repair requests, both directions
+//	pacefeed.go   feedback for budgets and redundancy
 //	report.go     their encoding
 //	report_fixed.go the same for protocol 1
 //	messages.go   reliable messages
@@ -93,7 +98,7 @@
 // The port's reader runs HandleFrame up to Handler.Packet, under flow.rxMu (path statistics, dedup, settling, holes) and
 // then Session.deliverMu. A session's sender goroutine owns its frames, sequence and sealing key; flow.sendMu guards the
 // paths and is held while runs are written. Lock order: refreshMu, deliverMu, repairMu, rxMu, sendMu, keyring.mu; flow.mu is taken
-// alone. Every goroutine runs under Run.
+// alone, and budgets.mu innermost. Every goroutine runs under Run.
 //
 // # Invariants
 //
@@ -107,6 +112,7 @@
 //   - A path counts what opened, or is a copy of what did. Of the copies every eighth is opened, and all of them on a path
 //     that has brought a corrupt frame lately.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.
+//   - Extra copies give way to needed ones, and all media to what the paths and the node can carry without a queue (ADR 5).
 //   - Send, SendMessage and HandleRun never wait for a network or a peer, only for short locks; what Wire has no room for is
 //     dropped and counted.
 //   - Relays may set the congestion bit: when an IP router marked the frame (ECN), when more than half a MiB waits in their
@@ -114,8 +120,9 @@
 //
 // # What it does not do
 //
-// No rate control and no adaptive redundancy yet: each frame goes out on every path of the set, at once. A relay forwards in runs
-// what arrived as one run (GRO); it gathers nothing else. With carrier Datagram nothing is repaired, and
+// Budgets need a peer of protocol 2; towards older ones nothing is limited, and adaptive redundancy sends two copies. A
+// relay forwards in runs what arrived as one run (GRO); it gathers nothing else. With carrier Datagram nothing is repaired
+// nor limited, and
 // feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair; joint losses and bursts
 // are counted per session.
 //

@@ -23,8 +23,11 @@ const (
 func (s *Session) feedbackLoop(ctx context.Context) error {
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()
+	quick := time.NewTicker(paceInterval)
+	defer quick.Stop()
 	var (
 		r       report
+		p       paceReport
 		buf     []byte
 		asks    []uint64
 		idle    int
@@ -35,6 +38,7 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.asked:
+		case <-quick.C:
 		case now := <-tick.C:
 			s.settle(now)
 			s.compose(&r, now)
@@ -46,6 +50,10 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 				}
 				_ = s.conn.SendDatagram(buf) // an error means that the connection has ended; ctx follows
 			}
+		}
+		if s.composePace(&p, time.Now()) {
+			buf = p.append(buf[:0])
+			_ = s.conn.SendDatagram(buf)
 		}
 		s.f.rxMu.Lock()
 		asks = append(asks[:0], s.rx.asks...)
@@ -123,7 +131,10 @@ func (s *Session) compose(r *report, now time.Time) {
 
 // datagramLoop takes the peer's DATAGRAMs: media of the datagram carrier, reports, repair requests.
 func (s *Session) datagramLoop(ctx context.Context) error {
-	var asked []uint64
+	var (
+		asked []uint64
+		pace  paceReport
+	)
 	for {
 		b, err := s.conn.ReceiveDatagram(ctx)
 		if err != nil {
@@ -146,6 +157,10 @@ func (s *Session) datagramLoop(ctx context.Context) error {
 			var r report
 			if err = r.parseSections(b); err == nil {
 				s.handleReport(&r, now)
+			}
+		case datagramPace:
+			if err = pace.parse(b); err == nil {
+				s.handlePace(&pace, now)
 			}
 		case datagramRepair:
 			if asked, err = parseRepair(b, asked[:0]); err == nil {

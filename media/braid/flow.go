@@ -1,11 +1,14 @@
 package braid
 
 import (
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ternmesh/tern/media/braid/pace"
 )
 
 // flow is all traffic between this node and one peer under one fence: the paths there, what is known of the paths back,
@@ -31,7 +34,12 @@ type flow struct {
 	stash      [][]byte // QUIC packets that wait for the first path to get its keys
 	macBuf     [macInputSize]byte
 	quicBuf    [MaxDatagram]byte
-	one        [1][]byte     // the frame of a single send, kept here so that it is not allocated
+	one        [1][]byte // the frame of a single send, kept here so that it is not allocated
+	pace       *pace.Flow
+	tally      copyTally
+	target     float64       // lowest residual that an adaptive mode has asked for since the last step
+	extra      int           // steps that measured residual loss asks for, on top of what the paths' losses do
+	groups     uint64        // of frames that an adaptive mode has sent
 	lastReport time.Time     // from the peer
 	rtt        time.Duration // of the session, for judging silence
 
@@ -59,15 +67,21 @@ type outPath struct {
 	keys  [maxRelays + 1]hopKey // relays in order, then the egress
 
 	sent    uint64
-	mark    uint32    // a sequence whose arrival is awaited
-	markAt  time.Time // when it was sent; zero = none
+	bytes   uint64 // in them, padding included
+	pace    *pace.Path
+	needed  pace.Bucket // grant for needed copies
+	extra   pace.Bucket // grant for extra copies
+	loss    float64     // estimate
+	fed     paceTotals  // the peer's newest feedback
+	mark    uint32      // a sequence whose arrival is awaited
+	markAt  time.Time   // when it was sent; zero = none
 	dead    bool
 	seen    inReport // newest report of the peer
 	retired bool
 }
 
 func newFlow(b *Braid, key flowKey) *flow {
-	return &flow{b: b, key: key, changed: make(chan struct{}), used: time.Now()}
+	return &flow{b: b, key: key, changed: make(chan struct{}), used: time.Now(), pace: b.budgets.newFlow(), target: noTarget}
 }
 
 // first is the node that frames on this path go to from here.
@@ -132,6 +146,7 @@ func (f *flow) adopt(fresh []Path) {
 		}
 	}
 	f.paths = paths
+	f.b.budgets.setPaths(f)
 	for _, p := range old {
 		p.retired = true
 		if len(f.retired) >= keptPaths {
@@ -151,6 +166,8 @@ func (f *flow) newPath(path Path, staying []*outPath) *outPath {
 	p := &outPath{id: slot | f.turns[slot]<<2, relayN: len(path.Relays), seq: rand.Uint32()}
 	f.turns[slot] = (f.turns[slot] + 1) & 3
 	copy(p.relays[:], path.Relays)
+	p.needed.Set(time.Time{}, math.Inf(1))
+	p.extra.Set(time.Time{}, math.Inf(1))
 	return p
 }
 

@@ -41,6 +41,9 @@ type inPath struct {
 	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
 	congested, bytes         uint64 // with the congestion bit; UDP payload
+	toldReceived, toldLost   uint64 // in the last message of pacefeed.go
+	least                    int64  // lowest one-way delay since then, ms
+	leastN                   int    // frames that it is the lowest of
 
 	seal   sealHistory
 	window window // sequences that arrived; replaySpan wide
@@ -118,6 +121,10 @@ func (p *inPath) unwrap(seq uint32) uint64 {
 }
 
 func (p *inPath) time(transit int64, nowMS uint64) {
+	if p.leastN == 0 || transit < p.least {
+		p.least = transit
+	}
+	p.leastN++
 	if p.floorAt == 0 || transit < p.floor || nowMS > p.floorAt+floorMS {
 		p.floor, p.floorAt = transit, nowMS
 	}

@@ -7,7 +7,8 @@ import (
 
 // A session speaks the newest protocol that both ends offer, as ALPN says before anything else is exchanged, so nodes of
 // neighbouring versions work together while a mesh is upgraded node by node. What protocol 2 has more than 1: reports in
-// sections (report.go), the copies bits of the path frame's kind byte, path probes.
+// sections (report.go), feedback for budgets (pacefeed.go; without it a sender limits nothing), the copies bits of the path
+// frame's kind byte, path probes.
 const (
 	protocolFixed    = 1 // reports of fixed layout
 	protocolSections = 2

@@ -1,18 +1,22 @@
 package braid
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Bounds of a session's send queue, in packets. A packet that finds its queue full is dropped and counted.
+// Bounds of a session's send queue, in packets. Where one is reached, the oldest packet gives way and is counted.
 const (
 	queueAudio  = 256
 	queueStream = 512  // video, one stream
 	queueVideo  = 2048 // video, all streams
 )
 
-// How long a packet may wait before it is dropped as stale.
+// How long a packet may wait before it is dropped as stale. It waits for budgets alone, so this and the queue that a budget
+// tolerates in the network stay below 300 ms together.
 const (
-	deadlineAudio = 200 * time.Millisecond
-	deadlineVideo = 400 * time.Millisecond
+	deadlineAudio = 120 * time.Millisecond
+	deadlineVideo = 160 * time.Millisecond
 )
 
 // queued is one packet that waits.
@@ -20,7 +24,7 @@ type queued struct {
 	buf    []byte
 	stream uint16
 	at     time.Time
-	single bool // one copy
+	mode   mode // how many copies
 }
 
 // fifo is a ring that grows to what it is used for.
@@ -61,29 +65,47 @@ type sendQueue struct {
 
 func (q *sendQueue) len() int { return q.audio.n + q.video }
 
-// push copies a packet into the queue.
-func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) DropReason {
-	single := class&OneCopy != 0
-	if class&^OneCopy == Audio {
+// push copies a packet into the queue; full is how many older ones had to make room.
+func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) (full int) {
+	if class&kindMask == Audio {
 		if q.audio.n >= queueAudio {
-			return DropQueueFull
+			q.shed(&q.audio)
+			full = 1
 		}
-		q.audio.push(queued{q.copy(packet), stream, now, single})
-		return DropNone
+		q.audio.push(queued{q.copy(packet), stream, now, class.mode()})
+		return full
 	}
 	f := q.streams[stream]
 	if f == nil {
 		f = q.newStream(stream)
 	}
 	if f.n >= queueStream || q.video >= queueVideo {
-		return DropQueueFull
+		victim := f
+		for _, o := range q.turns { // where all are full: of the longest
+			if o.n > victim.n {
+				victim = o
+			}
+		}
+		q.shed(victim)
+		q.video--
+		if victim.n == 0 {
+			q.turns = slices.DeleteFunc(q.turns, func(o *fifo) bool { return o == victim })
+		}
+		full = 1
 	}
 	if f.n == 0 {
 		q.turns = append(q.turns, f)
 	}
-	f.push(queued{q.copy(packet), stream, now, single})
+	f.push(queued{q.copy(packet), stream, now, class.mode()})
 	q.video++
-	return DropNone
+	return full
+}
+
+// shed drops the oldest packet of a queue: what is newest is worth most.
+func (q *sendQueue) shed(f *fifo) {
+	p := f.pop()
+	q.bytes -= len(p.buf)
+	q.release(p.buf)
 }
 
 // newStream adds a queue and sweeps out those of streams long gone.

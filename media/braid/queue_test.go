@@ -9,8 +9,8 @@ func TestAudioFirstThenVideoByTurns(t *testing.T) {
 	var q sendQueue
 	now := time.Unix(1000, 0)
 	push := func(stream uint16, class Class) {
-		if why := q.push(stream, class, []byte{byte(stream)}, now); why != DropNone {
-			t.Fatal(why)
+		if full := q.push(stream, class, []byte{byte(stream)}, now); full != 0 {
+			t.Fatal("full")
 		}
 	}
 	for range 3 {
@@ -35,25 +35,49 @@ func TestAudioFirstThenVideoByTurns(t *testing.T) {
 	}
 }
 
+// A full queue sheds its oldest packet: the newest is worth most.
 func TestQueueBoundsAndDeadlines(t *testing.T) {
 	var q sendQueue
 	now := time.Unix(1000, 0)
 	for i := range queueStream + 1 {
-		if why := q.push(1, Video, []byte("v"), now); (why == DropQueueFull) != (i == queueStream) {
-			t.Fatalf("video packet %d: %v", i, why)
+		if full := q.push(1, Video, []byte{'v', byte(i)}, now); (full == 1) != (i == queueStream) {
+			t.Fatalf("video packet %d: %d gave way", i, full)
 		}
 	}
 	for i := range queueAudio + 1 {
-		if why := q.push(1, Audio, []byte("a"), now); (why == DropQueueFull) != (i == queueAudio) {
-			t.Fatalf("audio packet %d: %v", i, why)
+		if full := q.push(1, Audio, []byte("a"), now); (full == 1) != (i == queueAudio) {
+			t.Fatalf("audio packet %d: %d gave way", i, full)
 		}
 	}
 	var stale uint64
-	if p, ok := q.pop(now.Add(deadlineAudio+1), &stale); !ok || string(p.buf) != "v" || stale != queueAudio {
-		t.Errorf("after the audio deadline: %q, %d stale", p.buf, stale)
+	if p, ok := q.pop(now.Add(deadlineAudio+1), &stale); !ok || string(p.buf) != "v\x01" || stale != queueAudio {
+		t.Errorf("after the audio deadline: %q, want the second video packet; %d stale", p.buf, stale)
 	}
 	if _, ok := q.pop(now.Add(time.Hour), &stale); ok || stale != queueAudio+queueStream-1 || q.bytes != 0 {
 		t.Errorf("after an hour: %v, %d stale, %d bytes", ok, stale, q.bytes)
+	}
+}
+
+// At the session's bound the longest queue gives way, even where all are short.
+func TestQueueOfTheSessionIsBounded(t *testing.T) {
+	for _, streams := range []uint16{8, queueVideo} {
+		var q sendQueue
+		now := time.Unix(1000, 0)
+		shed := 0
+		for i := range queueVideo + 100 {
+			shed += q.push(uint16(i)%streams, Video, []byte("v"), now)
+		}
+		if q.video != queueVideo || shed != 100 {
+			t.Errorf("%d streams: %d packets queued, %d gave way", streams, q.video, shed)
+		}
+		var stale uint64
+		n := 0
+		for _, ok := q.pop(now, &stale); ok; _, ok = q.pop(now, &stale) {
+			n++
+		}
+		if n != queueVideo || q.bytes != 0 || len(q.turns) != 0 {
+			t.Errorf("%d streams: %d packets came out, %d bytes and %d turns left", streams, n, q.bytes, len(q.turns))
+		}
 	}
 }
 

@@ -176,6 +176,9 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	if why == DropNone && s.rx.due(nowMS, f.live(nowMS)) {
 		s.kick()
 	}
+	if why == DropNone && s.rx.pace.noted(path, nowMS) {
+		s.kick()
+	}
 	f.rxMu.Unlock()
 	if why != DropNone || records == nil {
 		return why
@@ -211,6 +214,7 @@ type inMedia struct {
 	missing missing
 	frames  bool     // the peer's newest media came in frames, so it can be repaired
 	asks    []uint64 // frames to ask for; capacity maxAsked
+	pace    paceState
 	rescued func(path uint8)
 }
 
@@ -276,6 +280,7 @@ func (m *inMedia) due(nowMS uint64, live uint16) bool {
 	for _, seq := range m.asks[before:] {
 		m.settle.asked(seq)
 	}
+	m.pace.holes += uint64(len(m.asks) - before)
 	return len(m.asks) > before
 }
 

@@ -50,15 +50,23 @@ func (c *repairCache) grow() {
 	}
 }
 
-// take returns frame seq if it is there, in time and was not taken before; valid until the next put.
-func (c *repairCache) take(seq, nowMS uint64) []byte {
+// get returns frame seq if it is there and in time; valid until the next put.
+func (c *repairCache) get(seq, nowMS uint64) []byte {
 	if c.slots == nil {
 		return nil
 	}
-	s := c.slot(seq)
-	if s.buf == nil || s.seq != seq || s.used || nowMS > s.atMS+repairMS {
+	if s := c.slot(seq); s.buf != nil && s.seq == seq && nowMS <= s.atMS+repairMS {
+		return s.buf
+	}
+	return nil
+}
+
+// take returns frame seq if it is there, in time and was not taken before; valid until the next put.
+func (c *repairCache) take(seq, nowMS uint64) []byte {
+	frame := c.get(seq, nowMS)
+	if frame == nil || c.slot(seq).used {
 		return nil
 	}
-	s.used = true
-	return s.buf
+	c.slot(seq).used = true
+	return frame
 }

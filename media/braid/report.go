@@ -11,6 +11,7 @@ const (
 	datagramReport   = 2 // protocol 1
 	datagramRepair   = 3
 	datagramSections = 4 // the report of protocol 2
+	datagramPace     = 5 // protocol 2: feedback for budgets and redundancy
 )
 
 const (

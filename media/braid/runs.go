@@ -1,6 +1,10 @@
 package braid
 
-import "time"
+import (
+	"time"
+
+	"github.com/ternmesh/tern/media/braid/pace"
+)
 
 const (
 	// runFrames bounds the frames of one moment: the kernel takes 64 segments and 65,507 bytes in one GSO run.
@@ -23,37 +27,29 @@ func runLength(frames [][]byte) int {
 	return n
 }
 
-// best is the first path of the set that can be used and is not known to be dead, nil if there is none. Holds sendMu.
-func (f *flow) best() *outPath {
-	for _, p := range f.paths {
-		if p.ready && !p.dead {
-			return p
-		}
-	}
-	return nil
-}
-
 // copies says on which slots a payload is about to go out, for the frames to carry; 0 where nobody would read it.
 // Holds sendMu.
-func (f *flow) copies(kind uint8, only *outPath) (set uint8) {
+func (f *flow) copies(kind uint8, to pace.Set) (slots uint8) {
 	if kind != kindMedia || f.protocol < protocolSections {
 		return 0
 	}
-	for _, p := range f.paths {
-		if p.ready && (only == nil || p == only) {
-			set |= 1 << (p.id & slotMask)
+	for i, p := range f.paths {
+		if p.ready && to.Has(i) {
+			slots |= 1 << (p.id & slotMask)
 		}
 	}
-	return set
+	return slots
 }
 
-// send writes frames, one copy per path or on only alone if that is not nil, and reports on how many paths they went
-// out. Holds sendMu.
-func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) int {
+// allPaths is the set of all places.
+const allPaths pace.Set = 1<<maxPaths - 1
+
+// send writes frames, one copy on each path of the given set, and reports on how many paths they went out. Holds sendMu.
+func (f *flow) send(kind uint8, frames [][]byte, set pace.Set, now time.Time) int {
 	used := 0
-	copies := f.copies(kind, only)
+	copies := f.copies(kind, set)
 	for i, p := range f.paths {
-		if only != nil && p != only {
+		if !set.Has(i) {
 			continue
 		}
 		if !p.ready {
@@ -70,6 +66,7 @@ func (f *flow) send(kind uint8, frames [][]byte, only *outPath, now time.Time) i
 		for rest := frames; len(rest) > 0; {
 			n := runLength(rest)
 			size := f.buildRun(run, p, i == 0, kind, copies, rest[:n], now)
+			p.bytes += uint64(size)
 			segment := headerLen(p.relayN) + len(rest[0])
 			if err := f.b.cfg.Wire.WriteRun(run[:size], segment, to); err != nil {
 				f.b.counters.dropN(DropWrite, uint64(n))
@@ -121,20 +118,22 @@ func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind, copi
 	return at
 }
 
-// sendMedia writes sealed media frames: on every path, or in a single copy on the best one. Policy is asked every time,
-// so that media ends with the fence and not only when Refresh has come to this flow.
-func (f *flow) sendMedia(frames [][]byte, single bool, now time.Time) int {
+// sendMedia writes sealed media frames on the paths that their mode and the budgets say; shift tells that they are to go out
+// once more, later, on the first of them. Policy is asked every time, so that media ends with the fence and not only when
+// Refresh has come to this flow.
+func (f *flow) sendMedia(frames [][]byte, m mode, now time.Time) (used int, shift bool) {
 	if !f.b.allowed(f.key) {
 		f.b.counters.dropN(DropFence, uint64(len(frames)))
-		return 0
+		return 0, false
+	}
+	size := 0
+	for _, frame := range frames {
+		size += len(frame) + headerLen(1)
 	}
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
-	var only *outPath
-	if single {
-		only = f.best()
-	}
-	return f.send(kindMedia, frames, only, now)
+	p := f.plan(m, len(frames), size, now)
+	return f.send(kindMedia, frames, p.set, now), p.shift
 }
 
 // sendQUIC writes one QUIC packet behind this node's incarnation. While no path has its keys it is stashed: a lost first
@@ -172,7 +171,7 @@ func (f *flow) sendQUICLocked(packet []byte, now time.Time) {
 	putUint32(b, f.b.cfg.Incarnation)
 	copy(b[4:], packet)
 	f.one[0] = b
-	f.send(kindQUIC, f.one[:], nil, now)
+	f.send(kindQUIC, f.one[:], allPaths, now)
 }
 
 // flushStash sends what waited for keys. Holds sendMu.

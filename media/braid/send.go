@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -26,7 +27,8 @@ type outMedia struct {
 	message uint16 // next fragmented packet
 	slab    [][]byte
 	frames  [][]byte        // of the moment, into slab
-	single  [runFrames]bool // which of them go out in one copy
+	modes   [runFrames]mode // of frames
+	held    bool            // budgets hold back what is queued
 }
 
 // sendLoop takes what is queued, moment by moment, until ctx ends.
@@ -38,17 +40,22 @@ func (s *Session) sendLoop(ctx context.Context) error {
 	s.out.frames = make([][]byte, 0, runFrames)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer s.shift.stop()
 	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.wake:
+		case now := <-s.shift.due():
+			s.sendShifted(now)
+			continue
 		}
 		for {
 			if wait := coalesce - time.Since(last); wait > 0 && !s.collect(ctx, timer, wait) {
 				return nil
 			}
+			s.sendShifted(time.Now())
 			packets, more := s.sendMoment(time.Now())
 			last = time.Now()
 			// Under load the next packets are awaited by the clock: a wake-up per packet would cost more than it gains.
@@ -70,8 +77,12 @@ func (s *Session) pending() bool {
 
 // collect waits until the moment is over or the queue holds a run's worth; false when ctx ended.
 func (s *Session) collect(ctx context.Context, timer *time.Timer, wait time.Duration) bool {
+	full := s.full
+	if s.out.held {
+		full = nil // enough is there: time must pass
+	}
 	select {
-	case <-s.full: // may be left over from a moment ago: it is only a hint
+	case <-full: // may be left over from a moment ago: it is only a hint
 		if s.enough() {
 			return true
 		}
@@ -81,7 +92,7 @@ func (s *Session) collect(ctx context.Context, timer *time.Timer, wait time.Dura
 	select {
 	case <-ctx.Done():
 		return false
-	case <-s.full:
+	case <-full:
 		timer.Stop()
 	case <-timer.C:
 	}
@@ -99,7 +110,11 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 	if s.b.cfg.Carrier(s.f.key.fence) == Datagram {
 		return s.sendDatagrams(now)
 	}
-	packets, more = s.pack(now, mediaHeader, maxRecords)
+	s.f.sendMu.Lock()
+	room := s.f.room(now)
+	s.f.sendMu.Unlock()
+	packets, more = s.pack(now, mediaHeader, maxRecords, room)
+	s.out.held = more && room < runBytes
 	if len(s.out.frames) == 0 {
 		return packets, more
 	}
@@ -117,30 +132,37 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 // no path took them.
 func (s *Session) sendFrames(now time.Time) bool {
 	o := &s.out
+	first := o.seq - uint64(len(o.frames))
 	sent := false
 	for from := 0; from < len(o.frames); {
 		to := from + 1
-		for to < len(o.frames) && o.single[to] == o.single[from] {
+		for to < len(o.frames) && o.modes[to] == o.modes[from] {
 			to++
 		}
-		sent = s.f.sendMedia(o.frames[from:to], o.single[from], now) > 0 || sent
+		used, shift := s.f.sendMedia(o.frames[from:to], o.modes[from], now)
+		if shift {
+			s.shift.add(first+uint64(from), first+uint64(to), now)
+		}
+		sent = used > 0 || sent
 		from = to
 	}
 	return sent
 }
 
-// pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records.
-func (s *Session) pack(now time.Time, head, room int) (packets int, more bool) {
+// pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records, until
+// about budget bytes are out.
+func (s *Session) pack(now time.Time, head, room int, budget float64) (packets int, more bool) {
 	o := &s.out
 	o.frames = o.frames[:0]
 	var stale uint64
 	s.queueMu.Lock()
-	for len(o.frames) <= runFrames-maxFragments {
+	for len(o.frames) <= runFrames-maxFragments && budget > 0 {
 		q, ok := s.queue.pop(now, &stale)
 		if !ok {
 			break
 		}
 		o.put(q, head, room)
+		budget -= float64(len(q.buf))
 		s.queue.release(q.buf)
 		packets++
 	}
@@ -156,7 +178,7 @@ func (s *Session) pack(now time.Time, head, room int) (packets int, more bool) {
 func (o *outMedia) put(q queued, head, room int) {
 	n := pieces(len(q.buf), room)
 	if n == 1 {
-		o.add(record{stream: q.stream, data: q.buf}, q.single, recordHeader+len(q.buf), head, room)
+		o.add(record{stream: q.stream, data: q.buf}, q.mode, recordHeader+len(q.buf), head, room)
 		return
 	}
 	o.message++
@@ -165,17 +187,17 @@ func (o *outMedia) put(q queued, head, room int) {
 		r := record{
 			stream: q.stream, fragment: true, message: o.message, index: uint8(i), count: uint8(n), data: q.buf[from:to],
 		}
-		o.add(r, q.single, fragmentHeader+to-from, head, room)
+		o.add(r, q.mode, fragmentHeader+to-from, head, room)
 	}
 }
 
 // add appends a record to the last frame, or to a new one if it does not fit or wants another number of copies.
-func (o *outMedia) add(r record, single bool, size, head, room int) {
+func (o *outMedia) add(r record, m mode, size, head, room int) {
 	last := len(o.frames) - 1
-	if last < 0 || len(o.frames[last])+size > head+room || o.single[last] != single {
+	if last < 0 || len(o.frames[last])+size > head+room || o.modes[last] != m {
 		last++
 		o.frames = append(o.frames, o.slab[last][:head])
-		o.single[last] = single
+		o.modes[last] = m
 	}
 	o.frames[last] = appendRecord(o.frames[last], r)
 }
@@ -214,7 +236,7 @@ func (s *Session) nextKey() {
 // sendDatagrams is sendMoment for the datagram carrier. QUIC's congestion control may make it wait, and meanwhile the
 // queue's deadlines drop what is late.
 func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
-	packets, more = s.pack(now, datagramHeader, maxDatagramRecords)
+	packets, more = s.pack(now, datagramHeader, maxDatagramRecords, math.Inf(1))
 	for _, frame := range s.out.frames {
 		putDatagramHeader(frame, s.out.seq)
 		s.out.seq++
@@ -241,7 +263,7 @@ func (s *Session) repair(seqs []uint64, now time.Time) {
 	var one [1][]byte
 	for _, seq := range seqs {
 		if one[0] = s.cache.take(seq, ms); one[0] != nil {
-			s.f.sendMedia(one[:], false, now)
+			s.f.sendMedia(one[:], 0, now)
 			s.repairsSent.Add(1)
 		}
 	}

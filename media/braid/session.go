@@ -48,7 +48,9 @@ type Session struct {
 	queue     sendQueue
 	sendEnded bool
 
-	out outMedia // owned by the sender goroutine
+	out         outMedia // owned by the sender goroutine
+	shift       shifted  // the same
+	shiftFrames [][]byte // scratch of again; the same
 
 	repairMu sync.Mutex // guards cache
 	cache    repairCache
@@ -64,6 +66,7 @@ type Session struct {
 	remote atomic.Pointer[report] // the peer's newest
 
 	packetsSent, packetsReceived, framesSent, repairsSent, asksSent atomic.Uint64
+	offered                                                         atomic.Uint64 // bytes given to Send
 	nextSeq                                                         atomic.Uint64 // of media
 	drops                                                           [dropReasons]atomic.Uint64
 }
@@ -125,16 +128,21 @@ func (s *Session) enqueue(stream uint16, class Class, packet []byte) DropReason 
 		s.queueMu.Unlock()
 		return DropClosed
 	}
-	why := s.queue.push(stream, class, packet, time.Now())
+	full := s.queue.push(stream, class, packet, time.Now())
 	first, enough := s.queue.len() == 1, s.queue.bytes >= runEnough
 	s.queueMu.Unlock()
+	s.offered.Add(uint64(len(packet)))
+	if full > 0 {
+		s.drops[DropQueueFull].Add(uint64(full))
+	}
 	if first {
 		notify(s.wake)
+		s.b.budgets.stir()
 	}
 	if enough {
 		notify(s.full)
 	}
-	return why
+	return DropNone
 }
 
 // notify sets a flag channel of capacity 1.

@@ -7,7 +7,8 @@ import (
 
 const (
 	bucketDepth = 40 * time.Millisecond // of its rate
-	bucketLeast = 6000.0                // bytes: a few frames, whatever the rate
+	// Slack in bytes, a few frames: the least depth of a bucket, and what a sender may take on credit.
+	Slack = 6000.0
 )
 
 // Bucket spends a granted rate. What is taken may exceed what is there: the debt is waited for. The zero value has no
@@ -29,10 +30,13 @@ func (b *Bucket) Set(now time.Time, rate float64) {
 
 func (b *Bucket) fill(now time.Time) {
 	if dt := now.Sub(b.at).Seconds(); !b.at.IsZero() && dt > 0 && !math.IsInf(b.rate, 1) {
-		b.tokens = min(b.tokens+dt*b.rate, max(bucketLeast, b.rate*bucketDepth.Seconds()))
+		b.tokens = min(b.tokens+dt*b.rate, max(Slack, b.rate*bucketDepth.Seconds()))
 	}
 	b.at = now
 }
+
+// Rate is the granted rate, in bytes/s.
+func (b *Bucket) Rate() float64 { return b.rate }
 
 // Unlimited reports whether nothing needs to be asked of the bucket.
 func (b *Bucket) Unlimited() bool { return math.IsInf(b.rate, 1) }
@@ -48,15 +52,3 @@ func (b *Bucket) Room(now time.Time) float64 {
 
 // Take n bytes, on credit if they are not there.
 func (b *Bucket) Take(n int) { b.tokens -= float64(n) }
-
-// Wait is how long until there is room for n bytes, at most an hour.
-func (b *Bucket) Wait(now time.Time, n float64) time.Duration {
-	lack := n - b.Room(now)
-	switch {
-	case lack <= 0:
-		return 0
-	case b.rate <= 0 || lack/b.rate > 3600:
-		return time.Hour
-	}
-	return time.Duration(lack / b.rate * float64(time.Second))
-}

@@ -93,10 +93,7 @@ func (d *dealer) claimNeeded(f *Flow) {
 // claimCopies claims what the flow would like to send on its other paths, and beyond one copy each on the first again.
 func (d *dealer) claimCopies(f *Flow) {
 	for i, p := range f.paths {
-		if !p.usable {
-			continue
-		}
-		want := p.wants()
+		want := p.wants() // of an unusable one too: copies tell when it is back
 		if i == f.first {
 			want = f.demand * max(0, f.wanted-float64(len(f.paths)-1))
 		}

@@ -1,0 +1,204 @@
+package braid
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ternmesh/tern/media/braid/pace"
+)
+
+const (
+	// stepEvery is how often budgets are dealt out while media flows.
+	stepEvery = 50 * time.Millisecond
+	// restAfter without media the budgets rest; they are not needed to move nothing.
+	restAfter = 10 * time.Second
+	// demandOver is the time over which what a flow offers is averaged.
+	demandOver = 500 * time.Millisecond
+	// wireShare is what headers add to packets, roughly.
+	wireShare = 1.08
+)
+
+// budgets is the node's pace.Control with its lock. Of all locks this is the innermost.
+type budgets struct {
+	mu      sync.Mutex
+	control pace.Control
+	awake   atomic.Bool
+	wake    chan struct{} // capacity 1
+}
+
+func (g *budgets) newFlow() *pace.Flow {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.control.NewFlow()
+}
+
+func (g *budgets) remove(f *pace.Flow) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.control.Remove(f)
+}
+
+// setPaths tells of a flow's present paths. Holds f.sendMu.
+func (g *budgets) setPaths(f *flow) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	paths := make([]*pace.Path, len(f.paths))
+	for i, p := range f.paths {
+		if p.pace == nil {
+			p.pace = f.pace.NewPath(uint32(p.first(f.key.peer)))
+			p.loss = p.pace.Loss()
+		}
+		paths[i] = p.pace
+	}
+	f.pace.SetPaths(paths)
+}
+
+// stir wakes the loop when media begins to flow.
+func (g *budgets) stir() {
+	if !g.awake.Load() {
+		notify(g.wake)
+	}
+}
+
+// budgetLoop deals out what the paths, first hops, flows and the node may send.
+func (b *Braid) budgetLoop(ctx context.Context) error {
+	g := &b.budgets
+	tick := time.NewTicker(stepEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if b.step(now) {
+				last = now
+			}
+			if now.Sub(last) < restAfter {
+				continue
+			}
+		}
+		g.awake.Store(false)
+		tick.Stop()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.wake:
+		}
+		g.awake.Store(true)
+		tick.Reset(stepEvery)
+		last = time.Now()
+	}
+}
+
+// step reads what the flows offer, moves the caps and hands out the grants; it reports whether media flows.
+func (b *Braid) step(now time.Time) (busy bool) {
+	flows := b.allFlows()
+	g := &b.budgets
+	for _, f := range flows {
+		busy = f.offer(now) || busy
+	}
+	g.mu.Lock()
+	g.control.Step(now)
+	g.mu.Unlock()
+	for _, f := range flows {
+		f.grant(now)
+	}
+	return busy
+}
+
+// copyTally counts, in frames, what the flow's modes asked for and what went out. Guarded by flow.sendMu.
+type copyTally struct {
+	frames, wanted, copies, withheld uint64 // wanted: beyond the first copy
+	offered                          uint64 // bytes, of the session that offered them
+
+	judged, holes uint64 // frames, and the peer's count of holes, when residual loss was judged last
+	judgedAt      time.Time
+
+	at     time.Time
+	demand float64 // bytes/s
+	mean   float64 // copies per frame, lately
+	extra  float64 // wanted beyond the first, per frame, lately
+	before struct{ frames, wanted, copies, offered uint64 }
+}
+
+// step turns counts into averages.
+func (t *copyTally) step(now time.Time) {
+	dt := now.Sub(t.at)
+	if t.at.IsZero() || dt > 10*demandOver {
+		t.at = now
+		t.before.frames, t.before.wanted, t.before.copies, t.before.offered = t.frames, t.wanted, t.copies, t.offered
+		t.demand = 0
+		return
+	}
+	if dt < stepEvery/2 {
+		return
+	}
+	keep := math.Exp(-dt.Seconds() / demandOver.Seconds())
+	rate := float64(t.offered-min(t.offered, t.before.offered)) / dt.Seconds() * wireShare
+	t.demand = max(t.demand*keep+rate*(1-keep), min(rate, t.demand))
+	if frames := float64(t.frames - t.before.frames); frames > 0 {
+		t.mean = t.mean*keep + (1-keep)*float64(t.copies-t.before.copies)/frames
+		t.extra = t.extra*keep + (1-keep)*float64(t.wanted-t.before.wanted)/frames
+	}
+	t.at = now
+	t.before.frames, t.before.wanted, t.before.copies, t.before.offered = t.frames, t.wanted, t.copies, t.offered
+}
+
+// offer tells the budgets what the flow would like to send.
+func (f *flow) offer(now time.Time) (busy bool) {
+	s := f.session()
+	g := &f.b.budgets
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	t := &f.tally
+	if s != nil {
+		if n := s.offered.Load(); n != t.offered {
+			busy = true
+			t.offered = n
+		}
+	}
+	if t.before.offered > t.offered { // another session
+		t.before.offered = 0
+	}
+	t.step(now)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.pace.Offer(t.demand, t.extra)
+	for _, p := range f.paths {
+		p.pace.SetUsable(p.ready && !p.dead)
+	}
+	return busy
+}
+
+// grant takes what the budgets have dealt.
+func (f *flow) grant(now time.Time) {
+	g := &f.b.budgets
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range f.paths {
+		grant := p.pace.Grant()
+		p.needed.Set(now, grant.Needed)
+		p.extra.Set(now, grant.Copies)
+		p.loss = p.pace.Loss()
+	}
+	f.extra = f.pace.Residual.Extra()
+}
+
+// Estimate is what the session's flow may send to its peer at present, in bytes/s of packets given to Send, 0 if nothing
+// limits it; by says what does: "path", "link" (a first hop), "peer", "node" or "none". The limit holds for the sum of
+// what goes to this peer under this fence. Publishers should be asked for less where it is below what they send.
+func (s *Session) Estimate() (bytesPerSecond float64, by string) {
+	g := &s.b.budgets
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := s.f.pace.Estimate(); !math.IsInf(e, 1) {
+		bytesPerSecond = e / wireShare
+	}
+	return bytesPerSecond, s.f.pace.Scope().String()
+}
