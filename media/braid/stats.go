@@ -48,6 +48,11 @@ type PathStats struct {
 	Delay     time.Duration
 	OverFloor time.Duration // delay above the lowest of the last half minute; no clocks involved
 	Jitter    time.Duration // mean difference between neighbouring frames' delays
+	// Of paths from here: Budget in bytes/s if the path has a cap of its own, 0 if not; Queue is the delay above the floor in
+	// the peer's newest feedback, Loss the share of frames that redundancy reckons with.
+	Budget float64
+	Queue  time.Duration
+	Loss   float64
 }
 
 // PairStats is what two paths of a session did with the media frames that went out on both, since they are a pair. Were their
@@ -68,6 +73,15 @@ type SessionStats struct {
 
 	// Pairs of those paths; LostA and so on as the receiver counts, a second later.
 	OutPairs, InPairs []PairStats
+
+	// Copies is how many copies of a frame go out on average, over the last half second in which media flowed. Withheld
+	// counts copies that redundancy asked for and budgets refused, in frames.
+	Copies   float64
+	Withheld uint64
+	// Limit is what may be sent at all at present, in bytes/s of packets, 0 if nothing limits it; LimitedBy says what does:
+	// "none", "path", "link" (a first hop), "peer" (all paths to it) or "node" (all that this node sends).
+	Limit     float64
+	LimitedBy string
 
 	PacketsSent, FramesSent, RepairsSent uint64
 	PacketsReceived                      uint64
@@ -133,6 +147,10 @@ func (s *Session) Stats() SessionStats {
 	}
 	addDrops(st.Drops, &s.drops)
 	st.Out = s.f.outStats(now)
+	st.Limit, st.LimitedBy = s.Estimate()
+	s.f.sendMu.Lock()
+	st.Copies, st.Withheld = s.f.tally.mean, s.f.tally.withheld
+	s.f.sendMu.Unlock()
 	s.f.rxMu.Lock()
 	st.Duplicates, st.Undelivered, st.Repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
 	st.In = s.f.in.stats(uint64(now.UnixMilli()))
@@ -159,6 +177,8 @@ func pairStats(pairs []pairReport) (out []PairStats) {
 func (f *flow) outStats(now time.Time) []PathStats {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
+	f.b.budgets.mu.Lock()
+	defer f.b.budgets.mu.Unlock()
 	silent := !f.lastReport.IsZero() && now.Sub(f.lastReport) > silentAfter
 	var out []PathStats
 	add := func(p *outPath, active, lowest bool) {
@@ -168,6 +188,7 @@ func (f *flow) outStats(now time.Time) []PathStats {
 			Sent: p.sent, Received: p.seen.received, Lost: p.seen.lost, First: p.seen.first, Rescued: p.seen.rescued, Corrupt: p.seen.corrupt,
 			Congested: p.seen.congested, Bursts: p.seen.bursts, LongestBurst: p.seen.burst,
 			Delay: micros(p.seen.delayUS), OverFloor: micros(p.seen.overFloorUS), Jitter: micros(p.seen.jitterUS),
+			Budget: p.pace.Capped(), Queue: p.pace.QueueDelay(), Loss: p.loss,
 		})
 	}
 	for _, p := range f.retired {

@@ -33,6 +33,7 @@ type testNet struct {
 	rng     *rand.Rand
 	unique  time.Duration
 	link    func(from, to NodeID) (delay time.Duration, loss float64) // loss 1 = down
+	narrow  func(from, to NodeID) *bottleneck                         // nil: unlimited
 	slot    func(from NodeID, at time.Time) bool                      // true: all that from sends now is lost
 	inspect func(from, to NodeID, frame []byte) bool                  // false: swallowed
 
@@ -237,18 +238,36 @@ func (x *testNode) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 	return nil
 }
 
+// carry is one packet's fate: how long it takes, or that it is lost. Holds mu.
+func (n *testNet) carry(from, to NodeID, size int) (time.Duration, bool) {
+	delay, loss := n.link(from, to)
+	if n.slot != nil && n.slot(from, time.Now()) || n.rng.Float64() < loss {
+		return 0, false
+	}
+	if n.narrow != nil {
+		if b := n.narrow(from, to); b != nil {
+			wait, ok := b.carry(time.Now(), size+28)
+			if !ok {
+				return 0, false
+			}
+			delay += wait
+		}
+	}
+	n.unique = (n.unique + 1) % 1000
+	return delay + n.unique, true
+}
+
 func (n *testNet) send(from, to NodeID, frame []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.inspect != nil && !n.inspect(from, to, frame) {
 		return
 	}
-	delay, loss := n.link(from, to)
-	if n.slot != nil && n.slot(from, time.Now()) || n.rng.Float64() < loss {
+	wait, ok := n.carry(from, to, len(frame))
+	if !ok {
 		return
 	}
-	n.unique = (n.unique + 1) % 1000
-	time.AfterFunc(delay+n.unique, func() {
+	time.AfterFunc(wait, func() {
 		n.mu.Lock()
 		x := n.nodes[to]
 		n.mu.Unlock()

@@ -185,8 +185,14 @@ func (c *Control) count(now time.Time) (node tally) {
 	}
 	for _, f := range c.flows {
 		f.sum = tally{}
+		top := 0.0
 		for _, p := range f.paths {
-			if p.active(now) {
+			if p.fresh(now) {
+				top = max(top, p.sent)
+			}
+		}
+		for _, p := range f.paths {
+			if p.fresh(now) && p.sent > activeShare*top {
 				f.sum.add(p, now)
 				p.link.sum.add(p, now)
 				node.add(p, now)

@@ -24,7 +24,7 @@ const (
 	fairQueue   = 250 * time.Millisecond
 	fairGrows   = 1.02 // per sample
 	segmentSize = 1300 // bytes, for the TCP-friendly rate
-	activeShare = 0.1  // of its flow's demand: a path that carries less shows others' queues, not ours
+	activeShare = 0.1  // of what its flow's busiest path carries: a path with less shows others' queues, not ours
 )
 
 // Sample is what a receiver reports of one path since its last report, and what the sender sent meanwhile.
@@ -156,10 +156,8 @@ func (p *Path) sure(now time.Time) bool {
 	return p.queues(now) && !p.since.IsZero() && now.Sub(p.since) >= sureAfter
 }
 
-// active: it carries enough of its flow for its queue to be ours as well.
-func (p *Path) active(now time.Time) bool {
-	return p.usable && now.Sub(p.at) < staleAfter && p.sent > activeShare*p.flow.demand
-}
+// fresh: what was seen of it holds still.
+func (p *Path) fresh(now time.Time) bool { return p.usable && now.Sub(p.at) < staleAfter }
 
 // excuse forgets the evidence, and what comes within a round trip.
 func (p *Path) excuse(now time.Time, rtt time.Duration) {
