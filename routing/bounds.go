@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -59,7 +58,7 @@ func (g *Graph) Under(bounds []Bound) *Graph {
 	if len(bounds) == 0 {
 		return g
 	}
-	nodes, links := slices.Clone(g.nodes), slices.Clone(g.links)
+	nodes, links := g.Nodes(), g.Links()
 	for i := range nodes {
 		for _, b := range bounds {
 			if b.Relay == "" || !nodes[i].at(b.Relay) {

@@ -50,7 +50,7 @@ func (n *Node) relayCost() int64 {
 // cost is in nanoseconds, whole, so that sums are exact in any order.
 func (l Link) cost() int64 {
 	recovery := float64(recoveryBase + 2*l.Latency)
-	odds := min(l.Loss/(1-l.Loss), 1000) // one packet in a thousand arrives: worse makes no difference
+	odds := min(l.Loss/max(1-l.Loss, 1e-9), 1000) // one packet in a thousand arrives: worse makes no difference
 	cost := l.Latency + jitterWeight*l.Jitter +
 		time.Duration(odds*recovery) +
 		queueing(l.Load) + l.Price

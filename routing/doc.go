@@ -32,6 +32,7 @@
 //	candidates.go  all paths between two nodes
 //	disjoint.go    the cheapest set that shares no relay
 //	shared.go      the least shared set, when something must be shared
+//	table.go       all path sets of one node, kept up to date link by link
 //	keeper.go      hysteresis: when a new path set replaces the one in use
 //
 // # State and invariants
@@ -44,5 +45,6 @@
 //
 // # What it does not do
 //
-// No incremental update after a change of one link (all path sets of a node are computed anew), no spreading of many nodes' choices over time.
+// It knows nothing of the mesh or the policy: who feeds it decides what a load is and whom a bound means. Under builds the graph
+// anew, so a Table on a bounded graph starts anew with every change.
 package routing

@@ -31,13 +31,13 @@ type Link struct {
 	Forbidden bool          // by the operator's bounds: no path uses it
 }
 
-// Graph is an immutable set of nodes and links. Make it with NewGraph.
+// Graph is an immutable set of nodes and links. Make it with NewGraph; With makes a changed one that shares what did not change.
 type Graph struct {
 	nodes []Node           // by name
 	index map[string]int32 // name to place in nodes
-	links []Link           // usable or not, by (From, To)
+	links [][]Link         // usable or not, by place of From, then by To
 
-	// Usable links only: those of node i are edges[first[i]:first[i+1]], by neighbour.
+	// Usable links only, by neighbour.
 	out, in adjacency
 	relay   []int64 // per node: what relaying through it adds to a path, ns
 
@@ -47,45 +47,88 @@ type Graph struct {
 	words     int
 	riskNames []string
 
-	scratch sync.Pool // *scratch
+	scratch *sync.Pool // of *scratch, fit for as many nodes
+
+	line    *lineage   // of the graph that NewGraph made
+	changes [][2]int32 // ends of all links that With changed since then; shared, never written in place
 }
 
-type adjacency struct {
-	first []int32
-	edges []edge
-}
+// lineage tells whether one graph comes from another by With.
+type lineage struct{ _ byte }
+
+// maxChanges bounds the changes that a line of graphs remembers; then a new line begins.
+const maxChanges = 4096
+
+// adjacency holds the usable links of every node, by one end.
+type adjacency [][]edge
 
 type edge struct {
 	node int32
 	cost int64 // ns
 }
 
-func (a *adjacency) of(node int32) []edge { return a.edges[a.first[node]:a.first[node+1]] }
+func (a adjacency) of(node int32) []edge { return a[node] }
+
+// set puts a link in, or takes it out; the row of its node must not be shared with another graph.
+func (a adjacency) set(at, other int32, cost int64, usable bool) {
+	i, there := slices.BinarySearchFunc(a[at], other, func(e edge, node int32) int { return cmp.Compare(e.node, node) })
+	switch {
+	case there && usable:
+		a[at][i].cost = cost
+	case there:
+		a[at] = slices.Delete(a[at], i, i+1)
+	case usable:
+		a[at] = slices.Insert(a[at], i, edge{other, cost})
+	}
+}
 
 // NewGraph builds a graph. Of several nodes with one name, or links with the same ends, the last counts. Links whose ends
 // are not among the nodes, or are the same, and links whose numbers make no sense (negative, not finite, over an hour)
 // are left out: they cannot carry a path.
 func NewGraph(nodes []Node, links []Link) *Graph {
-	g := &Graph{nodes: lastOf(nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })}
-	g.index = make(map[string]int32, len(g.nodes))
-	for i, n := range g.nodes {
-		g.index[n.Name] = int32(i)
+	g := &Graph{nodes: lastOf(nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) }), line: &lineage{}}
+	n := len(g.nodes)
+	g.index = make(map[string]int32, n)
+	g.relay = make([]int64, n)
+	for i := range g.nodes {
+		g.index[g.nodes[i].Name] = int32(i)
+		g.relay[i] = g.nodes[i].relayCost()
 	}
-	g.links = lastOf(links, func(a, b Link) int {
-		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
-	})
-	g.links = slices.DeleteFunc(g.links, func(l Link) bool {
-		return l.From == l.To || !g.Has(l.From) || !g.Has(l.To) || !l.sane()
-	})
-	g.out = g.adjacency(func(l Link) (int32, int32) { return g.index[l.From], g.index[l.To] })
-	g.in = g.adjacency(func(l Link) (int32, int32) { return g.index[l.To], g.index[l.From] })
-	g.relay = make([]int64, len(g.nodes))
-	for i, n := range g.nodes {
-		g.relay[i] = n.relayCost()
+	g.links = make([][]Link, n)
+	for i := range links {
+		if at, _, ok := g.ends(&links[i]); ok {
+			g.links[at] = append(g.links[at], links[i])
+		}
 	}
+	for at, row := range g.links {
+		g.links[at] = lastOf(row, func(a, b Link) int { return cmp.Compare(a.To, b.To) })
+	}
+	g.connect()
 	g.indexRisks()
-	g.scratch.New = func() any { return &scratch{toEnd: make([]int64, len(g.nodes)), degree: make([]int32, len(g.nodes))} }
+	g.scratch = &sync.Pool{New: func() any { return &scratch{toEnd: make([]int64, n), degree: make([]int32, n)} }}
 	return g
+}
+
+// ends finds the places of a link's ends; not ok if it can carry no path, ever.
+func (g *Graph) ends(l *Link) (from, to int32, ok bool) {
+	from, okFrom := g.index[l.From]
+	to, okTo := g.index[l.To]
+	return from, to, okFrom && okTo && from != to && l.sane()
+}
+
+// connect fills the adjacencies. Rows come out by neighbour, because nodes and links are sorted by name.
+func (g *Graph) connect() {
+	g.out, g.in = make(adjacency, len(g.nodes)), make(adjacency, len(g.nodes))
+	for from, row := range g.links {
+		g.out[from] = make([]edge, 0, len(row))
+		for i := range row {
+			if l := &row[i]; l.usable() {
+				to, cost := g.index[l.To], l.cost()
+				g.out[from] = append(g.out[from], edge{to, cost})
+				g.in[to] = append(g.in[to], edge{int32(from), cost})
+			}
+		}
+	}
 }
 
 // lastOf returns a sorted copy in which the last of equal elements stands for all of them.
@@ -96,28 +139,45 @@ func lastOf[T any](in []T, compare func(a, b T) int) []T {
 	return slices.CompactFunc(out, func(a, b T) bool { return compare(a, b) == 0 })
 }
 
-// adjacency lists the usable links by one end. The links are sorted by both names, so neighbours come out sorted too.
-func (g *Graph) adjacency(ends func(Link) (at, other int32)) adjacency {
-	a := adjacency{first: make([]int32, len(g.nodes)+1)}
-	for _, l := range g.links {
-		if l.usable() {
-			at, _ := ends(l)
-			a.first[at+1]++
+// With returns a graph in which the given links are as given: changed or new. A link that went away is given with Down. Links
+// that NewGraph would leave out stay as they are. It costs as much as the nodes and the rows that change, not as the graph.
+func (g *Graph) With(links ...Link) *Graph {
+	next := *g
+	if len(g.changes) > maxChanges {
+		next.line, next.changes = &lineage{}, nil
+	}
+	next.changes = slices.Clip(next.changes) // another graph may have come from g
+	next.links, next.out, next.in = slices.Clone(g.links), slices.Clone(g.out), slices.Clone(g.in)
+	own := make(map[int32]bool) // rows that are no longer shared: from counted from 0, to from below 0
+	for i := range links {
+		l := &links[i]
+		from, to, ok := g.ends(l)
+		if !ok {
+			continue
 		}
-	}
-	for i := range g.nodes {
-		a.first[i+1] += a.first[i]
-	}
-	a.edges = make([]edge, a.first[len(g.nodes)])
-	next := slices.Clone(a.first)
-	for _, l := range g.links {
-		if l.usable() {
-			at, other := ends(l)
-			a.edges[next[at]] = edge{other, l.cost()}
-			next[at]++
+		if !own[from] {
+			own[from] = true
+			next.links[from], next.out[from] = slices.Clone(next.links[from]), slices.Clone(next.out[from])
 		}
+		if !own[^to] {
+			own[^to] = true
+			next.in[to] = slices.Clone(next.in[to])
+		}
+		next.changes = append(next.changes, [2]int32{from, to})
+		at, there := next.find(from, l.To)
+		if !there {
+			next.links[from] = slices.Insert(next.links[from], at, *l)
+		}
+		next.links[from][at] = *l
+		next.out.set(from, to, l.cost(), l.usable())
+		next.in.set(to, from, l.cost(), l.usable())
 	}
-	return a
+	return &next
+}
+
+// find returns where a link is in the row of its start, or where it would be.
+func (g *Graph) find(from int32, to string) (at int, there bool) {
+	return slices.BinarySearchFunc(g.links[from], to, func(l Link, to string) int { return cmp.Compare(l.To, to) })
 }
 
 func (g *Graph) indexRisks() {
@@ -167,15 +227,26 @@ func (g *Graph) Has(name string) bool {
 func (g *Graph) Nodes() []Node { return slices.Clone(g.nodes) }
 
 // Links returns all links, those that are down too, sorted by From and To. The slice is the caller's.
-func (g *Graph) Links() []Link { return slices.Clone(g.links) }
+func (g *Graph) Links() []Link { return slices.Concat(g.links...) }
 
 // Link returns one link.
 func (g *Graph) Link(from, to string) (Link, bool) {
-	i, ok := slices.BinarySearchFunc(g.links, [2]string{from, to}, func(l Link, ends [2]string) int {
-		return cmp.Or(cmp.Compare(l.From, ends[0]), cmp.Compare(l.To, ends[1]))
-	})
+	at, ok := g.index[from]
 	if !ok {
 		return Link{}, false
 	}
-	return g.links[i], true
+	i, ok := g.find(at, to)
+	if !ok {
+		return Link{}, false
+	}
+	return g.links[at][i], true
+}
+
+// Node returns one node.
+func (g *Graph) Node(name string) (Node, bool) {
+	at, ok := g.index[name]
+	if !ok {
+		return Node{}, false
+	}
+	return g.nodes[at], true
 }

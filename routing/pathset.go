@@ -37,17 +37,22 @@ type PathSet struct {
 // PathSet returns the best path set between two nodes inside the constraints; see the package comment for what best is.
 // Paths are ordered by cost, then names. No path is not an error: the set is empty.
 func (g *Graph) PathSet(from, to string, c Constraints) PathSet {
-	c.Regions, c.Forbid = slices.Clone(c.Regions), slices.Clone(c.Forbid)
-	c.NoRelay, c.NoNewRelay = slices.Clone(c.NoRelay), slices.Clone(c.NoNewRelay)
-	set := PathSet{under: &c}
+	c = c.clone()
+	w := g.scratch.Get().(*scratch)
+	defer g.scratch.Put(w)
+	return g.solve(w, from, to, &c)
+}
+
+// solve is PathSet with memory and constraints of the caller's; w holds all paths afterwards.
+func (g *Graph) solve(w *scratch, from, to string, c *Constraints) PathSet {
+	set := PathSet{under: c}
+	w.all = w.all[:0]
 	s, okFrom := g.index[from]
 	t, okTo := g.index[to]
 	if !okFrom || !okTo || s == t || !c.admits(g.nodes[s]) || !c.admits(g.nodes[t]) {
 		return set
 	}
-	w := g.scratch.Get().(*scratch)
-	defer g.scratch.Put(w)
-	w.collect(g, s, t, c)
+	w.collect(g, s, t, *c)
 	n := c.maxPaths()
 	best := w.disjoint(n)
 	if len(best) < n || g.words > 0 {
@@ -60,6 +65,12 @@ func (g *Graph) PathSet(from, to string, c Constraints) PathSet {
 	set.Shared = g.sharedOf(s, t, best)
 	set.Disjoint = len(best) > 0 && len(set.Shared) == 0
 	return set
+}
+
+func (c Constraints) clone() Constraints {
+	c.Regions, c.Forbid = slices.Clone(c.Regions), slices.Clone(c.Forbid)
+	c.NoRelay, c.NoNewRelay = slices.Clone(c.NoRelay), slices.Clone(c.NoNewRelay)
+	return c
 }
 
 func (c *Constraints) maxPaths() int {
