@@ -4,35 +4,39 @@
 // # Two clocks
 //
 // memberlist says who is alive; that takes seconds (timers in run.go), and nothing on the media path waits for it. Link probes
-// say what is good: five a second to every member, and a link is down after three of them were not seen by the other side,
-// 660 ms. A node's own links are in its Graph at once, those between others as fast as gossip carries them.
+// say what is good: five a second on the links that matter, and a link is down after three of them were not seen by the other
+// side, 660 ms. A node's own links are in its Graph at once, those between others as fast as linkstate spreads them.
 //
-// # Health records
+// # Cards and rows
 //
-// What memberlist itself says of a member (name, address) is encrypted but not signed. Everything else a node says of itself
-// travels in a health record, signed with its node certificate, so that no member can speak for another. A node is a Member
-// here only when its record was verified; region and voter right come from the certificate, and the record's address must be
-// the one that memberlist has. Records are ordered by (epoch, counter): older ones are refused as stale, also for a node that
-// was gone meanwhile. A sealed record is at most 1,200 bytes:
+// What memberlist itself says of a member (name, address) is encrypted but not signed. Everything else a node says of itself is
+// signed with its node certificate, so that no member can speak for another: a card (who and where it is) and a row (load and
+// links); package mesh/linkstate has their layout and spreads them. A node is a Member here only when its card was verified;
+// region and voter right come from the certificate, and the card's address must be the one that memberlist has. Older items are
+// refused as stale, also of a node that was gone meanwhile. The content of a card (its signature's context is "node card", a
+// row's "link state"):
 //
-//	u16 length, body, u16 length, certificate (DER), signature (context "health record")
-//
-//	body: u8 version 1, u32 epoch, u64 counter, text node, u32 incarnation, u8 4|16 and the address, u16 port,
-//	      text access URL, text state, float32 load, uvarint policy version, u8 voter, uvarint sessions,
-//	      u8 count of risks, each a text; u8 count of links, each:
-//	      u32 id of the other, uvarint latency, uvarint jitter (10 us, one-way), u8 loss out, u8 loss in (255*sqrt(p)), u8 down
+//	text node, u32 incarnation, u8 4|16 and the address, u16 port, text access URL, text state, u8 voter,
+//	u8 count of risks, each a text
 //	text: u8 length, UTF-8 without control characters
 //
-// Records go out every second (in a mesh of more than ten nodes: n/10 s), and within 100 ms of news: to up to 64 members
-// directly, and on from each of them by gossip.
+// A card is said when it changes. A row is said when a link went up or down, at once; when a link, load or policy version moved
+// by more than a threshold, at most every 200 ms to 4 s (5 ms per member); never otherwise.
 //
-// # Link probes
+// # Neighbours and probes
+//
+// A node chooses at most 32 neighbours: those in use (Use), the nearest, one of every region and risk that these leave out, one
+// drawn anew every minute, and those whose ids are near its own by exclusive or. The first 16 are probed five times a second,
+// the others once. A node also probes, once a second, up to 24 others that chose it: a link counts in the Graph only if both of
+// its ends measure it, and then as the worse of what they say, so that nobody can talk its links up alone. All probes and
+// replies of a node keep to Config.ProbeRate, which also bounds how many neighbours there are.
 //
 //	u8 kind (0x11 request, 0x12 reply), u32 epoch of the sender, u32 number, u32 epoch of the other as heard,
 //	u32 highest number of its requests received, u32 how many
 //
-// Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction.
-// A link is believed as the worse of what its two ends say.
+// Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction,
+// over the last 100 probes, or the last 20 if many of those were lost. When a row says that a node went down, its slow
+// neighbours probe it fast for three seconds.
 //
 // # Gossip keys
 //
@@ -42,33 +46,35 @@
 //
 // # Files, in the order of a node's life
 //
-//	mesh.go      Config, Mesh, New, and what layer 1 and the braid hand in
-//	run.go       Run: timers, start, beat, goodbye
-//	keys.go      the ring of gossip keys and its exchange
-//	join.go      join addresses, rejoining
-//	transport.go memberlist's packets and streams
-//	logging.go   memberlist's log, rate-limited
-//	guard.go     second nodes of one name or id
-//	members.go   the table of members, and the graph
-//	record.go    health records: layout, sealing
-//	gossip.go    records in and out
-//	probe.go     link probes: layout
-//	link.go      one link: a pure state machine
-//	prober.go    all links: sending, watching
-//	stats.go     counters
+//	mesh.go       Config, Mesh, New, and what layer 1 and the braid hand in
+//	run.go        Run: timers, start, beat, goodbye
+//	keys.go       the ring of gossip keys and its exchange
+//	join.go       join addresses, rejoining
+//	transport.go  memberlist's packets and streams
+//	logging.go    memberlist's log, rate-limited
+//	guard.go      second nodes of one name or id
+//	members.go    the table of members
+//	card.go       cards: layout
+//	publish.go    what this node says: cards, rows, when
+//	gossip.go     what others say: checked, stored
+//	graph.go      the graph, drawn and mended; the choice of neighbours from it
+//	neighbours.go whom to probe, how fast: pure
+//	probe.go      link probes: layout
+//	link.go       one link: a pure state machine
+//	prober.go     all links: sending, watching, the cap
+//	stats.go      counters
 //
 // # State and invariants
 //
-// Mesh.mu guards the tables, prober.mu the links, keys.mu the ring; no two are ever held together, and none while calling out
-// of the package or into memberlist (which calls back with its own lock held). All tables are bounded. Queues: packets 512,
-// streams 16, records one per node; what does not fit is dropped and counted (Stats).
+// Mesh.drawing guards the graph, Mesh.mu the tables, prober.mu the links, keys.mu the ring, dirt.mu what changed since the last
+// graph. drawing is taken before the others, dirt.mu after them; of mu, prober.mu and keys.mu no two are ever held together,
+// and none while calling out of the package or into memberlist (which calls back with its own lock held). All tables are
+// bounded. Queues: packets 512, streams 16, fresh items 1,024; what does not fit is dropped and counted (Stats).
 //
-// # What it does not do yet
+// # What it does not do
 //
-// The certificate is in every record, and link state is not sent as deltas: traffic per node is meant for meshes of some 30
-// nodes. At most 64 nodes are probed by each, and a record carries some 40 links (those that are down, then the nearest);
-// links that neither end reports are absent from the graph. A member can gossip a wrong address for another, which makes that
-// one's record be refused, or declare others dead; they refute it. Keys are never taken out of the ring: a node that is thrown
-// out keeps the gossip key, though not the certificate's right to join. Measured latency is half a round trip, so an asymmetric
-// route is seen as symmetric.
+// Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
+// makes that one's card be refused, or declare others dead; they refute it. Keys are never taken out of the ring: a node that
+// is thrown out keeps the gossip key, though not the certificate's right to join. Measured latency is half a round trip, so an
+// asymmetric route is seen as symmetric.
 package mesh

@@ -8,15 +8,10 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
-// ownRecord is the newest record of this node.
-type ownRecord struct {
-	order
-	sealed []byte
-}
-
-// Why a record was not taken. The names are those of Stats.Refused.
+// Why an item was not taken. The names are those of Stats.Refused.
 const (
 	refuseForm      = "malformed"
 	refuseAbsurd    = "absurd"
@@ -24,173 +19,214 @@ const (
 	refuseForged    = "forged" // no valid signature of this mesh
 	refuseStale     = "stale"
 	refuseDuplicate = "duplicate" // normal: gossip tells everything several times
-	refuseUnknown   = "unknown"   // no such member yet; it comes again
+	refuseUnknown   = "unknown"   // no such member yet, or a row before its card; it comes again
+	refuseGap       = "gap"       // a delta whose full row did not come; it comes again
 	refuseAddress   = "address"   // names another address than the member has: a clone
 )
 
-// offer takes in a sealed record from anywhere. Cheap checks come first, so that old news cost no signature check.
-func (m *Mesh) offer(sealed []byte) {
-	if why := m.judge(sealed); why != "" {
-		m.stats.refuse(why)
-		if why != refuseDuplicate && why != refuseUnknown && why != refuseStale {
-			m.warn.Warn("health record refused: "+why, "bytes", len(sealed))
-		}
+// receive takes a message of a peer in and answers it.
+func (m *Mesh) receive(message []byte) {
+	m.mu.Lock()
+	items, answers, err := m.core.Handle(message)
+	m.mu.Unlock()
+	if err != nil {
+		m.refused(refuseForm, len(message))
+	}
+	for _, it := range items {
+		m.offer(it)
+	}
+	m.post(answers)
+}
+
+// offer takes in an item from anywhere. Cheap checks come first, so that old news cost no signature check.
+func (m *Mesh) offer(it linkstate.Item) {
+	var why string
+	if it.Kind == linkstate.Card {
+		why = m.judgeCard(it)
+	} else {
+		why = m.judgeRow(it)
+	}
+	if why != "" {
+		m.refused(why, len(it.Sealed))
+		return
+	}
+	m.stats.accepted.Add(1)
+}
+
+func (m *Mesh) refused(why string, size int) {
+	m.stats.refuse(why)
+	switch why {
+	case refuseDuplicate, refuseUnknown, refuseStale, refuseGap:
+	default:
+		m.warn.Warn("gossip refused: "+why, "bytes", size)
 	}
 }
 
-func (m *Mesh) judge(sealed []byte) (why string) {
-	body, cert, sig, err := openEnvelope(sealed)
-	if err != nil {
-		return refuseForm
+// why puts a verdict into words.
+func why(v linkstate.Verdict) string {
+	return map[linkstate.Verdict]string{
+		linkstate.Fresh: "", linkstate.Duplicate: refuseDuplicate, linkstate.Stale: refuseStale,
+		linkstate.Unknown: refuseUnknown, linkstate.Gap: refuseGap,
+	}[v]
+}
+
+func (m *Mesh) judgeCard(it linkstate.Item) string {
+	if it.Origin == m.id {
+		return m.echo(it, it.Certificate)
 	}
-	r, err := decodeRecord(body)
+	r, err := decodeCard(it.Content)
 	switch {
-	case errors.Is(err, errAbsurd):
+	case errors.Is(err, linkstate.ErrAbsurd):
 		return refuseAbsurd
 	case err != nil:
 		return refuseForm
+	case identity.NodeID(m.cfg.Identity.Mesh, r.node) != it.Origin:
+		return refuseSigner
 	}
-	own := r.node == m.cfg.Identity.Node
-	stranger := false
-	if !own {
-		why := m.known(&r)
-		stranger = why == refuseUnknown && m.worthMeeting(&r)
-		if why != "" && !stranger {
-			return why
-		}
+	refuse := m.known(&r, it.Head)
+	stranger := refuse == refuseUnknown && m.worthMeeting(&r, it)
+	if refuse != "" && !stranger {
+		return refuse
 	}
-	signer, err := m.cfg.Identity.Verify(recordContext, body, cert, sig)
+	signer, err := m.cfg.Identity.Verify(cardContext, it.Body, it.Certificate, it.Signature)
 	switch {
 	case err != nil:
 		return refuseForged
 	case signer.Node != r.node:
 		return refuseSigner
-	case own:
-		m.echo(r.order)
-		return refuseDuplicate
 	case stranger:
 		m.meet(r.health.Mesh)
 		return refuseUnknown
 	}
-	return m.take(r, sealed, signer)
+	return m.takeCard(it, r, signer)
 }
 
-// known judges a record by what is known of its node, before its signature.
-func (m *Mesh) known(r *record) (why string) {
+// known judges a card by what is known of its node, before its signature.
+func (m *Mesh) known(r *card, h linkstate.Head) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.knownLocked(r)
+	return m.knownLocked(r, h)
 }
 
-func (m *Mesh) knownLocked(r *record) (why string) {
+func (m *Mesh) knownLocked(r *card, h linkstate.Head) string {
 	p := m.peers[r.node]
 	switch {
 	case p == nil || !p.alive:
 		return refuseUnknown
-	case p.addr != r.health.Mesh:
+	case p.addr != r.health.Mesh && r.health.State != StateLeft:
 		return refuseAddress
-	case r.order == p.order:
-		return refuseDuplicate
-	case !r.newer(p.order):
-		return refuseStale
 	}
-	return ""
+	return why(m.core.Judge(h))
 }
 
-// take stores a verified record and passes it on.
-func (m *Mesh) take(r record, sealed []byte, signer identity.Peer) (why string) {
+// takeCard stores a verified card and lets it be passed on.
+func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer) string {
 	r.health.Voter = r.health.Voter && signer.Voter
-	sealed = append([]byte(nil), sealed...) // memberlist's buffer
+	now := m.now()
 	m.mu.Lock()
-	if why := m.knownLocked(&r); why != "" { // it may have changed meanwhile
+	if refuse := m.knownLocked(&r, it.Head); refuse != "" { // it may have changed meanwhile
 		m.mu.Unlock()
-		return why
+		return refuse
+	}
+	if !m.core.Put(it) {
+		m.mu.Unlock()
+		return refuseUnknown // full
 	}
 	p := m.peers[r.node]
-	first, wasLeft := !p.verified(), !p.left.IsZero()
-	news := first || !sameNews(&p.record, &r)
-	p.order, p.region, p.record, p.sealed = r.order, signer.Region, r, sealed
-	if p.left = (time.Time{}); r.health.State == StateLeft {
-		p.left = time.Now()
+	p.region, p.health, p.certificate = signer.Region, r.health, it.Certificate
+	if it.Epoch > p.epoch {
+		p.full, p.row = linkstate.Row{}, linkstate.Row{}
 	}
-	turned := first || wasLeft != !p.left.IsZero()
+	p.epoch, p.verified = it.Epoch, true
+	p.vitals()
+	if p.left = now; r.health.State != StateLeft {
+		p.left = time.Time{}
+	}
 	m.mu.Unlock()
-
-	m.stats.accepted.Add(1)
-	m.records.QueueBroadcast(&recordBroadcast{r.node, sealed})
-	switch {
-	case turned:
-		m.refollow()
-	case news:
-		m.redraw()
-	}
+	m.refollow()
 	return ""
 }
 
-// sameNews tells whether two records of a node differ in nothing but their number.
-func sameNews(a, b *record) bool {
-	x, y := *a, *b
-	x.order, y.order = order{}, order{}
-	return string(x.encode(nil)) == string(y.encode(nil))
-}
-
-// echo notes how new a record of our own the others have: after a restart with a clock set back, ours must still be newer.
-func (m *Mesh) echo(o order) {
-	m.mu.Lock()
-	behind := !m.self.newer(o) && m.self.order != o
-	if behind {
-		m.self.epoch = o.epoch + 1
-		m.self.counter = 0
-	}
-	m.mu.Unlock()
-	if behind {
-		m.publishSoon()
-	}
-}
-
-// publish seals a new record and queues it for gossip.
-func (m *Mesh) publish(state string) ([]byte, error) {
-	r := record{node: m.cfg.Identity.Node, health: m.cfg.Self(), links: m.links.entries()}
-	r.health.Voter = r.health.Voter && m.cfg.Identity.Voter
-	if state != "" {
-		r.health.State = state
-	}
-	if !(r.health.Load >= 0) {
-		r.health.Load = 0
-	}
-	r.health.Load = min(r.health.Load, maxLoad)
-	r.health.Sessions = min(r.health.Sessions, maxSessions)
-	m.mu.Lock()
-	m.self.epoch = max(m.self.epoch, r.health.Incarnation)
-	m.self.counter++
-	r.order = m.self.order
-	m.mu.Unlock()
-	sealed, err := r.seal(m.cfg.Identity)
-	if err != nil {
-		return nil, err
+func (m *Mesh) judgeRow(it linkstate.Item) string {
+	if it.Origin == m.id {
+		return m.echo(it, m.cfg.Identity.Cert.Certificate[0])
 	}
 	m.mu.Lock()
-	m.self.sealed = sealed
+	verdict := m.core.Judge(it.Head)
+	p := m.peers[m.ids[it.Origin]]
+	var name string
+	var certificate []byte
+	if p != nil && p.verified {
+		name, certificate = p.name, p.certificate
+	}
 	m.mu.Unlock()
-	m.stats.published.Add(1)
-	m.records.QueueBroadcast(&recordBroadcast{r.node, sealed})
-	return sealed, nil
+	switch {
+	case verdict != linkstate.Fresh:
+		return why(verdict)
+	case certificate == nil:
+		return refuseUnknown
+	}
+	change, err := linkstate.DecodeChange(it.Kind, it.Content)
+	switch {
+	case errors.Is(err, linkstate.ErrAbsurd):
+		return refuseAbsurd
+	case err != nil:
+		return refuseForm
+	}
+	signer, err := m.cfg.Identity.Verify(rowContext, it.Body, certificate, it.Signature)
+	switch {
+	case err != nil:
+		return refuseForged
+	case signer.Node != name:
+		return refuseSigner
+	}
+	return m.takeRow(it, change)
 }
 
-// recordBroadcast is a record on its way; a newer one of the same node takes its place.
-type recordBroadcast struct {
-	node   string
-	sealed []byte
+// takeRow stores a verified row and notes which links it changes.
+func (m *Mesh) takeRow(it linkstate.Item, change linkstate.Change) string {
+	m.mu.Lock()
+	p := m.peers[m.ids[it.Origin]]
+	if p == nil || !m.core.Put(it) {
+		m.mu.Unlock()
+		return refuseUnknown // gone, or overtaken, meanwhile
+	}
+	before := p.row
+	p.row = change.Apply(it.Kind, p.full)
+	if it.Kind == linkstate.Full {
+		p.full = p.row
+	}
+	p.vitals()
+	suspects := m.redrawRow(p, before)
+	m.mu.Unlock()
+	m.links.suspect(m.now(), suspects)
+	m.notify()
+	return ""
 }
 
-var _ memberlist.NamedBroadcast = (*recordBroadcast)(nil)
-
-func (b *recordBroadcast) Name() string    { return b.node }
-func (b *recordBroadcast) Message() []byte { return b.sealed }
-func (b *recordBroadcast) Finished()       {}
-func (b *recordBroadcast) Invalidates(other memberlist.Broadcast) bool {
-	o, ok := other.(*recordBroadcast)
-	return ok && o.node == b.node
+// echo notes how new an item of our own the others have: after a restart with a clock set back, ours must still be newer.
+func (m *Mesh) echo(it linkstate.Item, certificate []byte) string {
+	m.mu.Lock()
+	behind := it.Version.Newer(m.self.version)
+	m.mu.Unlock()
+	if !behind {
+		return refuseDuplicate
+	}
+	context := cardContext
+	if it.Kind != linkstate.Card {
+		context = rowContext
+	}
+	signer, err := m.cfg.Identity.Verify(context, it.Body, certificate, it.Signature)
+	if err != nil || signer.Node != m.cfg.Identity.Node {
+		return refuseForged
+	}
+	m.mu.Lock()
+	if it.Version.Newer(m.self.version) {
+		m.self.version = linkstate.Version{Epoch: it.Epoch + 1}
+		m.self.card, m.self.said = nil, false
+	}
+	m.mu.Unlock()
+	return refuseDuplicate
 }
 
 // delegate is what memberlist calls. Events and Alive come with memberlist's lock held, so nothing here calls memberlist.
@@ -205,39 +241,41 @@ var (
 
 func (d delegate) NodeMeta(int) []byte { return nil }
 
-func (d delegate) NotifyMsg(b []byte) { d.m.offer(b) }
+func (d delegate) NotifyMsg(b []byte) { d.m.receive(b) }
 
-func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.m.records.GetBroadcasts(overhead, limit)
-}
+// GetBroadcasts has nothing to say: linkstate pushes by itself.
+func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState is all records that this node has, each behind its length (u16).
-func (d delegate) LocalState(bool) []byte {
+// LocalState is, for a node that joins, all items that this node has, each behind its length (u16). At other times digests
+// do that for less.
+func (d delegate) LocalState(join bool) []byte {
+	if !join {
+		return nil
+	}
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
 	var b []byte
-	add := func(sealed []byte) {
-		if sealed != nil {
-			b = append(binary.BigEndian.AppendUint16(b, uint16(len(sealed))), sealed...)
-		}
-	}
-	add(d.m.self.sealed)
-	for _, p := range d.m.peers {
-		add(p.sealed)
+	for _, it := range d.m.core.All() {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(it.Sealed))), it.Sealed...)
 	}
 	return b
 }
 
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
-	for len(b) > 0 {
-		c := &cursor{b: b}
-		sealed := c.take(int(binary.BigEndian.Uint16(c.take(2))))
-		if c.err != nil {
-			d.m.stats.refuse(refuseForm)
-			return
+	for len(b) >= 2 {
+		n := int(binary.BigEndian.Uint16(b))
+		if len(b) < 2+n {
+			break
 		}
-		d.m.offer(sealed)
-		b = c.b
+		it, err := linkstate.Open(append([]byte(nil), b[2:2+n]...))
+		if err != nil {
+			break
+		}
+		d.m.offer(it)
+		b = b[2+n:]
+	}
+	if len(b) > 0 {
+		d.m.stats.refuse(refuseForm)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 const (
@@ -47,7 +49,7 @@ func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []s
 	}
 }
 
-// meetStrangers spends the time between two rounds: it joins nodes whose records arrive although memberlist has not heard of
+// meetStrangers spends the time between two rounds: it joins nodes whose cards arrive although memberlist has not heard of
 // them. memberlist tells of a newcomer a few times only; whom that passed by would else wait for the next exchange of state.
 func (m *Mesh) meetStrangers(ctx context.Context, list *memberlist.Memberlist, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -67,15 +69,13 @@ func (m *Mesh) meetStrangers(ctx context.Context, list *memberlist.Memberlist, d
 	}
 }
 
-// worthMeeting tells whether a record is of a node that should be a member: not gone, not an old record, not met just now.
-func (m *Mesh) worthMeeting(r *record) bool {
+// worthMeeting tells whether a card is of a node that should be a member: not gone, not an old card, not met just now.
+func (m *Mesh) worthMeeting(r *card, it linkstate.Item) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := m.seen[r.node]
-	if p := m.peers[r.node]; p != nil {
-		old = p.order
-	}
-	return r.health.State != StateLeft && r.newer(old) && time.Since(m.met[r.health.Mesh]) > meetEvery
+	held, _ := m.core.Held(it.Origin)
+	return r.health.State != StateLeft && it.Version.Newer(m.core.Departed(it.Origin)) && it.Version.Newer(held) &&
+		m.now().Sub(m.met[r.health.Mesh]) > meetEvery
 }
 
 // meet queues the address of a stranger; its signature has been verified.
@@ -84,7 +84,7 @@ func (m *Mesh) meet(addr netip.AddrPort) {
 	if len(m.met) >= maxLost {
 		clear(m.met)
 	}
-	m.met[addr] = time.Now()
+	m.met[addr] = m.now()
 	m.mu.Unlock()
 	select {
 	case m.strangers <- addr:

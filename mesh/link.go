@@ -1,12 +1,18 @@
 package mesh
 
-import "time"
+import (
+	"time"
+
+	"github.com/ternmesh/tern/mesh/linkstate"
+)
 
 const (
-	probeEvery = 200 * time.Millisecond
-	// missedProbes in a row make a link down: 3 x 200 ms, and a little for jitter.
+	// fastEvery is the pace of probes on links that matter now, slowEvery on the others.
+	fastEvery = 200 * time.Millisecond
+	slowEvery = time.Second
+	// missedProbes in a row make a link down: 3 x 200 ms on a fast link, and a little for jitter.
 	missedProbes = 3
-	downAfter    = missedProbes*probeEvery + 60*time.Millisecond
+	missedSlack  = 60 * time.Millisecond
 	// upAfter is how many signs of life in a row make it up again; each interval can give one.
 	upAfter = 3
 	// neverAfter makes a link down that has not answered since its first probe.
@@ -14,10 +20,12 @@ const (
 
 	sentRing     = 64              // requests remembered: 12.8 s, more than any round trip we call alive
 	minWindow    = 5 * time.Second // the minimum is over one to two of these
-	lossEvery    = time.Second
-	lossWindow   = 20 // snapshots: loss is over the last 20 s, about 100 probes
-	lossMinimum  = 10 // probes before loss is judged at all
-	jitterWeight = 8  // of the moving averages: a new sample counts an eighth
+	shotProbes   = 5               // probes between two snapshots of the tallies
+	lossWindow   = 20              // snapshots: loss is over the last 100 probes
+	lossMinimum  = 25              // probes before loss is judged at all
+	burstShots   = 4               // a loss that begins now shows in the last 20 probes ...
+	burstLost    = 3               // ... if that many of them were lost
+	jitterWeight = 8               // of the moving averages: a new sample counts an eighth
 )
 
 // link is what this node measures of one other node: a pure state machine, time is a parameter.
@@ -26,13 +34,20 @@ const (
 //
 // A sign of life is a probe of either kind that shows a newer request of ours received there: it proves both directions.
 type link struct {
+	every time.Duration // pace of our requests; set by its owner
+	due   time.Time     // when the next one leaves
+	boost time.Time     // until then it is probed fast: somebody says that the other is down
+
 	epoch uint32 // our run, as the other sees it
 	next  uint32 // number of the next request
 	sent  [sentRing]sentProbe
 
 	since    time.Time // first request
+	heard    time.Time // last request of the other
+	replies  int       // replies to it within the current second
 	progress time.Time // last sign of life
 	known    bool      // at least one round trip measured
+	answered bool      // the other has seen a request of ours
 	down     bool
 	streak   int // signs of life since it went down
 
@@ -69,6 +84,15 @@ func (l *link) request(now time.Time) probe {
 
 func (l *link) stamp(kind byte, seq uint32) probe {
 	return probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count}
+}
+
+// pace is the time between two requests now. A link that was slow until just now is judged as slow until fast probes had
+// their time.
+func (l *link) pace(now time.Time) time.Duration {
+	if now.Before(l.boost) {
+		return min(l.every, fastEvery)
+	}
+	return l.every
 }
 
 // receive takes a probe in. For a request it returns the reply.
@@ -120,6 +144,7 @@ func (l *link) evidence(now time.Time, t tally) {
 		return
 	}
 	l.theirs, l.progress = t, now
+	l.answered = true
 	if l.down {
 		if l.streak++; l.streak >= upAfter {
 			l.down = false
@@ -129,6 +154,7 @@ func (l *link) evidence(now time.Time, t tally) {
 
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
+	downAfter := missedProbes*l.pace(now) + missedSlack
 	silent := now.Sub(l.progress)
 	if l.progress.IsZero() {
 		silent = now.Sub(l.since) - neverAfter + downAfter
@@ -141,7 +167,7 @@ func (l *link) tick(now time.Time) {
 		l.streak = 0
 	}
 	if !now.Before(l.nextShot) {
-		l.nextShot = now.Add(lossEvery)
+		l.nextShot = now.Add(shotProbes * l.pace(now))
 		l.shoot()
 	}
 }
@@ -154,41 +180,41 @@ func (l *link) shoot() {
 		oldest = l.history[0]
 	}
 	if l.shots > 0 {
-		l.lossOut = lossBetween(oldest.theirs, shot.theirs, l.lossOut)
-		l.in = lossBetween(oldest.ours, shot.ours, l.in)
+		recent := l.history[max(l.shots-burstShots, 0)%lossWindow]
+		l.lossOut = lossBetween(oldest.theirs, recent.theirs, shot.theirs, l.lossOut)
+		l.in = lossBetween(oldest.ours, recent.ours, shot.ours, l.in)
 	}
 	l.history[l.shots%lossWindow] = shot
 	l.shots++
 }
 
-// lossBetween is the share lost between two tallies; with too few probes between, what was known before.
-func lossBetween(from, to tally, before float64) float64 {
-	sent := int64(to.high) - int64(from.high)
+// lossBetween is the share lost between two tallies; with too few probes between, what was known before. Where many of the
+// latest were lost, it is the share of those.
+func lossBetween(from, recent, to tally, before float64) float64 {
+	share := func(a tally) (lost, sent int64) {
+		sent = int64(to.high) - int64(a.high)
+		return max(sent-(int64(to.count)-int64(a.count)), 0), sent
+	}
+	lost, sent := share(from)
 	if sent < lossMinimum {
 		return before
 	}
-	return min(max(1-float64(int64(to.count)-int64(from.count))/float64(sent), 0), 1)
-}
-
-// entry is the link as it travels in a record; ok is false while nothing is known.
-func (l *link) entry(to uint32) (e linkEntry, ok bool) {
-	return linkEntry{
-		to:      to,
-		latency: quantDelay(l.rtt.low() / 2),
-		jitter:  quantDelay(l.rtt.jitter / 2),
-		lossOut: quantLoss(l.lossOut), lossIn: quantLoss(l.in),
-		down: l.down,
-	}, l.known || l.down
-}
-
-// quantDelay rounds to steps of about 3 %, so that records change only when links do.
-func quantDelay(d time.Duration) time.Duration {
-	d = min(max(d, 0), maxDelay)
-	step := delayUnit
-	for step*32 < d {
-		step *= 2
+	loss := float64(lost) / float64(sent)
+	if lost, sent := share(recent); lost >= burstLost {
+		loss = max(loss, float64(lost)/float64(sent))
 	}
-	return min((d+step/2)/step*step, maxDelay)
+	return min(loss, 1)
+}
+
+// entry is the link as it travels in a row; ok is false while nothing is known.
+func (l *link) entry(to uint32) (e linkstate.Link, ok bool) {
+	return linkstate.Link{
+		To:      to,
+		Latency: linkstate.QuantDelay(l.rtt.low() / 2),
+		Jitter:  linkstate.QuantDelay(l.rtt.jitter / 2),
+		LossOut: linkstate.QuantLoss(l.lossOut), LossIn: linkstate.QuantLoss(l.in),
+		Down: l.down,
+	}, l.known || l.down && l.answered
 }
 
 // rttStat holds the smallest round trip of late, a moving average, and the mean change between samples.

@@ -8,33 +8,44 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/mesh/identity"
-	"github.com/ternmesh/tern/routing"
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 const (
-	maxSeen = 4096 // records of departed nodes kept against replay; the table is emptied when full
-	maxLost = 256  // addresses of failed members to try again
+	maxLost = 256 // addresses of failed members to try again
 	// goodbyeKept is how long a node that left is still listed, with Alive false and state "left".
 	goodbyeKept = time.Minute
 )
 
 // peer is another node that memberlist knows, or that said goodbye lately.
 type peer struct {
-	name   string
-	id     uint32
-	addr   netip.AddrPort // as memberlist has it
-	alive  bool           // memberlist: alive or suspect
-	left   time.Time      // when it said goodbye; zero: it did not
-	order  order          // of the newest record
-	region string         // from the certificate; "" until the first record
-	record record
-	sealed []byte // the newest record as it travels; nil until the first
+	name  string
+	id    uint32
+	addr  netip.AddrPort // as memberlist has it
+	alive bool           // memberlist: alive or suspect
+	left  time.Time      // when it said goodbye; zero: it did not
+
+	verified    bool   // its card is held; what follows is from that ...
+	epoch       uint32 // the card's
+	region      string
+	certificate []byte
+	health      Health // ... but load, sessions and policy version, which are the row's
+	row, full   linkstate.Row
 }
 
-func (p *peer) verified() bool { return p.sealed != nil }
+// vitals puts what the row says into the health.
+func (p *peer) vitals() {
+	p.health.Load, p.health.PolicyVersion, p.health.Sessions = p.row.Load, p.row.PolicyVersion, int(p.row.Sessions)
+}
+
+// peerAddr is where messages for a peer go.
+type peerAddr struct {
+	name string
+	addr netip.AddrPort
+}
 
 func (p *peer) member() Member {
-	return Member{Node: p.name, Region: p.region, ID: p.id, Alive: p.alive && p.left.IsZero(), Health: p.record.health}
+	return Member{Node: p.name, Region: p.region, ID: p.id, Alive: p.alive && p.left.IsZero(), Health: p.health}
 }
 
 // Members returns this node and all nodes whose record was verified, by name. A node that failed is absent; one that left
@@ -43,7 +54,7 @@ func (m *Mesh) Members() []Member {
 	out := []Member{m.selfMember()}
 	m.mu.Lock()
 	for _, p := range m.peers {
-		if p.verified() {
+		if p.verified {
 			out = append(out, p.member())
 		}
 	}
@@ -65,7 +76,7 @@ func (m *Mesh) Lookup(node string) (Member, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.peers[node]
-	if p == nil || !p.verified() {
+	if p == nil || !p.verified {
 		return Member{}, false
 	}
 	return p.member(), true
@@ -79,7 +90,7 @@ func (m *Mesh) ByID(id uint32) (Member, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.peers[m.ids[id]]
-	if p == nil || !p.verified() {
+	if p == nil || !p.verified {
 		return Member{}, false
 	}
 	return p.member(), true
@@ -115,16 +126,15 @@ func (m *Mesh) joinedBy(name string, addr netip.AddrPort) {
 	m.mu.Lock()
 	p := m.peers[name]
 	if p == nil {
-		p = &peer{name: name, id: identity.NodeID(m.cfg.Identity.Mesh, name), order: m.seen[name]}
+		p = &peer{name: name, id: identity.NodeID(m.cfg.Identity.Mesh, name)}
 		m.peers[name], m.ids[p.id] = p, name
-		delete(m.seen, name)
+		m.core.Expect(p.id)
 	}
 	p.addr, p.alive, p.left = addr, true, time.Time{}
 	delete(m.lost, addr)
 	m.mu.Unlock()
 	m.log.Info("node is in the mesh", "node", name, "addr", addr)
 	m.refollow()
-	m.publishSoon() // it knows nothing of us yet
 }
 
 // goneBy notes a node that memberlist gave up, or that left.
@@ -140,7 +150,7 @@ func (m *Mesh) goneBy(name string) {
 	if !left {
 		m.forget(p)
 		if len(m.lost) < maxLost {
-			m.lost[p.addr] = time.Now()
+			m.lost[p.addr] = m.now()
 		}
 	}
 	m.mu.Unlock()
@@ -148,14 +158,11 @@ func (m *Mesh) goneBy(name string) {
 	m.refollow()
 }
 
-// forget takes a peer out of the tables but remembers its newest record against replays. m.mu is held.
+// forget takes a peer out of the tables; linkstate remembers how new its last word was. m.mu is held.
 func (m *Mesh) forget(p *peer) {
 	delete(m.peers, p.name)
 	delete(m.ids, p.id)
-	if len(m.seen) >= maxSeen {
-		clear(m.seen)
-	}
-	m.seen[p.name] = p.order
+	m.core.Drop(p.id)
 }
 
 // expire forgets nodes that said goodbye a while ago.
@@ -174,120 +181,23 @@ func (m *Mesh) expire(now time.Time) {
 	}
 }
 
-// refollow tells the prober whom to probe.
+// refollow tells the prober whom it may probe, after the members changed.
 func (m *Mesh) refollow() {
 	m.mu.Lock()
+	m.reachable = m.reachable[:0:0]
 	var ids []uint32
 	for _, p := range m.peers {
-		if p.alive && p.left.IsZero() && p.verified() {
-			ids = append(ids, p.id)
-		}
-	}
-	m.mu.Unlock()
-	m.links.follow(ids)
-	m.redraw()
-}
-
-// redraw makes the next Graph a new one.
-func (m *Mesh) redraw() {
-	m.mu.Lock()
-	m.graph = nil
-	m.drawn++
-	m.mu.Unlock()
-	m.notify()
-}
-
-// Graph returns what is known of nodes and links. Nodes that are gone are absent. A link A to B is what A says of it, or what
-// B says if that is worse, so that no node can talk its links up; of this node's own links its fresh measurements count.
-func (m *Mesh) Graph() *routing.Graph {
-	m.mu.Lock()
-	g := m.graph
-	m.mu.Unlock()
-	if g != nil {
-		return g
-	}
-	// Drawn without the lock, since Self and the prober have locks of their own. Two callers may both draw; a change in
-	// between leaves a graph that redraw has made stale already, so it is stored only if nothing was drawn or redrawn.
-	d := m.drawing()
-	g = d.graph()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.graph == nil && m.drawn == d.version {
-		m.graph = g
-	}
-	return g
-}
-
-// drawing is the material of a graph.
-type drawing struct {
-	version uint64
-	nodes   map[uint32]routing.Node
-	views   map[uint32]map[uint32]linkEntry // who says what of its link with whom
-}
-
-func (m *Mesh) drawing() drawing {
-	self := m.selfMember()
-	own := m.links.view()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d := drawing{version: m.drawn, nodes: make(map[uint32]routing.Node), views: make(map[uint32]map[uint32]linkEntry)}
-	d.nodes[self.ID], d.views[self.ID] = asNode(self), own
-	for _, p := range m.peers {
-		if member := p.member(); member.Alive && p.verified() {
-			d.nodes[p.id], d.views[p.id] = asNode(member), byTarget(p.record.links)
-		}
-	}
-	return d
-}
-
-func asNode(m Member) routing.Node {
-	return routing.Node{
-		Name: m.Node, Region: m.Region, Risks: m.Health.Risks,
-		Avoid: !relays(m.Health.State),
-		Full:  m.Health.Load >= 1,
-		Load:  m.Health.Load,
-	}
-}
-
-// relays says whether a node in that state may carry paths of others, as far as the node itself has a say. For one that an
-// operator drains or cordons, the policy says it (routing.Constraints): the paths that it has move away without a gap.
-func relays(state string) bool {
-	switch state {
-	case "", StateServing, StateDraining, StateDrained, StateCordoned:
-		return true
-	}
-	return false
-}
-
-func byTarget(links []linkEntry) map[uint32]linkEntry {
-	out := make(map[uint32]linkEntry, len(links))
-	for _, l := range links {
-		out[l.to] = l
-	}
-	return out
-}
-
-func (d *drawing) graph() *routing.Graph {
-	nodes := slices.Collect(maps.Values(d.nodes))
-	var links []routing.Link
-	for from, view := range d.views {
-		for to, out := range view {
-			if other, ok := d.nodes[to]; ok && to != from {
-				links = append(links, mergeLink(d.nodes[from].Name, other.Name, out, d.views[to][from]))
+		if p.alive && p.left.IsZero() {
+			m.reachable = append(m.reachable, p.id)
+			if p.verified {
+				ids = append(ids, p.id)
 			}
 		}
 	}
-	return routing.NewGraph(nodes, links)
-}
-
-// mergeLink is the worse of what the sender says of its outgoing link and what the receiver says of its incoming one; the
-// receiver's entry is zero if it has none.
-func mergeLink(from, to string, out, in linkEntry) routing.Link {
-	return routing.Link{
-		From: from, To: to,
-		Latency: max(out.latency, in.latency),
-		Jitter:  max(out.jitter, in.jitter),
-		Loss:    lossOf(max(out.lossOut, in.lossIn)),
-		Down:    out.down || in.down,
-	}
+	slices.Sort(m.reachable)
+	m.planSoon = true
+	m.mu.Unlock()
+	m.links.follow(ids)
+	m.dirt.everything()
+	m.notify()
 }

@@ -3,15 +3,17 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/memberlist"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/mesh/linkstate"
 	"github.com/ternmesh/tern/routing"
 )
 
@@ -56,6 +58,8 @@ type Config struct {
 	Probe    func(to uint32, payload []byte) error // sends a link probe; must not block
 	Logger   *slog.Logger
 
+	// ProbeRate caps this node's probe traffic, in bits per second on the wire. 0: DefaultProbeRate; at least MinProbeRate.
+	ProbeRate int
 	// Resolve turns the host of a join address into addresses, at every attempt. nil: net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// InitialKeys are gossip keys known from before (16, 24 or 32 bytes each); nil: the first node of a mesh draws one.
@@ -76,27 +80,34 @@ type Mesh struct {
 	warn  *limiter
 	stats counters
 
-	urgent      atomic.Bool // a link went up or down since the last record
 	established atomic.Bool // some member answered a probe: it holds us for the node of our name
 
 	changed chan struct{} // capacity 1
-	kick    chan struct{} // capacity 1: publish the own record soon
 	fatal   chan error    // capacity 1: ends Run
 	keyPush chan struct{} // capacity 1: the ring of keys grew
 
 	strangers chan netip.AddrPort // capacity maxStrangers: nodes to join
 
-	mu      sync.Mutex
-	met     map[netip.AddrPort]time.Time    // guarded by mu: when a stranger was last queued, at most maxLost
-	peers   map[string]*peer                // guarded by mu: by name, self not included
-	ids     map[uint32]string               // guarded by mu: compact id to name, of peers
-	seen    map[string]order                // guarded by mu: newest record per node that left the table, at most maxSeen
-	lost    map[netip.AddrPort]time.Time    // guarded by mu: addresses of failed members, for rejoining, at most maxLost
-	self    ownRecord                       // guarded by mu
-	graph   *routing.Graph                  // guarded by mu: nil if stale
-	drawn   uint64                          // guarded by mu: counts redraws
-	clash   time.Time                       // guarded by mu: since when another node has our name or id; zero: none
-	records memberlist.TransmitLimitedQueue // has its own lock
+	now  func() time.Time // time.Now, but in tests that step through time
+	dirt dirt             // has its own lock
+
+	drawing sync.Mutex     // held while the graph is drawn; taken before mu
+	graph   *routing.Graph // guarded by drawing
+
+	mu        sync.Mutex
+	met       map[netip.AddrPort]time.Time      // guarded by mu: when a stranger was last queued, at most maxLost
+	peers     map[string]*peer                  // guarded by mu: by name, self not included
+	ids       map[uint32]string                 // guarded by mu: compact id to name, of peers
+	reachable []uint32                          // guarded by mu: ids of live peers, rising; replaced, never written
+	lost      map[netip.AddrPort]time.Time      // guarded by mu: addresses of failed members, for rejoining, at most maxLost
+	core      *linkstate.Core                   // guarded by mu
+	rng       *rand.Rand                        // guarded by mu
+	send      func(to peerAddr, message []byte) // guarded by mu: nil outside of Run
+	used      map[uint32]bool                   // guarded by mu: see Use
+	planned   time.Time                         // guarded by mu: when neighbours were last chosen
+	planSoon  bool                              // guarded by mu: members or use changed since
+	self      own                               // guarded by mu
+	clash     time.Time                         // guarded by mu: since when another node has our name or id; zero: none
 }
 
 // New checks the configuration and returns a Mesh that knows nobody. Run makes it live.
@@ -119,6 +130,12 @@ func New(cfg Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch rate := &cfg.ProbeRate; {
+	case *rate == 0:
+		*rate = DefaultProbeRate
+	case *rate < MinProbeRate:
+		return nil, fmt.Errorf("mesh: a probe rate of %d bit/s measures nothing; at least %d", *rate, MinProbeRate)
+	}
 	m := &Mesh{
 		cfg:     cfg,
 		log:     cfg.Logger,
@@ -126,20 +143,20 @@ func New(cfg Config) (*Mesh, error) {
 		keys:    ring,
 		warn:    newLimiter(cfg.Logger),
 		changed: make(chan struct{}, 1),
-		kick:    make(chan struct{}, 1),
 		fatal:   make(chan error, 1),
 		keyPush: make(chan struct{}, 1),
 		peers:   make(map[string]*peer),
 		ids:     make(map[uint32]string),
-		seen:    make(map[string]order),
 		lost:    make(map[netip.AddrPort]time.Time),
 		met:     make(map[netip.AddrPort]time.Time),
+		core:    linkstate.NewCore(cfg.Identity.ID()),
+		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		now:     time.Now,
 
 		strangers: make(chan netip.AddrPort, maxStrangers),
 	}
-	m.links = newProber(m)
+	m.links = newProber(m, cfg.ProbeRate, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	m.wire = newTransport(m)
-	m.records = memberlist.TransmitLimitedQueue{RetransmitMult: recordRetransmit, NumNodes: m.size}
 	return m, nil
 }
 
@@ -153,7 +170,7 @@ func (m *Mesh) HandleKeys(theirs [][]byte) (mine [][]byte) {
 }
 
 // HandleProbe takes a link probe from an authenticated peer; the payload is not kept.
-func (m *Mesh) HandleProbe(from uint32, payload []byte) { m.links.handle(time.Now(), from, payload) }
+func (m *Mesh) HandleProbe(from uint32, payload []byte) { m.links.handle(m.now(), from, payload) }
 
 // Changed has an element after members, their health, or links changed; further changes until it is read are merged.
 func (m *Mesh) Changed() <-chan struct{} { return m.changed }
@@ -161,14 +178,6 @@ func (m *Mesh) Changed() <-chan struct{} { return m.changed }
 func (m *Mesh) notify() {
 	select {
 	case m.changed <- struct{}{}:
-	default:
-	}
-}
-
-// publishSoon makes the next record leave at once instead of at the next beat.
-func (m *Mesh) publishSoon() {
-	select {
-	case m.kick <- struct{}{}:
 	default:
 	}
 }

@@ -314,11 +314,14 @@ func TestCrowd(t *testing.T) {
 		before := nodes[7].Stats()
 		time.Sleep(10 * time.Second)
 		after := nodes[7].Stats()
-		t.Logf("%d members after %v, links %v later; then %d gossip packets/s and %d kB/s out per node, %d probes/s", crowd, took, links,
-			(after.PacketsOut-before.PacketsOut)/10, (after.BytesOut-before.BytesOut)/10_000, (after.ProbesOut-before.ProbesOut)/10)
+		t.Logf("%d members after %v, links %v later; then %d gossip packets/s and %d kB/s out per node, %d probes/s; %d items/s published by it", crowd, took, links,
+			(after.PacketsOut-before.PacketsOut)/10, (after.BytesOut-before.BytesOut)/10_000, (after.ProbesOut-before.ProbesOut)/10, (after.RecordsPublished-before.RecordsPublished)/10)
+		if rate := (after.BytesOut - before.BytesOut) / 10; rate > 32_000 {
+			t.Errorf("%d bytes/s of gossip out of a node of a mesh of %d", rate, crowd)
+		}
 		dead, rest := nodes[crowd-1], nodes[:crowd-1]
 		dead.kill()
-		took = within(t, 2*time.Second, "the links of a dead node are down everywhere", func() bool {
+		took = within(t, 3*time.Second, "the links of a dead node are down everywhere", func() bool {
 			for _, n := range rest {
 				for _, other := range rest {
 					if l, ok := n.Graph().Link(other.name, dead.name); ok && !l.Down {

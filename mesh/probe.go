@@ -3,6 +3,8 @@ package mesh
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 const (
@@ -40,7 +42,7 @@ func decodeProbe(b []byte) (probe, error) {
 		return probe{}, fmt.Errorf("probe kind %#x", p.kind)
 	}
 	if p.epoch == 0 || p.seq == 0 || p.count > p.high || p.heard == 0 && p.high > 0 {
-		return probe{}, fmt.Errorf("%w: probe %+v", errAbsurd, p)
+		return probe{}, fmt.Errorf("%w: probe %+v", linkstate.ErrAbsurd, p)
 	}
 	return p, nil
 }

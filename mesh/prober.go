@@ -2,90 +2,190 @@ package mesh
 
 import (
 	"cmp"
-	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 const (
-	// maxProbed bounds the nodes that this one probes; each costs 10 probes and replies a second each way, 1.1 kB/s on the wire.
-	maxProbed = 64
-	// probeSlots spread the probes over the interval.
-	probeSlots = 10
-	// A latency, jitter or loss is worth an early record if it moved by more than these.
-	newsDelay = 2 * time.Millisecond // and an eighth
-	newsLoss  = 0.025
+	probeTick = 40 * time.Millisecond
+	// A latency, jitter or loss is news if it moved by more than these; a loss of some size: by half.
+	newsDelay = 2 * time.Millisecond // and an eighth; jitter, which is noisy: twice that and a half
+	newsLoss  = 0.03
+	// inboundIdle ends a link that the other chose, after its last request.
+	inboundIdle = 5 * time.Second
+	// repliesMost bounds the replies to one node in a second: the pace of a fast link, and some that were late.
+	repliesMost = 8
+	// boostFor is how long a link is probed fast after another node said that its other end is down.
+	boostFor = 3 * time.Second
 )
 
-// prober measures the links to all members.
+// prober measures the links to neighbours.
 type prober struct {
-	m *Mesh
+	m      *Mesh
+	limits neighbourLimits
 
-	mu        sync.Mutex
-	links     map[uint32]*link     // guarded by mu: members only
-	told      map[uint32]linkEntry // guarded by mu: what the last record said
-	scheduled []uint32             // guarded by mu: whom to probe
+	mu      sync.Mutex
+	rng     *rand.Rand                // guarded by mu
+	members map[uint32]bool           // guarded by mu: who may be probed at all
+	links   map[uint32]*link          // guarded by mu: neighbours, by choice or inbound
+	chosen  map[uint32]bool           // guarded by mu
+	told    map[uint32]linkstate.Link // guarded by mu: what our row says, or is to say next
+	moves   uint64                    // guarded by mu: counts changes of told
+	spoken  uint64                    // guarded by mu: moves when the last row was made
+	urgent  bool                      // guarded by mu: the next row must leave at once
+	budget  float64                   // guarded by mu: bits that probes may still take
+	refill  time.Time                 // guarded by mu: when budget was last filled
+	rate    float64                   // bits a second
+	second  time.Time                 // guarded by mu: when link.replies were last cleared
 }
 
-func newProber(m *Mesh) *prober {
-	return &prober{m: m, links: make(map[uint32]*link), told: make(map[uint32]linkEntry)}
+func newProber(m *Mesh, rate int, rng *rand.Rand) *prober {
+	return &prober{
+		m: m, rng: rng, limits: limitsFor(rate), rate: float64(rate), budget: float64(rate),
+		members: make(map[uint32]bool), links: make(map[uint32]*link), chosen: make(map[uint32]bool), told: make(map[uint32]linkstate.Link),
+	}
 }
 
-// follow sets the members that there are. Links of others are forgotten. Of more than maxProbed, those are probed whose ids
-// are near ours by exclusive or: a stable choice, spread evenly, and the same from both ends.
+// follow sets the members that there are. Links of others are forgotten.
 func (p *prober) follow(ids []uint32) {
-	slices.SortFunc(ids, func(a, b uint32) int { return cmp.Compare(a^p.m.id, b^p.m.id) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id := range p.links {
-		if !slices.Contains(ids, id) {
-			delete(p.links, id)
-			delete(p.told, id)
-		}
-	}
+	clear(p.members)
 	for _, id := range ids {
-		if p.links[id] == nil {
-			// A fresh epoch, so that the other does not take the new numbers for old ones.
-			p.links[id] = &link{epoch: rand.Uint32() | 1}
-		}
+		p.members[id] = true
 	}
-	p.scheduled = ids[:min(len(ids), maxProbed)]
-}
-
-// run sends probes and watches for what does not come back.
-func (p *prober) run(ctx context.Context) error {
-	tick := time.NewTicker(probeEvery / probeSlots)
-	defer tick.Stop()
-	for slot := uint32(0); ; slot = (slot + 1) % probeSlots {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			p.send(now, slot)
-			p.watch(now)
+	for id := range p.links {
+		if !p.members[id] {
+			p.drop(id)
 		}
 	}
 }
 
-// send probes the members of one slot. The probes leave without the lock: sending may look members up.
-func (p *prober) send(now time.Time, slot uint32) {
+// drop forgets a link. p.mu is held.
+func (p *prober) drop(id uint32) {
+	delete(p.links, id)
+	if _, was := p.told[id]; was {
+		delete(p.told, id)
+		p.moves++
+		p.m.dirt.link(p.m.id, id)
+	}
+}
+
+// plan makes links of the neighbours chosen. Those that are chosen no more go, unless the other end keeps them up.
+func (p *prober) plan(now time.Time, n neighbours) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.chosen)
+	set := func(ids []uint32, every time.Duration) {
+		for _, id := range ids {
+			if p.members[id] {
+				p.chosen[id] = true
+				p.open(now, id, every)
+			}
+		}
+	}
+	set(n.fast, fastEvery)
+	set(n.slow, slowEvery)
+	for _, id := range p.ids() {
+		l := p.links[id]
+		if p.chosen[id] {
+			continue
+		}
+		l.every = slowEvery
+		if now.Sub(l.heard) > inboundIdle {
+			p.drop(id)
+		}
+	}
+}
+
+// ids of all links, rising: maps have no order, and equal inputs must give equal traffic.
+func (p *prober) ids() []uint32 { return slices.Sorted(maps.Keys(p.links)) }
+
+// open starts a link, or changes its pace. Probes of one pace are spread over the interval by chance.
+func (p *prober) open(now time.Time, id uint32, every time.Duration) *link {
+	l := p.links[id]
+	if l == nil {
+		// A fresh epoch, so that the other does not take the new numbers for old ones.
+		l = &link{epoch: p.rng.Uint32() | 1}
+		p.links[id] = l
+	}
+	if l.every != every {
+		if every < l.every && l.known {
+			l.progress = now // three fast probes have their time before silence counts
+		}
+		l.every, l.due = every, now.Add(time.Duration(p.rng.Int64N(int64(every))))
+	}
+	return l
+}
+
+// suspect probes links fast for a while whose other ends somebody has lost.
+func (p *prober) suspect(now time.Time, ids []uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if l := p.links[id]; l != nil && l.every > fastEvery && !l.down && now.After(l.boost) {
+			l.boost, l.due, l.progress = now.Add(boostFor), now, now
+		}
+	}
+}
+
+// step sends the probes that are due and watches for what does not come back. It is to be called every probeTick.
+func (p *prober) step(now time.Time) {
 	type outgoing struct {
 		to      uint32
 		payload []byte
 	}
 	var out []outgoing
 	p.mu.Lock()
-	for _, id := range p.scheduled {
-		if id%probeSlots == slot {
-			out = append(out, outgoing{id, p.links[id].request(now).encode()})
+	p.fill(now)
+	for _, id := range p.ids() {
+		l := p.links[id]
+		if now.Before(l.due) {
+			continue
 		}
+		pace := l.pace(now)
+		if l.due = l.due.Add(pace); l.due.Before(now) {
+			l.due = now.Add(pace)
+		}
+		if !p.spend() {
+			p.m.stats.probesCapped.Add(1)
+			continue
+		}
+		out = append(out, outgoing{id, l.request(now).encode()})
 	}
 	p.mu.Unlock()
-	for _, o := range out {
+	for _, o := range out { // without the lock: sending may look members up
 		p.deliver(o.to, o.payload)
 	}
+	p.watch(now)
+}
+
+// fill adds to the budget what the cap allows; half a second's worth may be saved up.
+func (p *prober) fill(now time.Time) {
+	if !p.refill.IsZero() {
+		p.budget = min(p.budget+now.Sub(p.refill).Seconds()*p.rate, p.rate/2)
+	}
+	p.refill = now
+	if now.Sub(p.second) >= time.Second {
+		p.second = now
+		for _, l := range p.links {
+			l.replies = 0
+		}
+	}
+}
+
+// spend takes one probe out of the budget, if it holds one.
+func (p *prober) spend() bool {
+	if p.budget < probeWire*8 {
+		return false
+	}
+	p.budget -= probeWire * 8
+	return true
 }
 
 func (p *prober) deliver(to uint32, payload []byte) {
@@ -96,7 +196,8 @@ func (p *prober) deliver(to uint32, payload []byte) {
 	p.m.stats.probesOut.Add(1)
 }
 
-// handle takes a probe of a member in and answers it.
+// handle takes a probe of a member in and answers it. Who probes us though we did not choose it is a neighbour too, as long as
+// there is room: a link counts only if both ends measure it.
 func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 	in, err := decodeProbe(payload)
 	if err != nil {
@@ -105,12 +206,24 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 	}
 	p.mu.Lock()
 	l := p.links[from]
+	if l == nil && p.members[from] && in.kind == probeRequest && len(p.links)-len(p.chosen) < p.limits.inbound {
+		l = p.open(now, from, slowEvery)
+		l.due = now
+	}
 	if l == nil {
 		p.mu.Unlock()
 		p.m.stats.probesUnknown.Add(1)
 		return
 	}
 	reply, answer := l.receive(now, in)
+	if answer {
+		l.heard = now
+		l.replies++
+		if l.replies > repliesMost || !p.spend() {
+			answer = false
+			p.m.stats.probesCapped.Add(1)
+		}
+	}
 	measured := l.known
 	p.mu.Unlock()
 	if measured {
@@ -122,65 +235,61 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 	}
 }
 
-// watch makes news of links that changed much: the graph is drawn anew, and a record leaves early.
+// watch makes news of links that changed much.
 func (p *prober) watch(now time.Time) {
-	news, flipped := false, false
+	news := false
 	p.mu.Lock()
-	for id, l := range p.links {
-		told, known := p.told[id]
+	for _, id := range p.ids() {
+		l := p.links[id]
 		l.tick(now)
-		if e, ok := l.entry(id); ok && (!known || differs(told, e)) {
-			p.told[id] = e
-			news = true
-			flipped = flipped || known && told.down != e.down
+		e, ok := l.entry(id)
+		told, known := p.told[id]
+		if !ok || known && !differs(told, e) {
+			continue
 		}
+		p.told[id] = e
+		news = true
+		p.moves++
+		p.urgent = p.urgent || known && told.Down != e.Down
+		p.m.dirt.link(p.m.id, id)
 	}
 	p.mu.Unlock()
-	if flipped {
-		p.m.urgent.Store(true)
-	}
 	if news {
-		p.m.redraw()
-		p.m.publishSoon()
+		p.m.notify()
 	}
 }
 
-// differs tells whether a link changed enough for everybody to know at once.
-func differs(a, b linkEntry) bool {
-	moved := func(x, y time.Duration) bool { return (x - y).Abs() > max(newsDelay, max(x, y)/8) }
-	lost := func(x, y uint8) bool { return max(lossOf(x), lossOf(y))-min(lossOf(x), lossOf(y)) > newsLoss }
-	return a.down != b.down || moved(a.latency, b.latency) || moved(a.jitter, b.jitter) ||
-		lost(a.lossOut, b.lossOut) || lost(a.lossIn, b.lossIn)
+// differs tells whether a link changed enough for everybody to know.
+func differs(a, b linkstate.Link) bool {
+	moved := func(x, y, least time.Duration, share time.Duration) bool {
+		return (x - y).Abs() > max(least, max(x, y)/share)
+	}
+	lost := func(x, y uint8) bool {
+		p, q := linkstate.LossOf(x), linkstate.LossOf(y)
+		return max(p, q)-min(p, q) > max(newsLoss, max(p, q)/2)
+	}
+	return a.Down != b.Down || moved(a.Latency, b.Latency, newsDelay, 8) || moved(a.Jitter, b.Jitter, 2*newsDelay, 2) ||
+		lost(a.LossOut, b.LossOut) || lost(a.LossIn, b.LossIn)
 }
 
-// entries returns all measured links, links that are down first, then the nearest, and takes them for told.
-func (p *prober) entries() []linkEntry {
+// row is what this node says of its links now; changed tells whether the last one taken said otherwise, urgent that it must
+// leave at once. With take it is the last one.
+func (p *prober) row(take bool) (row linkstate.Row, changed, urgent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make([]linkEntry, 0, len(p.links))
-	for id, l := range p.links {
-		if e, ok := l.entry(id); ok {
-			p.told[id] = e
-			out = append(out, e)
-		}
+	changed, urgent = p.moves != p.spoken, p.urgent
+	if take {
+		row.Links = maps.Clone(p.told)
+		p.spoken, p.urgent = p.moves, false
 	}
-	slices.SortFunc(out, func(a, b linkEntry) int {
-		return cmp.Or(-cmp.Compare(bit(a.down), bit(b.down)), cmp.Compare(a.latency, b.latency), cmp.Compare(a.to, b.to))
-	})
-	return out
+	return row, changed, urgent
 }
 
-// view is entries by member, without taking them for told.
-func (p *prober) view() map[uint32]linkEntry {
+// view is what is told, by member.
+func (p *prober) view() map[uint32]linkstate.Link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make(map[uint32]linkEntry, len(p.links))
-	for id, l := range p.links {
-		if e, ok := l.entry(id); ok {
-			out[id] = e
-		}
-	}
-	return out
+	return maps.Clone(p.told)
 }
 
 // LinkStats is what this node measures of its link to one member.
@@ -188,8 +297,9 @@ type LinkStats struct {
 	To                string
 	RTT, SmoothedRTT  time.Duration // smallest of the last 5-10 s; moving average
 	Jitter            time.Duration // mean change of the round trip between probes
-	LossOut, LossIn   float64       // share of probes lost, over about 20 s
+	LossOut, LossIn   float64       // share of probes lost, over the last hundred
 	Down, Measured    bool          // Measured: a round trip was seen
+	Fast              bool          // probed five times a second, else once
 	Requests, Replies uint32        // sent; requests of ours that the other has seen
 }
 
@@ -202,7 +312,7 @@ func (m *Mesh) Links() []LinkStats {
 	for id, l := range m.links.links {
 		out = append(out, LinkStats{
 			To: names[id], RTT: l.rtt.low(), SmoothedRTT: l.rtt.ewma, Jitter: l.rtt.jitter, LossOut: l.lossOut, LossIn: l.in,
-			Down: l.down, Measured: l.known, Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
+			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
 		})
 	}
 	slices.SortFunc(out, func(a, b LinkStats) int { return cmp.Compare(a.To, b.To) })

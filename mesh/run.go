@@ -20,24 +20,16 @@ const (
 	suspicionMaxMult = 3                      // ... three times that while nobody else agrees
 	gossipInterval   = 100 * time.Millisecond
 	gossipNodes      = 3
-	pushPullInterval = 15 * time.Second
+	pushPullInterval = 30 * time.Second
 	gossipToTheDead  = 30 * time.Second
 	reclaimAfter     = time.Second // a failed node may come back at another address
 	gossipPacket     = 1360        // with the class byte beneath the largest UDP payload of the mesh, 1372
-	recordRetransmit = 1           // x log10(n+1), rounded up: how often each node passes a record on; its origin sends it to all besides
 )
 
 const (
-	// beat is the time between records of a node that has no news; above beatNodes it grows with the mesh, so that traffic
-	// per node does not.
-	beat      = time.Second
-	beatNodes = 10
-	newsGap   = 100 * time.Millisecond // between two records, however much happens
-
-	tellMost = 64 // members that a record is sent to directly
-
 	leaveLimit  = time.Second            // for memberlist's own goodbye
 	leaveLinger = 300 * time.Millisecond // gossip goes on for that long, so that the goodbye gets around
+	leaveGap    = 50 * time.Millisecond  // between two goodbyes: each may be lost
 )
 
 // Run joins the mesh through any of the join addresses (HOST:PORT; names are resolved at every attempt), rejoins, gossips and
@@ -66,13 +58,17 @@ func (m *Mesh) live(ctx, life context.Context, join []string) error {
 		return err
 	}
 	defer func() { _ = list.Shutdown() }()
+	m.sendBy(func(to peerAddr, message []byte) {
+		n := memberlist.Node{Name: to.name, Addr: to.addr.Addr().AsSlice(), Port: to.addr.Port()}
+		_ = list.SendBestEffort(&n, message) // what is lost comes again
+	})
+	defer m.sendBy(nil)
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return m.rejoin(work, list, join) })
 	g.Go(func() error { return m.pushKeys(work) })
-	g.Go(func() error { return m.publishing(work, list) })
-	g.Go(func() error { return m.links.run(work) })
+	g.Go(func() error { return m.beat(work) })
 	g.Go(func() error {
 		select {
 		case <-work.Done():
@@ -130,59 +126,44 @@ func (m *Mesh) create() (*memberlist.Memberlist, error) {
 	return list, nil
 }
 
-// tellAll sends a record to members directly, ahead of gossip: up to some 60 nodes that is quicker and costs less. Whom it does
-// not reach hears of it from those it does.
-func (m *Mesh) tellAll(list *memberlist.Memberlist, sealed []byte) {
-	left := tellMost
-	for _, n := range list.Members() { // a fresh slice; its order is shuffled by memberlist
-		if n.Name != m.cfg.Identity.Node && left > 0 {
-			left--
-			_ = list.SendBestEffort(n, sealed)
-		}
-	}
+// sendBy sets how messages leave.
+func (m *Mesh) sendBy(send func(to peerAddr, message []byte)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.send = send
 }
 
-// publishing sends this node's record at every beat, and soon after news; that a link went
-// up or down is said twice.
-func (m *Mesh) publishing(ctx context.Context, list *memberlist.Memberlist) error {
-	for {
-		urgent := m.urgent.Swap(false)
-		sealed, err := m.publish("")
-		if err != nil {
-			m.warn.Warn("health record not sent", "err", err)
-		} else {
-			m.tellAll(list, sealed)
-		}
-		if urgent {
-			m.publishSoon() // a packet may be lost: say it twice
-		}
-		pause(ctx, newsGap)
-		wait := beat * time.Duration(max(m.size(), beatNodes)) / beatNodes
-		timer := time.NewTimer(wait - newsGap)
+// beat drives all that is pure: probes, what this node says, what it passes on.
+func (m *Mesh) beat(ctx context.Context) error {
+	tick := time.NewTicker(probeTick)
+	defer tick.Stop()
+	for step := 0; ; step++ {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return nil
-		case <-m.kick:
-		case <-timer.C:
+		case now := <-tick.C:
+			m.step(now, step)
 		}
-		timer.Stop()
 	}
 }
 
-// leave says goodbye: a signed record with state "left" to every member directly, for it must not be taken for a failure, and
+// step does what is due at one tick of probeTick.
+func (m *Mesh) step(now time.Time, tick int) {
+	m.replan(now)
+	m.links.step(now)
+	if tick%int(spreadEvery/probeTick) == 0 {
+		m.speak(now)
+		m.spread()
+	}
+}
+
+// leave says goodbye: a signed card with state "left" to members directly, for it must not be taken for a failure, and
 // memberlist's own message.
 func (m *Mesh) leave(life context.Context, list *memberlist.Memberlist) {
-	sealed, err := m.publish(StateLeft)
-	if err != nil {
-		m.log.Warn("goodbye not signed", "err", err)
-	}
 	alone := len(m.addresses()) == 0
-	for range 2 { // each may be lost
-		if err == nil {
-			m.tellAll(list, sealed)
-		}
-		pause(life, newsGap/2)
+	for range 2 {
+		m.sayGoodbye(time.Now())
+		pause(life, leaveGap)
 	}
 	if err := list.Leave(leaveLimit); err != nil {
 		m.log.Debug("leaving", "err", err)

@@ -13,18 +13,20 @@ type Stats struct {
 	PacketsDropped                           uint64 // received, but memberlist's queue was full
 	StreamsIn, StreamsOut, StreamsDropped    uint64
 	RecordsPublished, RecordsAccepted        uint64
-	RecordsRefused                           map[string]uint64 // by reason: malformed, absurd, signer, forged, stale, duplicate, unknown, address
+	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, stale, duplicate, unknown, gap, address
+	RecordsDropped                           uint64            // not passed on at once, because too many waited; they follow later
 	Conflicts                                uint64            // claims to a name or id that another node has
 	ProbesOut, ProbesIn, ProbesFailed        uint64            // failed: Config.Probe said no
-	ProbesBad, ProbesUnknown                 uint64            // received: malformed; of no member
+	ProbesCapped                             uint64            // requests and replies that the cap on probe traffic kept back
+	ProbesBad, ProbesUnknown                 uint64            // received: malformed; of no neighbour
 	Keys                                     int               // gossip keys in the ring
 }
 
 type counters struct {
-	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped    atomic.Uint64
-	streamsIn, streamsOut, streamsDropped                       atomic.Uint64
-	published, accepted, conflicts                              atomic.Uint64
-	probesOut, probesIn, probesFailed, probesBad, probesUnknown atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped                  atomic.Uint64
+	streamsIn, streamsOut, streamsDropped                                     atomic.Uint64
+	published, accepted, conflicts                                            atomic.Uint64
+	probesOut, probesIn, probesFailed, probesCapped, probesBad, probesUnknown atomic.Uint64
 
 	mu      sync.Mutex
 	refused map[string]uint64 // guarded by mu; keys are the refuse constants
@@ -49,13 +51,17 @@ func (m *Mesh) Stats() Stats {
 		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(),
 		ProbesOut: c.probesOut.Load(), ProbesIn: c.probesIn.Load(), ProbesFailed: c.probesFailed.Load(),
 		ProbesBad: c.probesBad.Load(), ProbesUnknown: c.probesUnknown.Load(),
-		Keys: len(m.keys.list()),
+		ProbesCapped: c.probesCapped.Load(),
+		Keys:         len(m.keys.list()),
 	}
 	for _, member := range m.Members() {
 		if member.Alive {
 			s.Members++
 		}
 	}
+	m.mu.Lock()
+	s.RecordsDropped = m.core.Dropped()
+	m.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.RecordsRefused = maps.Clone(c.refused)

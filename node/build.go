@@ -167,10 +167,11 @@ func (n *Node) buildMesh(context.Context) (err error) {
 			conn, _, err := n.direct.DialAddr(ctx, addr, kindGossip)
 			return conn, err
 		},
-		Keys:   n.exchangeKeys,
-		Self:   n.health,
-		Probe:  func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
-		Logger: n.log,
+		Keys:      n.exchangeKeys,
+		Self:      n.health,
+		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
+		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
+		Logger:    n.log,
 	})
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/control/document"
+	"github.com/ternmesh/tern/mesh"
 	"github.com/ternmesh/tern/node/access"
 )
 
@@ -59,6 +60,8 @@ type MeshConfig struct {
 	Join []string `yaml:"join"`
 	// Risks names what this node shares with others (site, provider): paths avoid sharing it.
 	Risks []string `yaml:"risks"`
+	// ProbeKbps caps this node's probes of links, in kbit/s on the wire, at any size of mesh. Default 256, at least 32.
+	ProbeKbps int `yaml:"probe_kbps"`
 }
 
 // ControlConfig is raft.
@@ -130,6 +133,9 @@ type LogConfig struct {
 	// Format is text (default) or json.
 	Format string `yaml:"format"`
 }
+
+// maxProbeKbps is far more than the most neighbours take.
+const maxProbeKbps = 100_000
 
 // ShutdownTimeout bounds a graceful end: goodbye to clients and peers.
 const ShutdownTimeout = 10 * time.Second
@@ -223,6 +229,9 @@ func (c *Config) Validate() error {
 			}
 		}
 		fail(key, "%q is not one of %s", v, strings.Join(allowed, ", "))
+	}
+	if least := mesh.MinProbeRate / 1000; c.Mesh.ProbeKbps != 0 && (c.Mesh.ProbeKbps < least || c.Mesh.ProbeKbps > maxProbeKbps) {
+		fail("mesh.probe_kbps", "%d is out of range, %d to %d: with less, links cannot be measured", c.Mesh.ProbeKbps, least, maxProbeKbps)
 	}
 	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go")
 	oneOf("carrier", c.Carrier, "frames", "datagram")

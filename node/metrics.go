@@ -71,6 +71,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descPolicy, float64(s.PolicyVersion))
 	gauge(descLeader, truth(s.Control.Leader == s.Node))
 	collectMesh(s, gauge)
+	c.collectGossip(counter)
 	collectBraids(s, counter)
 	collectPaths(s, gauge, counter)
 	p := n.port.stats()

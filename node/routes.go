@@ -91,7 +91,20 @@ func (r *routes) run(ctx context.Context) error {
 		r.node.memory.observe(r.node.mesh.Members(), time.Now())
 		r.node.control.Wake()
 		r.node.braid.Refresh()
+		r.node.mesh.Use(r.inUse())
 	}
+}
+
+// inUse lists the nodes that this one's paths start with or end at, by compact id.
+func (r *routes) inUse() (ids []uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range r.sets {
+		for _, p := range v.set.Paths {
+			ids = append(ids, identity.NodeID(r.node.id.Mesh, p.Nodes[1]), identity.NodeID(r.node.id.Mesh, p.Nodes[len(p.Nodes)-1]))
+		}
+	}
+	return ids
 }
 
 // forget drops path sets that nobody asked for in a minute.

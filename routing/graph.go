@@ -175,6 +175,21 @@ func (g *Graph) With(links ...Link) *Graph {
 	return &next
 }
 
+// WithNodes returns a graph in which nodes have another state: Avoid, Full, Load and Price are taken, for nodes that are there.
+func (g *Graph) WithNodes(nodes ...Node) *Graph {
+	next := *g
+	next.nodes, next.relay = slices.Clone(g.nodes), slices.Clone(g.relay)
+	next.line, next.changes = &lineage{}, nil // every path set may differ
+	for _, n := range nodes {
+		if at, ok := g.index[n.Name]; ok {
+			to := &next.nodes[at]
+			to.Avoid, to.Full, to.Load, to.Price = n.Avoid, n.Full, n.Load, n.Price
+			next.relay[at] = to.relayCost()
+		}
+	}
+	return &next
+}
+
 // find returns where a link is in the row of its start, or where it would be.
 func (g *Graph) find(from int32, to string) (at int, there bool) {
 	return slices.BinarySearchFunc(g.links[from], to, func(l Link, to string) int { return cmp.Compare(l.To, to) })

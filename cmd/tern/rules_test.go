@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"node/access/token": {},
 	"sim":               {},
 	"mesh/identity":     {},
+	"mesh/linkstate":    {},
 	"control/document":  {},
 	"node/udp":          {},
 	"node/direct":       {"mesh/identity"},

@@ -1,0 +1,28 @@
+package node
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	descGossip = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
+	descItems  = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
+	descProbes = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
+)
+
+// collectGossip adds what the mesh counts of its own traffic.
+func (c *collector) collectGossip(counter func(*prometheus.Desc, uint64, ...string)) {
+	s := c.node.mesh.Stats()
+	counter(descGossip, s.BytesIn, "in")
+	counter(descGossip, s.BytesOut, "out")
+	counter(descItems, s.RecordsPublished, "published")
+	counter(descItems, s.RecordsAccepted, "accepted")
+	counter(descItems, s.RecordsDropped, "late")
+	for why, v := range s.RecordsRefused {
+		counter(descItems, v, why)
+	}
+	for result, v := range map[string]uint64{
+		"sent": s.ProbesOut, "received": s.ProbesIn, "failed": s.ProbesFailed, "capped": s.ProbesCapped,
+		"malformed": s.ProbesBad, "unknown": s.ProbesUnknown,
+	} {
+		counter(descProbes, v, result)
+	}
+}
