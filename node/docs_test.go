@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -60,9 +61,17 @@ func TestTheMetricsTableIsTheMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile("metrics.go")
+	files, err := filepath.Glob("metrics*.go")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var source []byte
+	for _, file := range files {
+		part, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, part...)
 	}
 	declared := make(map[string]bool)
 	for _, m := range regexp.MustCompile(`= metric\("([a-z_]+)"`).FindAllStringSubmatch(string(source), -1) {
