@@ -89,39 +89,52 @@ func seal(t *testing.T, by *identity.Identity, context string, body []byte) link
 	return it
 }
 
+func v(epoch, counter uint32) linkstate.Version {
+	return linkstate.Version{Epoch: epoch, Counter: counter}
+}
+
+// fraCard is a card in fra's name, whoever signs it.
+func fraCard(t *testing.T, addr netip.AddrPort, by *identity.Identity, v linkstate.Version, change func(*card)) linkstate.Item {
+	r := card{"fra", Health{Mesh: addr, State: StateServing}}
+	if change != nil {
+		change(&r)
+	}
+	return sealCard(t, by, v, r)
+}
+
+// fraRow is a row in fra's name; change works on the body before it is signed.
+func fraRow(t *testing.T, n *node, by *identity.Identity, v linkstate.Version, change func([]byte) []byte) linkstate.Item {
+	var writer linkstate.Writer
+	row := linkstate.Row{Vitals: linkstate.Vitals{Load: 0.5}, Links: map[uint32]linkstate.Link{n.ID(): {To: n.ID(), Latency: time.Millisecond}}}
+	body := writer.Write(identity.NodeID("demo", "fra"), v, row)
+	if change != nil {
+		body = change(body)
+	}
+	return seal(t, by, rowContext, body)
+}
+
+// flip changes one bit of a row's load.
+func flip(t *testing.T, it linkstate.Item) linkstate.Item {
+	b := bytes.Clone(it.Sealed)
+	b[21] ^= 1
+	out, err := linkstate.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func TestForgedCardsAndRowsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	n := w.add("ams", 1, nil)
 	fra, nrt := w.identity("fra", "eu", false), w.identity("nrt", "jp", false)
 	addr := netip.MustParseAddrPort("10.0.0.2:7000")
 	n.joinedBy("fra", addr)
-	v := func(epoch, counter uint32) linkstate.Version {
-		return linkstate.Version{Epoch: epoch, Counter: counter}
-	}
 	cardOf := func(by *identity.Identity, v linkstate.Version, change func(*card)) linkstate.Item {
-		r := card{"fra", Health{Mesh: addr, State: StateServing}}
-		if change != nil {
-			change(&r)
-		}
-		return sealCard(t, by, v, r)
+		return fraCard(t, addr, by, v, change)
 	}
 	rowOf := func(by *identity.Identity, v linkstate.Version, change func([]byte) []byte) linkstate.Item {
-		var writer linkstate.Writer
-		row := linkstate.Row{Vitals: linkstate.Vitals{Load: 0.5}, Links: map[uint32]linkstate.Link{n.ID(): {To: n.ID(), Latency: time.Millisecond}}}
-		body := writer.Write(identity.NodeID("demo", "fra"), v, row)
-		if change != nil {
-			body = change(body)
-		}
-		return seal(t, by, rowContext, body)
-	}
-	flip := func(it linkstate.Item) linkstate.Item {
-		b := bytes.Clone(it.Sealed)
-		b[21] ^= 1 // in the load
-		out, err := linkstate.Open(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
+		return fraRow(t, n, by, v, change)
 	}
 	good, row := cardOf(fra, v(7, 9), nil), rowOf(fra, v(7, 10), nil)
 	foreign := newWorld(t).identity("fra", "eu", true)
@@ -146,7 +159,7 @@ func TestForgedCardsAndRowsAreRefused(t *testing.T) {
 		{"older counter", cardOf(fra, v(7, 8), nil), refuseStale},
 		{"older run", cardOf(fra, v(6, 99), nil), refuseStale},
 		{"a row signed by nrt", rowOf(nrt, v(7, 10), nil), refuseForged},
-		{"a row with one bit changed", flip(row), refuseForged},
+		{"a row with one bit changed", flip(t, row), refuseForged},
 		{"a row of an absurd load", rowOf(fra, v(7, 10), func(b []byte) []byte { b[18], b[19] = 0xff, 0xff; return b }), refuseAbsurd},
 		{"a good row", row, ""},
 		{"a row of the next run", rowOf(fra, v(8, 11), nil), refuseUnknown},
