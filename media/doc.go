@@ -22,6 +22,7 @@
 //	register.go      writes our publications to the directory
 //	lookup.go        reads the directory, and answers as a directory node
 //	stats.go         counters
+//	inventory.go     what this node has, for operators
 //
 // # Wire
 //

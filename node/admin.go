@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ternmesh/tern/node/console"
 )
 
 // adminHandler is the private listener: API, metrics, health and pprof. Whoever reaches it may operate the node,
@@ -27,6 +29,11 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", n.serveReady)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.Status()) })
 	mux.HandleFunc("GET /v1/paths", n.servePaths)
+	mux.HandleFunc("GET /v1/channels", n.serveChannels)
+	mux.HandleFunc("GET /v1/history", n.serveSamples)
+	mux.HandleFunc("GET /v1/console", n.serveConsole)
+	mux.Handle("GET /console/", http.StripPrefix("/console", console.Handler()))
+	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)

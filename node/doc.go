@@ -14,6 +14,11 @@
 //	operate.go                  changes of one part of the policy: drain, cordon
 //	drain.go                    what a node does while it is drained or cordoned
 //	admin.go, status.go         the private listener and what it shows
+//	findings.go                 what is not as it should be, and what to do; pure
+//	channels.go, history.go     who publishes and watches where in the mesh; the node's last hour
+//	console_state.go            what the console shows (the page is in node/console)
+//	doctor.go                   tern doctor: the host and the peers, before the node runs
+//	keys.go, reload.go          every key described once; what changes without a restart
 //	memory.go                   members that are gone, for those who ask
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order

@@ -156,7 +156,7 @@ func certificateFindings(s Status, now time.Time, add addFinding) {
 	left := s.CertificateExpires.Sub(now)
 	severity := SeverityWarning
 	switch {
-	case left > certificateSoon:
+	case left > certificateSoon || left > s.CertificateExpires.Sub(s.CertificateBegins)*7/10: // a certificate for a week is renewed daily
 		return
 	case left <= certificateNow:
 		severity = SeverityCritical

@@ -11,7 +11,7 @@ import (
 // well is a status with nothing to say about.
 func well(now time.Time) Status {
 	return Status{
-		Node: "fra", PolicyVersion: 3, Joins: 2, CertificateExpires: now.Add(90 * 24 * time.Hour),
+		Node: "fra", PolicyVersion: 3, Joins: 2, CertificateBegins: now.Add(-275 * 24 * time.Hour), CertificateExpires: now.Add(90 * 24 * time.Hour),
 		Control: control.Status{Voter: true, Leader: "iad", Voters: []string{"fra", "iad", "sin"}},
 		Members: []MemberStatus{
 			{Node: "fra", Alive: true, PolicyVersion: 3}, {Node: "iad", Alive: true, PolicyVersion: 3}, {Node: "sin", Alive: true, PolicyVersion: 3},

@@ -76,6 +76,8 @@ type Node struct {
 	state      state
 	reloadable reloadable
 	memory     memory
+	channels   channelsCache
+	history    history
 }
 
 // New checks the configuration and loads the identity; it opens no sockets.
@@ -216,6 +218,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsCertificate())},
 		{"files", n.watchFiles},
 		{"drain", n.drain.run},
+		{"history", n.keepHistory},
 		{"state", n.state.run},
 	}, nil
 }

@@ -30,7 +30,8 @@ type Status struct {
 	Filter        string       `json:"filter"`
 	// FilterWhy says why the kernel does not filter although the configuration asks for it; empty otherwise.
 	FilterWhy string `json:"filter_why,omitempty"`
-	// CertificateExpires is the end of the node's certificate.
+	// The node's certificate is good from CertificateBegins to CertificateExpires.
+	CertificateBegins  time.Time `json:"certificate_begins"`
 	CertificateExpires time.Time `json:"certificate_expires"`
 	// Joins is how many addresses mesh.join names.
 	Joins int `json:"joins"`
@@ -151,7 +152,7 @@ func (n *Node) Status() Status {
 	if len(n.cfg.Filter.Interfaces) > 0 {
 		s.FilterWhy = n.filter.Status().Why
 	}
-	s.CertificateExpires = n.id.Cert.Leaf.NotAfter
+	s.CertificateBegins, s.CertificateExpires = n.id.Cert.Leaf.NotBefore, n.id.Cert.Leaf.NotAfter
 	s.Joins = len(n.cfg.Mesh.Join)
 	s.Control = n.control.Status()
 	members := n.mesh.Members()

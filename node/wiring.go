@@ -41,6 +41,7 @@ func (n *Node) serveDirect() {
 	n.direct.HandleCalls(kindControl, direct.MaxMessage, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.control.Serve(ctx, peer.Node, request)
 	})
+	n.direct.HandleCalls(kindInventory, 1, n.answerInventory)
 	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})
