@@ -26,7 +26,7 @@ lint: ## gofmt, vet, staticcheck, module hygiene
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 
-generate: ## BPF objects; fails if they differ from what is committed
+generate: ## BPF objects and the console; fails if they differ from what is committed
 	.ci/generate
 
 fuzz: ## every fuzz target for FUZZTIME

@@ -38,7 +38,6 @@ const out = {
   shown: await page.evaluate(() => performance.now()),
   nodes: await page.locator("svg .node").count(),
   verdict: await page.locator(".verdict").innerText(),
-  bytes: seen.bytes,
 };
 
 // By keyboard alone: to the peer's node, and choose it.
@@ -71,6 +70,7 @@ await shot(page, "hour-light");
 await page.click("nav a[href='#nodes']");
 await page.waitForSelector(`button.plain >> text=${plan.peer}`);
 out.foreign = seen.foreign;
+out.bytes = seen.bytes; // of all views and every poll until here
 
 const dark = await open({ viewport: { width: 1280, height: 1000 }, colorScheme: "dark" });
 await dark.page.locator(`svg .node[aria-label^="${plan.peer} in"]`).click();
