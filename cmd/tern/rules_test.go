@@ -47,6 +47,8 @@ var mayImport = map[string][]string{
 	"sim/run/scenario":  {"sim", "control", "control/document"},
 	"bench":             {"*"},
 	"bench/client":      {},
+	"bench/fanout":      {},
+	"bench/load":        {"bench/client"},
 	"cmd/tern":          {"*"},
 }
 

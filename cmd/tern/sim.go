@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,10 @@ func simRun(cmd *cobra.Command, name string, f simFlags) error {
 	if f.verbose {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
+	o.Progress = new(simrun.Progress)
+	stop := showProgress(os.Stderr, o.Progress, s.Duration)
 	report, err := simrun.Run(cmd.Context(), s, o)
+	stop()
 	if err != nil {
 		return err
 	}
@@ -80,6 +84,37 @@ func simRun(cmd *cobra.Command, name string, f simFlags) error {
 		return quietError{errors.New("a checker failed")}
 	}
 	return nil
+}
+
+// progressEvery is how often a run in a terminal says how far it is.
+const progressEvery = 500 * time.Millisecond
+
+// showProgress keeps a line of a terminal up to date until stop is called; it does nothing if out is none.
+func showProgress(out *os.File, p *simrun.Progress, length time.Duration) (stop func()) {
+	info, err := out.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				text := "forming"
+				if at, formed := p.Now(); formed {
+					text = fmt.Sprintf("%v of %v", at.Round(time.Second), length)
+				}
+				fmt.Fprintf(out, "\r\033[K%s", text)
+			case <-done:
+				fmt.Fprint(out, "\r\033[K")
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // replay is the command that runs the same scenario again.

@@ -215,6 +215,9 @@ func (m *mesh) form() error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			if m.ctx.Err() != nil {
+				return context.Cause(m.ctx)
+			}
 			return fmt.Errorf("the mesh did not form within %v: %s", formationTimeout, missing)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ternmesh/tern/media"
@@ -27,18 +28,41 @@ const (
 
 // Options of one run. The zero value is real time, with the scenario's seed.
 type Options struct {
-	Seed    uint64       // 0: the scenario's
-	Bubble  Bubble       // nil: real time
-	Logger  *slog.Logger // of the nodes; nil: no log
-	Version string       // shown in the report
-	Dir     string       // where certificates and data of the nodes go while it runs; "": the system's
+	Seed     uint64       // 0: the scenario's
+	Bubble   Bubble       // nil: real time
+	Logger   *slog.Logger // of the nodes; nil: no log
+	Version  string       // shown in the report
+	Dir      string       // where certificates and data of the nodes go while it runs; "": the system's
+	Progress *Progress    // told how far the run is; nil: nobody asks
 }
 
+// Progress is how far a run is, on the scenario's clock. Any goroutine may ask.
+type Progress struct {
+	formed  atomic.Bool
+	instant atomic.Int64 // nanoseconds since t=0 once formed, since the start before
+}
+
+// Now returns the instant, and whether the mesh has formed: instants count from t=0 then, from the start before.
+func (p *Progress) Now() (at time.Duration, formed bool) {
+	return time.Duration(p.instant.Load()), p.formed.Load()
+}
+
+const (
+	// interruptPoll is how often, on the scenario's clock, a run looks whether it shall be broken off.
+	interruptPoll = 50 * time.Millisecond
+	// abandonAfter is how long, on the machine's clock, a run may take to end once it shall; then it is left behind.
+	abandonAfter = 10 * time.Second
+)
+
 // Run makes a scenario happen with whole nodes and reports what came of it. An error means that it could not be run;
-// violations of checkers are in the report. When ctx ends the run is broken off with its error.
+// violations of checkers are in the report. When ctx ends the run is broken off with its error. A run in virtual time that does
+// not end within abandonAfter then is left behind: its goroutines live on, and the caller should end the process.
 func Run(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = new(Progress)
 	}
 	if o.Seed != 0 {
 		copied := *s
@@ -47,16 +71,7 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) 
 	}
 	started := time.Now()
 	profile := startProfile()
-	var report *Report
-	var err error
-	if o.Bubble == nil {
-		report, err = play(ctx, ctx, s, o)
-	} else if bubbleErr := o.Bubble(func() {
-		// Waiting for a context of the world outside would stop the bubble's clock: play polls it instead.
-		report, err = play(context.Background(), ctx, s, o)
-	}); bubbleErr != nil {
-		err = bubbleErr
-	}
+	report, err := playOn(ctx, s, o)
 	cpu := profile.stop()
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s, seed %d: %w", s.Name, s.Seed, err)
@@ -65,6 +80,51 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) 
 	report.Virtual = o.Bubble != nil
 	report.addCPU(cpu)
 	return report, nil
+}
+
+// playOn plays on the clock that the options name.
+func playOn(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) {
+	if o.Bubble == nil {
+		return play(ctx, s, o)
+	}
+	type outcome struct {
+		report *Report
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var out outcome
+		if err := o.Bubble(func() { out.report, out.err = playInBubble(ctx, s, o) }); err != nil {
+			out.err = err
+		}
+		done <- out
+	}()
+	select {
+	case out := <-done:
+		return out.report, out.err
+	case <-ctx.Done():
+	}
+	select {
+	case out := <-done:
+		return out.report, out.err
+	case <-time.After(abandonAfter):
+		return nil, fmt.Errorf("left behind, for it did not end within %v: %w", abandonAfter, ctx.Err())
+	}
+}
+
+// playInBubble is play with a context that follows the one outside. Waiting for that one itself would stop the bubble's clock.
+func playInBubble(outside context.Context, s *scenario.Scenario, o Options) (*Report, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for ctx.Err() == nil && outside.Err() == nil {
+			wait(ctx, nil, interruptPoll)
+		}
+		cancel(outside.Err())
+	})
+	defer watch.Wait()
+	defer cancel(nil)
+	return play(ctx, s, o)
 }
 
 // stage is one run.
@@ -77,14 +137,14 @@ type stage struct {
 	check    *checkers
 	faults   *faults
 	step     time.Duration
-	outside  context.Context
+	progress *Progress
 
 	formed    time.Duration // how long formation took
 	recovered time.Duration // from the healing of all faults until every stream flowed
 }
 
-// play is Run on whichever clock it is called. outside is polled.
-func play(ctx, outside context.Context, s *scenario.Scenario, o Options) (*Report, error) {
+// play is Run on whichever clock it is called.
+func play(ctx context.Context, s *scenario.Scenario, o Options) (*Report, error) {
 	dir, err := os.MkdirTemp(o.Dir, "tern-sim-")
 	if err != nil {
 		return nil, err
@@ -98,7 +158,7 @@ func play(ctx, outside context.Context, s *scenario.Scenario, o Options) (*Repor
 	net := sim.New(s.Seed)
 	m := newMesh(ctx, g, net, o)
 	defer m.close()
-	st := &stage{scenario: s, mesh: m, clock: &clock{t0: begun}, outside: outside}
+	st := &stage{scenario: s, mesh: m, clock: &clock{t0: begun}, progress: o.Progress}
 	m.clock = st.clock
 	st.check = newCheckers(m)
 	m.note = st.check.note
@@ -108,6 +168,7 @@ func play(ctx, outside context.Context, s *scenario.Scenario, o Options) (*Repor
 	}
 	st.formed = time.Since(begun)
 	st.clock.t0 = time.Now()
+	st.progress.formed.Store(true)
 	if err := st.run(); err != nil {
 		return nil, err
 	}
@@ -128,18 +189,16 @@ func (st *stage) run() error {
 		if !st.clock.until(ctx, s.at) {
 			break
 		}
-		if err := st.outside.Err(); err != nil {
-			return err
-		}
+		st.progress.instant.Store(int64(s.at))
 		s.do()
 	}
-	if err := st.outside.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	st.check.copies.measure(false)
 	st.faults.heal()
 	st.recover(ctx)
-	return nil
+	return context.Cause(ctx)
 }
 
 // build makes flows, views and what watches them.
@@ -219,12 +278,15 @@ func (st *stage) recover(ctx context.Context) {
 	var missing string
 	for st.clock.now() < healed+recoverWithin {
 		wait(ctx, nil, recoverPoll)
-		if st.outside.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
+		st.progress.instant.Store(int64(st.clock.now()))
 		if missing = st.missing(healed); missing == "" {
 			st.recovered = st.clock.now() - healed
-			wait(ctx, nil, max(0, late+time.Second-st.recovered))
+			if rest := late + time.Second - st.recovered; rest > 0 {
+				wait(ctx, nil, rest)
+			}
 			return
 		}
 	}

@@ -1,0 +1,102 @@
+package load
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/pion/rtp"
+
+	"github.com/ternmesh/tern/bench/client"
+)
+
+// books hold what was sent and what arrived. Packets that were sent within the window count.
+type books struct {
+	mu         sync.Mutex // guards everything below
+	begin, end time.Time
+	isOpen     bool
+	sent       []uint64 // by publisher
+	viewers    []uint64 // by publisher
+	delivered  uint64
+	arrived    uint64 // in the window, whenever sent
+	foreign    uint64 // without our stamp
+	latency    *hdrhistogram.Histogram
+	joins      map[string]*hdrhistogram.Histogram // microseconds, by what joined
+}
+
+// Histograms reach from a microsecond to a minute, with three digits.
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 3) }
+
+func newBooks(publishers int) *books {
+	return &books{
+		sent: make([]uint64, publishers), viewers: make([]uint64, publishers), latency: newHistogram(),
+		joins: map[string]*hdrhistogram.Histogram{"publisher": newHistogram(), "viewer": newHistogram()},
+	}
+}
+
+func (b *books) watched(stream int) { b.viewers[stream]++ } // before anything runs
+
+func (b *books) joined(what string, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.joins[what].RecordValue(took.Microseconds()) // longer than a minute cannot be: joins are bounded
+}
+
+func (b *books) open(begin, end time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begin, b.end, b.isOpen = begin, end, true
+}
+
+// within says whether an instant lies in the window. Called with mu held.
+func (b *books) within(at time.Time) bool {
+	return b.isOpen && !at.Before(b.begin) && at.Before(b.end)
+}
+
+func (b *books) note(publisher int, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.within(at) {
+		b.sent[publisher]++
+	}
+}
+
+func (b *books) received(payload []byte, at time.Time) {
+	_, sent, ok := client.Stamp(payload)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.within(at) {
+		b.arrived++
+	}
+	switch {
+	case !ok:
+		b.foreign++
+	case b.within(sent):
+		b.delivered++
+		_ = b.latency.RecordValue(min(max(1, at.Sub(sent).Microseconds()), b.latency.HighestTrackableValue()))
+	}
+}
+
+func (b *books) arrivals() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.arrived
+}
+
+// counted notes what a source sends.
+type counted struct {
+	client.Synthetic
+	publisher int
+	books     *books
+}
+
+// Run implements client.Source.
+func (c counted) Run(ctx context.Context, keyframe <-chan struct{}, send func(int, *rtp.Packet) error) error {
+	return c.Synthetic.Run(ctx, keyframe, func(track int, p *rtp.Packet) error {
+		if _, at, ok := client.Stamp(p.Payload); ok {
+			c.books.note(c.publisher, at)
+		}
+		return send(track, p)
+	})
+}
