@@ -7,7 +7,9 @@
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
-//	client/          the WHIP and WHEP client that the latency harness drives
+//	client/          the WHIP and WHEP client
+//	load/            the load generator that drives many of them
+//	fanout/          the least WHIP and WHEP server, a baseline
 //
 //	tern bench list
 //	tern bench run braid-cpu --json out.json

@@ -10,13 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/pion/rtp"
-
-	"github.com/ternmesh/tern/bench/client"
+	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/node/access/token"
@@ -50,23 +46,23 @@ func runEdgeLatency(ctx context.Context, r *Recorder) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	want := float64(edgeViewers * (edgePerSec + edgeAudio) * int(edgeFor.Seconds()))
 	for i := range r.Repeat {
-		one, _, err := m.run(ctx, 0, 0, fmt.Sprintf("one-%d", i))
+		one, err := m.run(ctx, 0, 0, fmt.Sprintf("one-%d", i))
 		if err != nil {
 			return err
 		}
-		two, received, err := m.run(ctx, 0, 1, fmt.Sprintf("two-%d", i))
+		two, err := m.run(ctx, 0, 1, fmt.Sprintf("two-%d", i))
 		if err != nil {
 			return err
 		}
-		for _, q := range []float64{50, 99} {
-			base := fmt.Sprintf("one node, p%g", q)
-			r.Row(Row{Name: base, Unit: "ms"}, ms(one.ValueAtQuantile(q)))
-			r.Row(Row{Name: fmt.Sprintf("two nodes, p%g", q), Unit: "ms", Baseline: base}, ms(two.ValueAtQuantile(q)))
-		}
-		r.Row(Row{Name: "added by the second node, p99", Unit: "ms"}, ms(two.ValueAtQuantile(99))-ms(one.ValueAtQuantile(99)))
-		r.Row(Row{Name: "delivered across two nodes", Unit: "share", More: true}, float64(received)/want)
+		r.Row(Row{Name: "one node, p50", Unit: "ms"}, one.Latency.P50)
+		r.Row(Row{Name: "two nodes, p50", Unit: "ms", Baseline: "one node, p50"}, two.Latency.P50)
+		r.Row(Row{Name: "one node, p99", Unit: "ms"}, one.Latency.P99)
+		r.Row(Row{Name: "two nodes, p99", Unit: "ms", Baseline: "one node, p99"}, two.Latency.P99)
+		r.Row(Row{Name: "added by the second node, p99", Unit: "ms"}, two.Latency.P99-one.Latency.P99)
+		r.Row(Row{Name: "lost across two nodes", Unit: "%"}, 100*two.LostRatio)
+		r.Row(Row{Name: "one node, processor time", Unit: "µs/packet"}, one.Server.MicrosPerPacket)
+		r.Row(Row{Name: "egress of two nodes, processor time", Unit: "µs/packet", Baseline: "one node, processor time"}, two.Server.MicrosPerPacket)
 	}
 	r.Note("%d video packets/s of %d B in bursts of 5 and %d audio packets/s to each of %d viewers, for %v.", edgePerSec, edgeSize, edgeAudio, edgeViewers, edgeFor)
 	return nil
@@ -196,57 +192,18 @@ func edgeToken(can ...string) (string, error) {
 	})
 }
 
-// edgeFigures is what viewers saw after start.
-type edgeFigures struct {
-	mu       sync.Mutex // guards all
-	start    time.Time
-	latency  *hdrhistogram.Histogram // microseconds from the publisher's send to a viewer's receive
-	received uint64
-}
-
-func (f *edgeFigures) packet(_ string, p *rtp.Packet, at time.Time) {
-	_, sent, ok := client.Stamp(p.Payload)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if ok && !sent.Before(f.start) {
-		f.received++
-		_ = f.latency.RecordValue(max(1, at.Sub(sent).Microseconds()))
-	}
-}
-
 // run publishes at one node and watches at another (or the same) with edgeViewers viewers.
-func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*hdrhistogram.Histogram, uint64, error) {
+func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*load.Result, error) {
 	publish, err1 := edgeToken(token.CanPublishVideo, token.CanPublishAudio)
 	watch, err2 := edgeToken(token.CanSubscribe)
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	pub, err := client.Publish(ctx, client.Config{
-		URL: "http://" + m.nodes[in].access + "/whip/" + edgeApp + "/" + channel, Token: publish,
-		Source: client.Synthetic{Size: edgeSize, PerSec: edgePerSec, Burst: 5, AudioHz: edgeAudio},
+	return load.Run(ctx, load.Config{
+		Publishers: 1, Viewers: edgeViewers, PublishToken: publish, ViewToken: watch,
+		WHIP: "http://" + m.nodes[in].access + "/whip/" + edgeApp + "/" + channel,
+		WHEP: "http://" + m.nodes[out].access + "/whep/" + edgeApp + "/" + channel,
+		Size: edgeSize, Rate: edgePerSec, Burst: 5, Audio: edgeAudio, Warmup: edgeWarmup, For: edgeFor,
+		PID: m.nodes[out].process.Process.Pid,
 	})
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { _ = pub.Close() }()
-	f := &edgeFigures{start: time.Now().Add(time.Hour), latency: hdrhistogram.New(1, 10_000_000, 3)}
-	for range edgeViewers {
-		v, err := client.View(ctx, client.Config{URL: "http://" + m.nodes[out].access + "/whep/" + edgeApp + "/" + channel, Token: watch, OnPacket: f.packet})
-		if err != nil {
-			return nil, 0, err
-		}
-		defer func() { _ = v.Close() }()
-	}
-	f.mu.Lock()
-	f.start = time.Now().Add(edgeWarmup) // the joins are not what is measured
-	f.mu.Unlock()
-	select {
-	case <-time.After(edgeWarmup + edgeFor):
-	case <-ctx.Done():
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.latency, f.received, ctx.Err()
 }
-
-func ms(micros int64) float64 { return float64(micros) / 1000 }

@@ -19,6 +19,7 @@
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
 //	bench.go     tern bench list, run
+//	load.go      tern load
 //	admin.go     the HTTP client of the admin API
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -87,6 +88,7 @@ func rootCommand() *cobra.Command {
 		doctorCommand(),
 		drainCommand(),
 		filterCommand(),
+		loadCommand(),
 		manualCommand(),
 		nodeCommand(),
 		pathsCommand(),

@@ -20,6 +20,14 @@ import (
 // clientPackets is the UDP port of a client.
 const clientPackets = 5000
 
+// A client gives a session up, and joins again, when its node has been silent for lostAfter + gaveUpAfter, as a player that
+// watches its own packets would. The library's defaults are half a minute.
+const (
+	lostAfter   = 2 * time.Second
+	gaveUpAfter = 2 * time.Second
+	aliveEvery  = 500 * time.Millisecond
+)
+
 // client is a real WebRTC client on a host of its own, behind a last mile. Its HTTP goes straight to the node, its
 // media over the emulated network.
 type client struct {
@@ -58,6 +66,7 @@ func (c *client) join(ctx context.Context, cfg benchclient.Config, open func(con
 	cfg.HTTP = &http.Client{Transport: transport}
 	cfg.Setting = func(se *webrtc.SettingEngine) {
 		se.SetICEUDPMux(mux)
+		se.SetICETimeouts(lostAfter, gaveUpAfter, aliveEvery)
 		se.SetIPFilter(func(net.IP) bool { return true })
 	}
 	limit, cancel := context.WithTimeout(ctx, 2*askTimeout)

@@ -3,7 +3,8 @@
 //
 //	library.go        built-in scenarios, and files
 //	swarm.go          scenarios drawn from a seed
-//	run.go            Run: form the mesh, play the timeline, heal, watch it recover
+//	run.go            Run: on which clock, how far it is, how it is broken off
+//	stage.go          one run: form the mesh, play the timeline, heal, watch it recover
 //	bubble.go         virtual time in an ordinary program
 //	ground.go         certificates, configurations and policy of the nodes
 //	mesh.go           nodes: start, death, restart, formation
@@ -30,11 +31,11 @@
 // # Who owns what
 //
 // The goroutine that walks the timeline owns faults and sampler. member.mu guards a node's life, view.mu a viewer's books,
-// checkers.mu the verdicts, copyCounter.mu its counts. The network's tap runs with the network locked and calls only the last two.
+// checkers.mu the verdicts, copyCounter.mu its counts; Progress is atomic, for whoever asks from outside the bubble. The network's tap runs with the network locked and calls only the last two.
 //
 // # What it does not do
 //
 // Clock skew (all nodes share one clock), NAT, processors that are slow (a
 // slow node is one whose links are slow). Publishers and viewers that are not WebRTC
-// clients enter at the hub, past the admission that clients meet. An interrupt is looked at between steps of the timeline only.
+// clients enter at the hub, past the admission that clients meet.
 package run

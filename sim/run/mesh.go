@@ -215,9 +215,6 @@ func (m *mesh) form() error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			if m.ctx.Err() != nil {
-				return context.Cause(m.ctx)
-			}
 			return fmt.Errorf("the mesh did not form within %v: %s", formationTimeout, missing)
 		}
 	}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ternmesh/tern/sim/run/scenario"
 )
@@ -210,5 +212,29 @@ func TestARunThatIsBrokenOffSaysSo(t *testing.T) {
 	_, err := Run(ctx, parse(t, small+"streams: []\n"), Options{Bubble: bubble(t), Dir: t.TempDir()})
 	if err == nil || !strings.Contains(err.Error(), "scenario small, seed 5: context canceled") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestARunEndsWhenItShall(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	progress := new(Progress)
+	s := parse(t, small+`
+streams:
+  - {name: cam, from: fra, to: [sin], packets_per_second: 50, size: 600}
+`)
+	s.Duration = 24 * time.Hour
+	s.Streams[0].Stop = s.Duration
+	go func() { // outside the bubble: as a signal comes
+		for {
+			if at, formed := progress.Now(); formed && at > 2*time.Second {
+				cancel()
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	_, err := Run(ctx, s, Options{Bubble: bubble(t), Dir: t.TempDir(), Progress: progress})
+	if at, _ := progress.Now(); !errors.Is(err, context.Canceled) || at > time.Hour {
+		t.Errorf("an interrupted day ended at %v with %v", at, err)
 	}
 }
