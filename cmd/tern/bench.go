@@ -23,9 +23,10 @@ func benchCommand() *cobra.Command {
 
 func benchListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the benchmarks",
-		Args:  args(0, "no arguments"),
+		Use:     "list",
+		Short:   "List the benchmarks",
+		Example: "  tern bench list",
+		Args:    args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, b := range bench.List() {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-18s %s\n", b.Name, b.About)
@@ -39,9 +40,10 @@ func benchRunCommand() *cobra.Command {
 	var jsonFile, markdown string
 	var repeat int
 	c := &cobra.Command{
-		Use:   "run NAME",
-		Short: "Run a benchmark (tern bench list) on this machine",
-		Args:  args(1, "one benchmark"),
+		Use:     "run NAME",
+		Short:   "Run a benchmark (tern bench list) on this machine",
+		Example: "  tern bench run braid-loss\n  tern bench run braid-cpu --repeat 7 --json cpu.json",
+		Args:    args(1, "one benchmark"),
 		RunE: func(cmd *cobra.Command, got []string) error {
 			if _, ok := bench.Find(got[0]); !ok {
 				return usageError{fmt.Errorf("there is no benchmark %q: tern bench list shows what there is", got[0])}

@@ -226,7 +226,7 @@ streams:
 	s.Streams[0].Stop = s.Duration
 	go func() { // outside the bubble: as a signal comes
 		for {
-			if at, formed := progress.Now(); formed && at > 2*time.Second {
+			if _, formed := progress.Now(); formed {
 				cancel()
 				return
 			}
@@ -234,7 +234,7 @@ streams:
 		}
 	}()
 	_, err := Run(ctx, s, Options{Bubble: bubble(t), Dir: t.TempDir(), Progress: progress})
-	if at, _ := progress.Now(); !errors.Is(err, context.Canceled) || at > time.Hour {
-		t.Errorf("an interrupted day ended at %v with %v", at, err)
+	if at, _ := progress.Now(); !errors.Is(err, context.Canceled) || at > 4*time.Minute {
+		t.Errorf("a day that was interrupted as it began ended at %v with %v", at, err) // its first sample is at 4m45s
 	}
 }
