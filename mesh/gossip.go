@@ -15,8 +15,9 @@ import (
 const (
 	refuseForm      = "malformed"
 	refuseAbsurd    = "absurd"
-	refuseSigner    = "signer" // signed by a node that it does not speak for
-	refuseForged    = "forged" // no valid signature of this mesh
+	refuseRevoked   = "revoked" // the policy takes the signer out of the mesh
+	refuseSigner    = "signer"  // signed by a node that it does not speak for
+	refuseForged    = "forged"  // no valid signature of this mesh
 	refuseStale     = "stale"
 	refuseDuplicate = "duplicate" // normal: gossip tells everything several times
 	refuseUnknown   = "unknown"   // no such member yet, or a row before its card; it comes again
@@ -56,7 +57,7 @@ func (m *Mesh) offer(it linkstate.Item) {
 func (m *Mesh) refused(why string, size int) {
 	m.stats.refuse(why)
 	switch why {
-	case refuseDuplicate, refuseUnknown, refuseStale, refuseGap:
+	case refuseDuplicate, refuseUnknown, refuseStale, refuseGap, refuseRevoked:
 	default:
 		m.warn.Warn("gossip refused: "+why, "bytes", size)
 	}
@@ -90,6 +91,8 @@ func (m *Mesh) judgeCard(it linkstate.Item) string {
 	}
 	signer, err := m.cfg.Identity.Verify(cardContext, it.Body, it.Certificate, it.Signature)
 	switch {
+	case errors.Is(err, identity.ErrRevoked):
+		return refuseRevoked
 	case err != nil:
 		return refuseForged
 	case signer.Node != r.node:

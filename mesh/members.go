@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -156,6 +157,29 @@ func (m *Mesh) goneBy(name string) {
 	m.mu.Unlock()
 	m.log.Info("node is gone", "node", name, "left", left)
 	m.refollow()
+}
+
+// Expel takes the nodes out of the tables whose certificate the identity refuses since it was told to (identity.Revoke), and
+// returns their names. Their cards and rows are refused from then on, and with them every word that they say of others;
+// once they are readmitted, the cards that they have said count again.
+func (m *Mesh) Expel() (names []string) {
+	m.mu.Lock()
+	for _, p := range m.peers {
+		if !p.verified {
+			continue
+		}
+		if _, err := m.cfg.Identity.Check(p.certificate); errors.Is(err, identity.ErrRevoked) {
+			*p = peer{name: p.name, id: p.id, addr: p.addr, alive: p.alive, left: p.left}
+			m.core.Drop(p.id)
+			m.core.Expect(p.id)
+			names = append(names, p.name)
+		}
+	}
+	m.mu.Unlock()
+	if len(names) > 0 {
+		m.refollow()
+	}
+	return names
 }
 
 // forget takes a peer out of the tables; linkstate remembers how new its last word was. m.mu is held.

@@ -13,7 +13,7 @@ type Stats struct {
 	PacketsDropped                           uint64 // received, but memberlist's queue was full
 	StreamsIn, StreamsOut, StreamsDropped    uint64
 	RecordsPublished, RecordsAccepted        uint64
-	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, stale, duplicate, unknown, gap, address
+	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address
 	RecordsDropped                           uint64            // not passed on at once, because too many waited; they follow later
 	Conflicts                                uint64            // claims to a name or id that another node has
 	ProbesOut, ProbesIn, ProbesFailed        uint64            // failed: Config.Probe said no

@@ -38,6 +38,8 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
+	mux.HandleFunc("POST /v1/revoked", n.postRevoked)
+	mux.HandleFunc("DELETE /v1/revoked", n.deleteRevoked)
 	n.policyRoutes(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

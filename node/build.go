@@ -232,6 +232,7 @@ func (n *Node) enforce(p control.Policy) {
 	n.keysets.Want(n.enforcer.current.Load().keySets())
 	select {
 	case <-n.ready:
+		n.expel()
 		n.braid.Refresh()
 		n.hub.Refresh()
 		n.access.Reauthorise()

@@ -12,6 +12,7 @@
 //	admission.go                what a policy means to an app's clients, and their keys
 //	enforce.go                  policy into admission, fences and filter rules: the one place
 //	operate.go                  changes of one part of the policy: drain, cordon
+//	revoke.go                   nodes and certificates that the policy takes out of the mesh
 //	drain.go                    what a node does while it is drained or cordoned
 //	admin.go, status.go         the private listener and what it shows
 //	findings.go                 what is not as it should be, and what to do; pure

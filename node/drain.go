@@ -67,19 +67,21 @@ func (d *drainer) look(now time.Time) {
 	n := d.node
 	wanted := n.enforcer.nodeState(n.cfg.Node)
 	state, end := duty(wanted, now, n.sessions(), d.quiet(now) >= quietFor)
+	if n.revokedSelf() {
+		state = StateRevoked
+	}
 	if before := *d.state.Swap(&state); before != state {
 		n.log.Info("node state", "state", state, "before", before, "deadline", wanted.Deadline, "sessions", n.sessions())
 	}
-	if wanted.State != control.NodeDrained {
-		d.ended = false
-		return
-	}
+	end = end || state == StateRevoked
 	if end && !d.ended {
-		n.log.Warn("the drain's deadline has passed: ending the sessions that are left", "sessions", n.sessions())
-		n.access.EndAll("drained")
+		n.log.Warn("ending the sessions that are left", "state", state, "sessions", n.sessions())
+		n.access.EndAll(state)
 	}
 	d.ended = end
-	d.handOver()
+	if wanted.State == control.NodeDrained || state == StateRevoked {
+		d.handOver()
+	}
 }
 
 // duty is what the policy asks of a node: its state, and whether the sessions that are left end now. Pure.

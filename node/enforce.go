@@ -37,6 +37,7 @@ type enforced struct {
 	nodes   map[string]control.NodeState
 	drained []string // sorted
 	corded  []string // cordoned, sorted
+	revoked revocations
 }
 
 type enforcedApp struct {
@@ -79,6 +80,7 @@ func translate(p control.Policy) *enforced {
 			copies:    copiesOf(a),
 		}
 	}
+	out.revoked = revocationsOf(p.Revoked)
 	out.nodes = p.Nodes
 	for name, s := range p.Nodes {
 		if s.State == control.NodeDrained {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,6 +83,17 @@ func (m *memory) recent(id uint32, now time.Time) (mesh.Member, bool) {
 	defer m.mu.Unlock()
 	r, ok := m.seen[id]
 	return r.member, ok && r.member.Alive && now.Sub(r.last) <= believeFor
+}
+
+// forget drops nodes at once: nobody is to believe in them any more.
+func (m *memory) forget(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, r := range m.seen {
+		if slices.Contains(names, r.member.Node) {
+			delete(m.seen, id)
+		}
+	}
 }
 
 // name of a node that is or was a member; its compact id if this node never knew it.

@@ -184,6 +184,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	}
 	n.enforcer = newEnforcer(n.id.Region)
 	n.drain = newDrainer(n)
+	n.id.Revoke(n.enforcer.revoked)
 	n.keysets = keyset.New(keyset.Config{Logger: n.log, Changed: n.keysChanged})
 	steps := []func(context.Context) error{
 		n.buildFilter,

@@ -92,6 +92,20 @@ func (n *Node) setNode(w http.ResponseWriter, r *http.Request, name string, want
 
 // checkOrder refuses what is probably a mistake.
 func (n *Node) checkOrder(name string) error {
+	if err := n.checkKnown(name); err != nil {
+		return err
+	}
+	serves := func(m mesh.Member) bool {
+		return m.Alive && m.Node != name && n.enforcer.nodeState(m.Node).State == ""
+	}
+	if !slices.ContainsFunc(n.mesh.Members(), serves) {
+		return fmt.Errorf("no other node takes clients: with %q gone there would be none (force says that this is meant)", name)
+	}
+	return nil
+}
+
+// checkKnown refuses a name that no node has or lately had.
+func (n *Node) checkKnown(name string) error {
 	members := n.mesh.Members()
 	known := append(slices.Clone(members), n.memory.gone(members)...)
 	var names []string
@@ -104,12 +118,6 @@ func (n *Node) checkOrder(name string) error {
 			hint = fmt.Sprintf(", did you mean %q?", best)
 		}
 		return fmt.Errorf("node %q is %w%s (force says that this is meant)", name, errNoMember, hint)
-	}
-	serves := func(m mesh.Member) bool {
-		return m.Alive && m.Node != name && n.enforcer.nodeState(m.Node).State == ""
-	}
-	if !slices.ContainsFunc(members, serves) {
-		return fmt.Errorf("no other node takes clients: with %q gone there would be none (force says that this is meant)", name)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@
 //	doctor.go    tern doctor, tern ports
 //	manual.go    tern man
 //	drain.go     tern drain, undrain, cordon
+//	revoke.go    tern revoke, readmit
 //	policy.go    tern policy get, history, schema
 //	policychange.go  tern policy apply, diff, rollback, explain
 //	audit.go     tern audit tail, verify, export
@@ -95,6 +96,8 @@ func rootCommand() *cobra.Command {
 		policyCommand(),
 		portsCommand(),
 		reloadCommand(),
+		readmitCommand(),
+		revokeCommand(),
 		routesCommand(),
 		simCommand(),
 		statusCommand(),

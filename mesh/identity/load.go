@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type Identity struct {
 	Voter              bool
 	Cert               tls.Certificate // Leaf is set
 	Roots              *x509.CertPool  // the mesh's CA alone
+
+	refused atomic.Pointer[func(node, serial string) bool] // see Revoke
 
 	mu       sync.Mutex
 	verified map[[32]byte]verifiedCert // guarded by mu; at most maxVerified

@@ -17,6 +17,9 @@ var ErrOtherMesh = errors.New("certificate of another mesh")
 // ErrOtherNode is wrapped when a dial reached a node of this mesh, but not the one meant.
 var ErrOtherNode = errors.New("certificate of another node")
 
+// ErrRevoked is wrapped by every refusal of a certificate that was good but is so no more: see Revoke.
+var ErrRevoked = errors.New("certificate is revoked")
+
 // maxVerified bounds the cache of verified certificates; a full cache is emptied, which costs one more verification each.
 const maxVerified = 2048
 
@@ -58,7 +61,33 @@ func (id *Identity) check(cert *x509.Certificate, now time.Time) (Peer, error) {
 		return Peer{}, fmt.Errorf("%w: it is of %q, this is %q", ErrOtherMesh, peer.Mesh, id.Mesh)
 	}
 	peer.Cert = cert
-	return peer, nil
+	return peer, id.revokedError(peer)
+}
+
+// Revoke sets who is refused from now on, by the node's name and the certificate's serial number (see Peer.Serial); nil:
+// nobody. It holds for handshakes and signatures to come; what was accepted before is for the callers to end. refused is
+// called from many goroutines.
+func (id *Identity) Revoke(refused func(node, serial string) bool) { id.refused.Store(&refused) }
+
+// Revoked says whether a peer whose certificate was accepted earlier would be refused now.
+func (id *Identity) Revoked(p Peer) bool {
+	refused := id.refused.Load()
+	return refused != nil && *refused != nil && (*refused)(p.Node, p.Serial())
+}
+
+func (id *Identity) revokedError(p Peer) error {
+	if id.Revoked(p) {
+		return fmt.Errorf("%w by the policy: node %q, serial %s", ErrRevoked, p.Node, p.Serial())
+	}
+	return nil
+}
+
+// Serial is the serial number of the peer's certificate in lower-case hex without leading zeros; "" without a certificate.
+func (p Peer) Serial() string {
+	if p.Cert == nil || p.Cert.SerialNumber == nil {
+		return ""
+	}
+	return p.Cert.SerialNumber.Text(16)
 }
 
 // chainError puts the library's answer into the operator's words.
@@ -86,6 +115,12 @@ func validAt(cert *x509.Certificate, now time.Time) error {
 	return nil
 }
 
+// Check says whose certificate it is (DER, straight from the network), or why it does not count now.
+func (id *Identity) Check(certDER []byte) (Peer, error) {
+	known, err := id.checkDER(certDER, time.Now())
+	return known.peer, err
+}
+
 // checkDER is check for the encoded form, remembering certificates that passed: gossip shows the same ones every second.
 func (id *Identity) checkDER(der []byte, now time.Time) (verifiedCert, error) {
 	sum := sha256.Sum256(der)
@@ -93,7 +128,7 @@ func (id *Identity) checkDER(der []byte, now time.Time) (verifiedCert, error) {
 	known, ok := id.verified[sum]
 	id.mu.Unlock()
 	if ok {
-		return known, validAt(known.peer.Cert, now)
+		return known, errors.Join(validAt(known.peer.Cert, now), id.revokedError(known.peer))
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -63,21 +63,23 @@ func (t throttle) config(*quic.ClientInfo) (*quic.Config, error) {
 }
 
 // admit counts an accepted connection of a node; false refuses it.
-func (l *Layer) admit(node string) bool {
+func (l *Layer) admit(conn *quic.Conn, peer identity.Peer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= maxConnections || l.in[node] >= maxPerPeer {
+	if l.total >= maxConnections || l.in[peer.Node] >= maxPerPeer {
 		return false
 	}
 	l.total++
-	l.in[node]++
+	l.in[peer.Node]++
+	l.live[conn] = peer
 	return true
 }
 
-func (l *Layer) release(node string) {
+func (l *Layer) release(conn *quic.Conn, node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
+	delete(l.live, conn)
 	if l.in[node]--; l.in[node] == 0 {
 		delete(l.in, node)
 	}
@@ -90,11 +92,15 @@ func (l *Layer) serve(ctx context.Context, conn *quic.Conn) error {
 		_ = conn.CloseWithError(codeRefused, "no node certificate")
 		return nil
 	}
-	if !l.admit(peer.Node) {
+	if !l.admit(conn, peer) {
 		_ = conn.CloseWithError(codeRefused, "too many connections")
 		return nil
 	}
-	defer l.release(peer.Node)
+	defer l.release(conn, peer.Node)
+	if l.cfg.Identity.Revoked(peer) { // since the handshake, and Expel may have come before admit
+		_ = conn.CloseWithError(codeRefused, "revoked")
+		return nil
+	}
 	l.known(conn.RemoteAddr())
 	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeBye, "goodbye") })
 	defer stop()

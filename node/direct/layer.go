@@ -66,10 +66,11 @@ type Layer struct {
 	dials    sync.WaitGroup     // running dials; added to under mu while not gone
 
 	mu    sync.Mutex
-	out   map[netip.AddrPort]*link // guarded by mu
-	in    map[string]int           // accepted connections by node, guarded by mu
-	total int                      // sum of in, guarded by mu
-	gone  bool                     // guarded by mu
+	out   map[netip.AddrPort]*link     // guarded by mu
+	in    map[string]int               // accepted connections by node, guarded by mu
+	total int                          // sum of in, guarded by mu
+	live  map[*quic.Conn]identity.Peer // accepted connections, guarded by mu
+	gone  bool                         // guarded by mu
 }
 
 // New checks the configuration and prepares the transport; nothing is sent before Run or Dial.
@@ -88,6 +89,7 @@ func New(cfg Config) (*Layer, error) {
 		throttle: newThrottle(),
 		out:      make(map[netip.AddrPort]*link),
 		in:       make(map[string]int),
+		live:     make(map[*quic.Conn]identity.Peer),
 	}
 	l.life, l.end = context.WithCancel(context.Background())
 	l.transport = &quic.Transport{Conn: cfg.Conn, StatelessResetKey: key, VerifySourceAddress: l.throttle.mustProve}
@@ -151,6 +153,31 @@ func (l *Layer) Run(ctx context.Context) error {
 	_ = l.cfg.Conn.Close() // before the transport: its Close waits for the reader
 	_ = l.transport.Close()
 	return err
+}
+
+// Expel closes every connection, of either direction, with a peer that gone names. New ones are for the identity to refuse.
+func (l *Layer) Expel(gone func(identity.Peer) bool) (closed int) {
+	var conns []*quic.Conn
+	l.mu.Lock()
+	for conn, peer := range l.live {
+		if gone(peer) {
+			conns = append(conns, conn)
+		}
+	}
+	for _, k := range l.out {
+		select {
+		case <-k.ready:
+			if k.err == nil && gone(k.peer) {
+				conns = append(conns, k.conn)
+			}
+		default: // its handshake is not over, and the identity refuses it
+		}
+	}
+	l.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.CloseWithError(codeRefused, "revoked")
+	}
+	return len(conns)
 }
 
 // closeAll refuses new links and says goodbye on those that exist.

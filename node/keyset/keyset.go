@@ -45,11 +45,11 @@ type Store struct {
 
 // source is one key set. Fields are guarded by Store.mu.
 type source struct {
-	keys  []token.Key
-	good  time.Time     // of the keys
-	next  time.Time     // when to read again
-	read  time.Time     // the last attempt
-	busy  chan struct{} // closed when the reading under way ends; nil if none is
+	keys []token.Key
+	good time.Time     // of the keys
+	next time.Time     // when to read again
+	read time.Time     // the last attempt
+	busy chan struct{} // closed when the reading under way ends; nil if none is
 }
 
 // Stats count since New.
