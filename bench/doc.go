@@ -6,6 +6,7 @@
 //	braid_nodes.go   two braids (or QUIC connections) over real loopback sockets, or over an emulated network
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
+//	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
 //	client/          the WHIP and WHEP client
 //	load/            the load generator that drives many of them
