@@ -37,13 +37,15 @@ const (
 	findNoPath      = "no_path"
 	findOnePath     = "one_path"
 	findUndelivered = "undelivered"
+	findLimited     = "limited"
+	findTooNarrow   = "too_narrow"
 	findFilter      = "filter_degraded"
 	findCertificate = "certificate_expires"
 	findAlone       = "alone"
 )
 
 var findingNames = []string{
-	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered,
+	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
 	findFilter, findCertificate, findAlone,
 }
 
@@ -141,6 +143,7 @@ func braidFindings(s Status, add addFinding) {
 		case alive == 1 && len(s.Members) > 2:
 			add(SeverityWarning, findOnePath, where, "media rides one path only", "`tern paths "+s.Node+" "+b.Peer+"` says why; a fence with more nodes or mended links gives more paths")
 		}
+		budgetFindings(where, b, add)
 		total := b.PacketsDelivered + b.Undelivered
 		if b.Undelivered >= undeliveredLeast && float64(b.Undelivered) > undeliveredShare*float64(total) {
 			add(SeverityWarning, findUndelivered, b.Peer+" > "+s.Node, fmt.Sprintf("%d of %d media frames never came", b.Undelivered, total),
@@ -166,4 +169,18 @@ func certificateFindings(s Status, now time.Time, add addFinding) {
 		what = fmt.Sprintf("the node's certificate ended on %s: no peer talks to it any more", s.CertificateExpires.UTC().Format(time.DateTime))
 	}
 	add(severity, findCertificate, "identity.cert", what, "issue a new one (`tern ca issue`), replace the files and restart the node")
+}
+
+// budgetFindings tells of bottlenecks. One path's own is routine: the others carry what it does not.
+func budgetFindings(where string, b BraidStatus, add addFinding) {
+	g := b.Budget
+	shared := map[string]string{"link": "the link to the first hop", "peer": "what all paths to it share", "node": "what all that this node sends shares"}[g.LimitedBy]
+	switch {
+	case g.LimitKbps > 0 && g.LimitKbps < g.DemandKbps:
+		add(SeverityCritical, findTooNarrow, where, fmt.Sprintf("%.0f kbit/s of media, room for %.0f: the oldest packets are dropped", g.DemandKbps, g.LimitKbps),
+			"publishers are asked for less where they listen; lower their bitrates, or give the network more room")
+	case shared != "":
+		add(SeverityWarning, findLimited, where, fmt.Sprintf("%s carries %.0f kbit/s: %.1f copies of each frame go out", shared, g.LimitKbps, g.Copies),
+			"the media itself is whole; for all copies the network needs more room, or `redundancy: adaptive` fewer copies")
+	}
 }

@@ -41,6 +41,12 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{findNoPath, func(s *Status) { s.Braids[0].Out[0].Alive, s.Braids[0].Out[1].Alive = false, false }, SeverityCritical, "fra > sin"},
 		{findOnePath, func(s *Status) { s.Braids[0].Out[0].Alive = false }, SeverityWarning, "fra > sin"},
 		{findUndelivered, func(s *Status) { s.Braids[0].Undelivered = 200 }, SeverityWarning, "sin > fra"},
+		{findLimited, func(s *Status) {
+			s.Braids[0].Budget = BudgetStatus{Copies: 1.8, DemandKbps: 10_000, LimitKbps: 18_000, LimitedBy: "peer"}
+		}, SeverityWarning, "fra > sin"},
+		{findTooNarrow, func(s *Status) {
+			s.Braids[0].Budget = BudgetStatus{Copies: 1, DemandKbps: 20_000, LimitKbps: 11_000, LimitedBy: "path"}
+		}, SeverityCritical, "fra > sin"},
 		{findFilter, func(s *Status) { s.FilterWhy = "no privilege" }, SeverityWarning, "fra"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(10 * 24 * time.Hour) }, SeverityWarning, "identity.cert"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(-time.Hour) }, SeverityCritical, "identity.cert"},

@@ -33,6 +33,9 @@ var (
 	descUndeliv    = metric("braid_undelivered_total", "Media frames that no path delivered, repairs included.", "peer")
 	descRepaired   = metric("braid_repaired_total", "Media frames that the repair delivered.", "peer")
 	descRescued    = metric("braid_rescued_total", "Media frames that the best path lost and another delivered.", "peer")
+	descCopies     = metric("braid_copies_per_frame", "Copies of a media frame that go out to a peer, over the last half second of media; the fewest of its fences.", "peer")
+	descWithheld   = metric("braid_copies_withheld_total", "Copies of media frames that redundancy asked for and a budget refused.", "peer")
+	descLimit      = metric("braid_limit_bits_per_second", "What may be sent to a peer at present, and what limits it (path, link, peer, node); no series while nothing does.", "peer", "by")
 	descPath       = metric("braid_path_frames_total", "Path frames from a peer, by path in use (the relays, or direct) and what became of them.", "peer", "via", "result")
 	descPathBursts = metric("braid_path_bursts_total", "Runs of media frames that a path from a peer lost in a row.", "peer", "via")
 	descPathDelay  = metric("braid_path_queueing_seconds", "One-way delay of a path from a peer above its lowest of the last half minute.", "peer", "via")
@@ -73,6 +76,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectMesh(s, gauge)
 	c.collectGossip(counter)
 	collectBraids(s, counter)
+	collectBudgets(s, gauge, counter)
 	collectPaths(s, gauge, counter)
 	p := n.port.stats()
 	for result, v := range map[string]uint64{"received": p.Received, "unknown_class": p.Unknown, "filtered": p.Filtered, "queue_full": p.QueueFull} {
@@ -148,6 +152,34 @@ func collectBraids(s Status, counter func(*prometheus.Desc, uint64, ...string)) 
 		counter(descUndeliv, p.undelivered, peer)
 		counter(descRepaired, p.repaired, peer)
 		counter(descRescued, p.rescued, peer)
+	}
+}
+
+// collectBudgets shows, of the fences of one peer, the one with the fewest copies and the tightest limit.
+func collectBudgets(s Status, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
+	type worst struct {
+		copies, limit float64
+		by            string
+		withheld      uint64
+	}
+	peers := make(map[string]worst)
+	for _, b := range s.Braids {
+		w := peers[b.Peer]
+		if c := b.Budget.Copies; c > 0 && (w.copies == 0 || c < w.copies) {
+			w.copies = c
+		}
+		if l := b.Budget.LimitKbps; l > 0 && (w.limit == 0 || l < w.limit) {
+			w.limit, w.by = l, b.Budget.LimitedBy
+		}
+		w.withheld += b.Budget.Withheld
+		peers[b.Peer] = w
+	}
+	for peer, w := range peers {
+		gauge(descCopies, w.copies, peer)
+		counter(descWithheld, w.withheld, peer)
+		if w.limit > 0 {
+			gauge(descLimit, w.limit*1000, peer, w.by)
+		}
 	}
 }
 

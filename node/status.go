@@ -99,6 +99,22 @@ type BraidStatus struct {
 	Duplicates       uint64       `json:"duplicates_dropped"`
 	Undelivered      uint64       `json:"undelivered"`
 	Repaired         uint64       `json:"repaired"`
+	Budget           BudgetStatus `json:"budget"`
+}
+
+// BudgetStatus is what a node may send to a peer under one fence, and what it makes of that.
+type BudgetStatus struct {
+	Copies     float64 `json:"copies"`      // of a media frame, over the last half second of media
+	Withheld   uint64  `json:"withheld"`    // copies of frames that redundancy asked for and a budget refused
+	DemandKbps float64 `json:"demand_kbps"` // one copy of the media
+	LimitKbps  float64 `json:"limit_kbps"`  // what may be sent at all; 0: nothing limits it
+	LimitedBy  string  `json:"limited_by"`  // none, path, link (a first hop), peer (all paths to it), node (all that this node sends)
+}
+
+func budgetStatus(st braid.SessionStats) BudgetStatus {
+	return BudgetStatus{
+		Copies: st.Copies, Withheld: st.Withheld, DemandKbps: st.Demand * 8 / 1000, LimitKbps: st.Limit * 8 / 1000, LimitedBy: st.LimitedBy,
+	}
 }
 
 // PathStatus is one path of a session in one direction; counters are media frames since the path began.
@@ -120,6 +136,8 @@ type PathStatus struct {
 	DelayMS      float64  `json:"delay_ms"`
 	OverFloorMS  float64  `json:"over_floor_ms"` // delay above the lowest of the last half minute
 	JitterMS     float64  `json:"jitter_ms"`
+	BudgetKbps   float64  `json:"budget_kbps"` // of a path from here: the cap of its own, 0 if it has none
+	QueueMS      float64  `json:"queue_ms"`    // of a path from here: delay above the floor, as budgets see it
 }
 
 // PairStatus is what two paths of a session (by id) did with the media frames that went out on both. Joint is the share that
@@ -221,6 +239,7 @@ func (n *Node) braidStatus() []BraidStatus {
 			InPairs:     pairStatus(st.InPairs),
 			PacketsSent: st.PacketsSent, PacketsDelivered: st.PacketsReceived,
 			Duplicates: st.Duplicates, Undelivered: st.Undelivered, Repaired: st.Repaired,
+			Budget: budgetStatus(st),
 		})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Peer+out[i].Fence < out[j].Peer+out[j].Fence })
@@ -242,6 +261,7 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Received: p.Received, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
 			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter), OverFloorMS: ms(p.OverFloor),
 			Congested: p.Congested, Bursts: p.Bursts, LongestBurst: p.LongestBurst, FirstShare: share(p.First, first),
+			BudgetKbps: p.Budget * 8 / 1000, QueueMS: ms(p.Queue),
 		})
 	}
 	return out

@@ -82,6 +82,7 @@ func printStatus(w io.Writer, s node.Status) {
 	}
 	for _, b := range s.Braids {
 		fmt.Fprintf(t, "\nBRAID with %s\tsent %d\tdelivered %d\tduplicates dropped %d\trepaired %d\tundelivered %d\n", b.Peer, b.PacketsSent, b.PacketsDelivered, b.Duplicates, b.Repaired, b.Undelivered)
+		printBudget(t, b.Budget)
 		printPaths(t, b.Out)
 		printPaths(t, b.In)
 	}
@@ -100,6 +101,21 @@ func printFindings(w io.Writer, s node.Status) {
 	}
 }
 
+// printBudget says in how many copies media leaves, and what keeps it from more.
+func printBudget(w io.Writer, g node.BudgetStatus) {
+	if g.Copies == 0 {
+		return
+	}
+	fmt.Fprintf(w, "  %.2f copies of %.0f kbit/s", g.Copies, g.DemandKbps)
+	if g.LimitKbps > 0 {
+		fmt.Fprintf(w, "\tlimited by %s\tto %.0f kbit/s", g.LimitedBy, g.LimitKbps)
+	}
+	if g.Withheld > 0 {
+		fmt.Fprintf(w, "\twithheld %d", g.Withheld)
+	}
+	fmt.Fprintln(w)
+}
+
 func printPaths(w io.Writer, paths []node.PathStatus) {
 	for _, p := range paths {
 		state := "in use"
@@ -108,6 +124,8 @@ func printPaths(w io.Writer, paths []node.PathStatus) {
 			state = "replaced"
 		case !p.Alive:
 			state = "dead"
+		case p.BudgetKbps > 0:
+			state = fmt.Sprintf("capped at %.0f kbit/s", p.BudgetKbps)
 		}
 		fmt.Fprintf(w, "  %s\t%s\tsent %d\tlost %d\tfirst %d\trescued %d\n", hops(p.Hops), state, p.Sent, p.Lost, p.First, p.Rescued)
 	}

@@ -82,6 +82,7 @@ type SessionStats struct {
 	// "none", "path", "link" (a first hop), "peer" (all paths to it) or "node" (all that this node sends).
 	Limit     float64
 	LimitedBy string
+	Demand    float64 // bytes/s of packets that Send is given, averaged over half a second
 
 	PacketsSent, FramesSent, RepairsSent uint64
 	PacketsReceived                      uint64
@@ -149,7 +150,7 @@ func (s *Session) Stats() SessionStats {
 	st.Out = s.f.outStats(now)
 	st.Limit, st.LimitedBy = s.Estimate()
 	s.f.sendMu.Lock()
-	st.Copies, st.Withheld = s.f.tally.mean, s.f.tally.withheld
+	st.Copies, st.Withheld, st.Demand = s.f.tally.mean, s.f.tally.withheld, s.f.tally.demand/wireShare
 	s.f.sendMu.Unlock()
 	s.f.rxMu.Lock()
 	st.Duplicates, st.Undelivered, st.Repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
