@@ -67,3 +67,9 @@ func (n *Node) keysChanged() {
 	default:
 	}
 }
+
+// accessURLOf is where clients reach another node of the mesh.
+func (n *Node) accessURLOf(node string) (string, bool) {
+	m, ok := n.mesh.Lookup(node)
+	return m.Health.AccessURL, ok && m.Alive && m.Health.AccessURL != ""
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/time/rate"
 
@@ -329,6 +330,9 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.refusesClients,
 		Elsewhere:    n.elsewhere,
+		Self:         n.cfg.Node,
+		URL:          strings.TrimRight(n.cfg.Access.URL, "/"), // as configured: a listening address is not always one to send clients to
+		NodeURL:      n.accessURLOf,
 
 		AppKeysHeader: n.cfg.Access.AppKeysHeader, TenantsHeader: n.cfg.Access.TenantsHeader,
 		TrustedProxies: n.cfg.Access.proxies(),

@@ -96,6 +96,12 @@ type Config struct {
 	ListenRTP func(ctx context.Context) (net.PacketConn, error)
 	RTPHost   netip.Addr
 
+	// Self is this node's name, which its sessions' URLs carry, so that a request that
+	// reaches another node is sent here; URL is the base that clients use, "" if they
+	// should stay with the host that they came by. NodeURL is another node's.
+	Self, URL string
+	NodeURL   func(node string) (url string, ok bool)
+
 	// Draining says whether the node takes new sessions; nil: always.
 	Draining func() bool
 	// Elsewhere names the base URL of another node for an app's clients while Draining; nil or false: there is none.
@@ -193,6 +199,9 @@ func (c *Config) defaults() {
 	}
 	if c.Elsewhere == nil {
 		c.Elsewhere = func(string) (string, bool) { return "", false }
+	}
+	if c.NodeURL == nil {
+		c.NodeURL = func(string) (string, bool) { return "", false }
 	}
 	if c.UnknownKey == nil {
 		c.UnknownKey = func(context.Context, string) bool { return false }

@@ -74,7 +74,7 @@
 // # What it does not do
 //
 // No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
-// TCP, no ICE-lite, no SRTP ingest, no redirect to another node. A session whose
+// TCP, no ICE-lite, no SRTP ingest. A session whose
 // counter-offer was answered cannot restart ICE. No app can have the id "s",
 // which the policy refuses: its paths are those of sessions. Packets over 1,458 bytes
 // of payload are sent but not kept for repair. Sender reports to viewers take their

@@ -18,6 +18,9 @@ func (a *Access) sessionMethods(kind string) methods {
 // of finds the session that a request names.
 func (a *Access) of(kind string, r *http.Request) (*session, *problem) {
 	s := a.session(kind, r.PathValue("id"))
+	if base, ok := a.homeOf(r.PathValue("id")); s == nil && ok {
+		return nil, &problem{status: http.StatusTemporaryRedirect, reason: "other_node", detail: "go to the session's node", location: base + r.URL.RequestURI()}
+	}
 	if s == nil {
 		return nil, &problem{status: http.StatusNotFound, detail: "no such session", reason: "no_session"}
 	}

@@ -62,7 +62,7 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	w.Header().Set("Content-Type", typeSDP)
-	w.Header().Set("Location", s.path())
+	w.Header().Set("Location", s.url())
 	w.WriteHeader(http.StatusCreated)
 	_, _ = io.WriteString(w, text)
 	return nil

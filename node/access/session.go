@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,11 @@ type session struct {
 // newSession prepares a session; it counts only once registered.
 func (a *Access) newSession(kind string, j join, need right, expires time.Time) *session {
 	j.pass.expires = expires
-	return &session{a: a, id: randomID(16), kind: kind, app: j.app, channel: j.channel, pass: j.pass,
+	id := randomID(16)
+	if a.cfg.Self != "" {
+		id = a.cfg.Self + "." + id
+	}
+	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass,
 		need: need, since: a.now(), etag: newETag()}
 }
 
@@ -70,12 +75,21 @@ func randomID(n int) string {
 // newETag names one ICE generation of a session, strongly.
 func newETag() string { return `"` + randomID(8) + `"` }
 
-// path is the session's URL, root-relative.
-func (s *session) path() string {
+// url is the session's URL: at this node's own base if that is known, else root-relative.
+func (s *session) url() string {
 	if s.kind == kindRTP {
-		return "/v1/rtp/" + s.id
+		return s.a.cfg.URL + "/v1/rtp/" + s.id
 	}
-	return "/" + s.kind + "/s/" + s.id
+	return s.a.cfg.URL + "/" + s.kind + "/s/" + s.id
+}
+
+// homeOf is the base URL of the node that a session id names, if that is another one.
+func (a *Access) homeOf(id string) (string, bool) {
+	node, _, named := strings.Cut(id, ".")
+	if !named || node == a.cfg.Self {
+		return "", false
+	}
+	return a.cfg.NodeURL(node)
 }
 
 // atEnd adds something to do when the session ends; at once if it has.
@@ -126,7 +140,7 @@ func (a *Access) register(s *session) *problem {
 }
 
 // short names a session in logs without giving its URL away.
-func (s *session) short() string { return s.id[:8] }
+func (s *session) short() string { return s.id[len(s.id)-32:][:8] }
 
 // end closes the session, once, without waiting: callers may hold locks of media or be
 // callbacks of the library.

@@ -147,7 +147,7 @@ func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeSDP)
-	h.Set("Location", s.path())
+	h.Set("Location", s.url())
 	h.Set("ETag", s.etag)
 	h.Set("Accept-Patch", typeSDP+", "+typeFrag)
 	w.WriteHeader(http.StatusNotAcceptable)

@@ -154,7 +154,7 @@ func created(w http.ResponseWriter, a *Access, s *session, answer string) *probl
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeSDP)
-	h.Set("Location", s.path())
+	h.Set("Location", s.url())
 	h.Set("ETag", s.etag)
 	h.Set("Accept-Patch", typeFrag)
 	w.WriteHeader(http.StatusCreated)
