@@ -378,23 +378,23 @@ func (n *Node) listenAccess(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.rtpPorts = &portRange{network: n.opts.ClientNetwork, host: netip.MustParseAddr(n.cfg.Access.RTPHost), first: first, last: last, next: first}
+	n.rtpPorts = newPortRange(n.opts.ClientNetwork, netip.MustParseAddr(n.cfg.Access.RTPHost), first, last)
 	return n.tryRTP(ctx)
 }
 
-// tryRTP opens one port of plain RTP now: an address that is not this machine's should not wait for the first publisher.
+// tryRTP opens a pair of ports of plain RTP now: an address that is not this machine's should not wait for the first publisher.
 func (n *Node) tryRTP(ctx context.Context) error {
 	if _, real := n.opts.ClientNetwork.(osNetwork); !real {
 		return nil
 	}
-	conn, err := n.rtpPorts.listen(ctx)
+	rtp, rtcp, err := n.rtpPorts.listen(ctx)
 	if errors.Is(err, errNoPort) {
 		return nil // others hold them now; they may not for ever
 	}
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	return errors.Join(rtp.Close(), rtcp.Close())
 }
 
 func (n *Node) buildAdmin(ctx context.Context) error {

@@ -293,6 +293,9 @@ func (a AccessConfig) rtpRange() (first, last uint16, err error) {
 	if !ok || err1 != nil || err2 != nil || f == 0 || f > l {
 		return 0, 0, fmt.Errorf("%q is not FIRST-LAST (for example 20000-20199)", a.RTPPorts)
 	}
+	if f += f % 2; f+1 > l {
+		return 0, 0, fmt.Errorf("%q holds no pair of an even port and the next (RTP and RTCP)", a.RTPPorts)
+	}
 	return uint16(f), uint16(l), nil
 }
 

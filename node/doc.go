@@ -20,6 +20,7 @@
 //	console_state.go            what the console shows (the page is in node/console)
 //	doctor.go                   tern doctor: the host and the peers, before the node runs
 //	keys.go, reload.go          every key described once; what changes without a restart
+//	refusals_linux.go           plain RTP learns that its receiver is gone
 //	memory.go                   members that are gone, for those who ask
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order

@@ -179,33 +179,47 @@ func (nodeAddr) Network() string { return "tern" }
 
 func (a nodeAddr) String() string { return string(a) }
 
-// portRange gives out UDP ports of the plain RTP ingest.
+// portRange gives out UDP ports of plain RTP in pairs: an even one for RTP, the next for RTCP.
 type portRange struct {
 	network     Network
 	mu          sync.Mutex
 	host        netip.Addr
 	first, last uint16
-	next        uint16 // guarded by mu
+	next        uint16 // guarded by mu; even
+}
+
+func newPortRange(network Network, host netip.Addr, first, last uint16) *portRange {
+	even := first + first%2
+	return &portRange{network: network, host: host, first: even, last: last, next: even}
 }
 
 var errNoPort = fmt.Errorf("every port of access.rtp_ports: %w", syscall.EADDRINUSE)
 
-// listen opens the next free port of the range; the first one is tried again after the last.
-func (r *portRange) listen(ctx context.Context) (net.PacketConn, error) {
+// listen opens the next free pair of the range; the first one is tried again after the last.
+func (r *portRange) listen(ctx context.Context) (rtp, rtcp net.PacketConn, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for range int(r.last-r.first) + 1 {
+	for range (int(r.last-r.first) + 1) / 2 {
 		port := r.next
-		if r.next++; r.next > r.last || r.next < r.first {
+		if r.next += 2; r.next >= r.last || r.next < r.first {
 			r.next = r.first
 		}
-		conn, err := r.network.ListenPacket(ctx, netip.AddrPortFrom(r.host, port))
-		switch {
-		case err == nil:
-			return conn, nil
-		case !errors.Is(err, syscall.EADDRINUSE):
-			return nil, fmt.Errorf("access.rtp_host %s: %w", r.host, err)
+		rtp, rtcp, err = r.pair(ctx, port)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return rtp, rtcp, err
 		}
 	}
-	return nil, errNoPort
+	return nil, nil, errNoPort
+}
+
+// pair opens two ports, or none.
+func (r *portRange) pair(ctx context.Context, port uint16) (rtp, rtcp net.PacketConn, err error) {
+	if rtp, err = r.network.ListenPacket(ctx, netip.AddrPortFrom(r.host, port)); err == nil {
+		if rtcp, err = r.network.ListenPacket(ctx, netip.AddrPortFrom(r.host, port+1)); err == nil {
+			tellRefusals(rtp)
+			return rtp, rtcp, nil
+		}
+		_ = rtp.Close()
+	}
+	return nil, nil, fmt.Errorf("access.rtp_host %s: %w", r.host, err)
 }

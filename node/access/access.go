@@ -89,11 +89,11 @@ type Config struct {
 	// other addresses the header means nothing. Empty: none.
 	TrustedProxies []netip.Prefix
 
-	// ListenRTP opens the next free port of the plain RTP range; nil: no RTP ingest. An
-	// error that wraps syscall.EADDRINUSE means that all are in use; others are logged
-	// as errors.
-	// RTPHost is the address that the ingest's SDP names.
-	ListenRTP func(ctx context.Context) (net.PacketConn, error)
+	// ListenRTP opens the next free pair of ports of the plain RTP range, an even one for
+	// RTP and the next for RTCP; nil: no plain RTP. An error that wraps syscall.EADDRINUSE
+	// means that all are in use; others are logged as errors. RTPHost is the address of
+	// those ports, as an ingest's SDP names it.
+	ListenRTP func(ctx context.Context) (rtp, rtcp net.PacketConn, err error)
 	RTPHost   netip.Addr
 
 	// Self is this node's name, which its sessions' URLs carry, so that a request that

@@ -1,4 +1,4 @@
-// Package access lets clients in and out: WHIP and plain RTP publishers, WHEP viewers.
+// Package access lets clients in and out: WHIP, WHEP, RTP and SRTP, in both directions.
 // It decides once who may enter (node/access/token), speaks WebRTC on one UDP port for
 // everybody, and hands RTP packets to and from media, which learns of no token and no
 // user: app, channel and stream ids are all that leaves this package.
@@ -17,8 +17,12 @@
 //	renew.go      a session's pass, and a new token for it
 //	whip.go       POST /whip/{app}/{channel}
 //	whep.go       POST /whep/{app}/{channel}[/{stream}], counter-offers
-//	rtp.go        POST /v1/apps/{app}/channels/{channel}/rtp, the ingest and its loop
-//	rtpsdp.go     the body and the SDP of plain RTP
+//	rtp.go        POST /v1/apps/{app}/channels/{channel}/rtp, the ingest
+//	rtpin.go      its ports: who may send, decryption, RTCP
+//	rtpout.go     POST /v1/apps/{app}/channels/{channel}/rtp/out, the egress
+//	rtpsdp.go     the bodies and the SDP of plain RTP
+//	srtp.go       keys and suites
+//	rtcp.go       what a receiver report says; pure
 //	list.go       GET /v1/apps/{app}/channels/{channel}
 //	patch.go      PATCH and DELETE of a session: trickle, restart, counter-answer
 //	frag.go       the SDP fragment of trickle ICE; pure
@@ -54,12 +58,14 @@
 //	candidates of one peer      64, the rest ignored
 //	viewer queue                512 packets, newest dropped and counted
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
-//	plain RTP ingests           32 of an app (or a quarter of the sessions), 8 of an address, then 429
+//	plain RTP sessions          32 of an app (or a quarter of the sessions), 8 of an address, then 429
 //	silent RTP ingest           15 s; 10 s until its first packet
 //	RTP packet                  1,500 bytes, longer ones dropped and counted
 //
 // # Invariants
 //
+//   - Plain RTP leaves only for the address that asked for it, which TCP has proved, and
+//     enters from the address that was named, or with a key.
 //   - A refusal is precise in the log and vague on the wire. An unknown app is refused
 //     like a bad token, after the same work.
 //   - Who is on the blocklist gets no answer but a bare 403, and none of its plain RTP
@@ -74,7 +80,7 @@
 // # What it does not do
 //
 // No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
-// TCP, no ICE-lite, no SRTP ingest. A session whose
+// TCP, no ICE-lite. A session whose
 // counter-offer was answered cannot restart ICE. No app can have the id "s",
 // which the policy refuses: its paths are those of sessions. Packets over 1,458 bytes
 // of payload are sent but not kept for repair. Sender reports to viewers take their

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -148,7 +149,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 			return app, ok
 		},
 		Filter: w.filter, UDP: w.filter.WrapPacketConn(udp, udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()), UDPAdvertise: []netip.AddrPort{udp.LocalAddr().(*net.UDPAddr).AddrPort()},
-		ListenRTP: func(context.Context) (net.PacketConn, error) { return net.ListenPacket("udp4", "127.0.0.1:0") },
+		ListenRTP: listenPair,
 		RTPHost:   netip.MustParseAddr("127.0.0.1"),
 		Draining:  w.drain.Load,
 		Now:       func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
@@ -313,4 +314,21 @@ func (w *world) view(path, tok string, config client.Config) *client.Viewer {
 	}
 	w.t.Cleanup(func() { _ = v.Close() })
 	return v
+}
+
+// listenPair opens an even port and the next one.
+func listenPair(context.Context) (rtp, rtcp net.PacketConn, err error) {
+	for range 100 {
+		if rtp, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		port := rtp.LocalAddr().(*net.UDPAddr).Port
+		if port%2 == 0 {
+			if rtcp, err = net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port+1)); err == nil {
+				return rtp, rtcp, nil
+			}
+		}
+		_ = rtp.Close()
+	}
+	return nil, nil, errors.New("no pair of ports")
 }

@@ -55,8 +55,10 @@ func (a *Access) routes() http.Handler {
 	add("/whip/s/{id}", "", a.sessionMethods(kindWHIP))
 	add("/whep/s/{id}", "", a.sessionMethods(kindWHEP))
 	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "PATCH": a.renewSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
+	add("/v1/rtp-out/{id}", "", methods{"DELETE": a.deleteSession(kindRTPOut), "PATCH": a.renewSession(kindRTPOut), "GET": a.showSession(kindRTPOut), "HEAD": a.showSession(kindRTPOut)})
 	add("/v1/apps/{app}/channels/{channel}", "", methods{"GET": a.listChannel, "HEAD": a.listChannel})
 	add("/v1/apps/{app}/channels/{channel}/rtp", typeJSON, methods{"POST": a.postRTP})
+	add("/v1/apps/{app}/channels/{channel}/rtp/out", typeJSON, methods{"POST": a.postRTPOut})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, &problem{status: http.StatusNotFound, detail: "no such resource"})
 	})

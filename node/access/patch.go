@@ -34,7 +34,7 @@ func (a *Access) showSession(kind string) handler {
 		if p != nil {
 			return p
 		}
-		if kind != kindRTP {
+		if s.pc != nil {
 			s.negotiation.Lock()
 			w.Header().Set("ETag", s.etag)
 			s.negotiation.Unlock()

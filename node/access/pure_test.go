@@ -135,10 +135,15 @@ func FuzzOffer(f *testing.F) {
 func FuzzRTPRequest(f *testing.F) {
 	f.Add([]byte(`{"stream":"s","tracks":[{"kind":"video","codec":"H264","payload_type":96},{"kind":"audio","codec":"opus","payload_type":97}]}`))
 	f.Add([]byte(``))
+	f.Add([]byte(`{"to":"192.0.2.1","ports":{"video":6000,"audio":6002},"srtp":"AEAD_AES_128_GCM"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, codecs, err := parseRTP(body)
-		if err == nil && (len(codecs) == 0 || len(codecs) > 2) {
-			t.Fatalf("%d codecs", len(codecs))
+		req, err := parseRTP(body)
+		if err == nil && (len(req.codecs) == 0 || len(req.codecs) > 2) {
+			t.Fatalf("%d codecs", len(req.codecs))
+		}
+		out, err := parseRTPOut(body)
+		if err == nil && (out.Ports["video"] == out.Ports["audio"] || out.Ports["video"] < 1024 || out.Ports["audio"] < 1024) {
+			t.Fatalf("ports %v", out.Ports)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// quota bounds the plain RTP ingests of one app and of one source: a range of ports is
+// quota bounds the plain RTP sessions of one app and of one source: a range of ports is
 // soon used up, and one token may be used any number of times.
 type quota struct {
 	perApp, perSource int // set once
@@ -29,7 +29,7 @@ func (q *quota) take(app string, source netip.Prefix) *problem {
 	defer q.mu.Unlock()
 	over := func(reason, whose string, most int) *problem {
 		return &problem{status: http.StatusTooManyRequests, reason: reason, retryAfter: 5,
-			detail: fmt.Sprintf("%s has %d RTP ingests open, which is the limit", whose, most)}
+			detail: fmt.Sprintf("%s has %d RTP sessions open, which is the limit", whose, most)}
 	}
 	switch {
 	case q.sources[source] >= q.perSource:
@@ -67,7 +67,7 @@ func (l Limits) reached(s *session, open map[string]*session) *problem {
 			continue
 		}
 		channels[other.channel] = true
-		if other.kind == kindWHEP {
+		if other.watches() {
 			viewers++
 		} else {
 			publishers++
@@ -80,10 +80,13 @@ func (l Limits) reached(s *session, open map[string]*session) *problem {
 	switch {
 	case l.Channels > 0 && len(channels) > l.Channels:
 		return over("app_channels", "channels", l.Channels)
-	case s.kind == kindWHEP && l.Viewers > 0 && viewers >= l.Viewers:
+	case s.watches() && l.Viewers > 0 && viewers >= l.Viewers:
 		return over("app_viewers", "viewers", l.Viewers)
-	case s.kind != kindWHEP && l.Publishers > 0 && publishers >= l.Publishers:
+	case !s.watches() && l.Publishers > 0 && publishers >= l.Publishers:
 		return over("app_publishers", "publishers", l.Publishers)
 	}
 	return nil
 }
+
+// watches tells viewers from publishers.
+func (s *session) watches() bool { return s.kind == kindWHEP || s.kind == kindRTPOut }

@@ -2,17 +2,17 @@ package access
 
 import (
 	"errors"
-	"io"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"syscall"
-	"time"
 
 	"github.com/ternmesh/tern/media"
 )
 
-// postRTP opens a plain RTP ingest: a UDP port for each track, named by an SDP.
+// postRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
 func (a *Access) postRTP(w http.ResponseWriter, r *http.Request) *problem {
 	p := a.openRTP(w, r)
 	a.countJoin(kindRTP, p)
@@ -28,17 +28,18 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	if a.cfg.ListenRTP == nil {
 		return &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
 	}
-	var body []byte
-	if r.ContentLength != 0 { // unknown (-1) included
-		if body, _, p = readBody(w, r, typeJSON); p != nil {
-			return p
-		}
+	body, p := optionalJSON(w, r)
+	if p != nil {
+		return p
 	}
-	stream, codecs, err := parseRTP(body)
+	req, err := parseRTP(body)
 	if err != nil {
-		return bad("bad_rtp_request", "the request is not valid", err)
+		return badRTP(err)
 	}
-	need := publishRights(codecs)
+	if p := a.pinned(r, &req); p != nil {
+		return p
+	}
+	need := publishRights(req.codecs)
 	until, p := a.require(j.grant, need)
 	if p != nil {
 		return p
@@ -49,44 +50,59 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	s := a.newSession(kindRTP, j, need, until)
 	s.atEnd(func() { a.ingests.give(j.app, source) }) // the first, so done last: after the ports
-	if s.stream = stream; stream == "" {
+	if s.stream = req.Stream; s.stream == "" {
 		s.stream = randomID(8)
 	}
 	s.heard.Store(a.now().UnixNano())
-	text, p := a.ingest(r, s, codecs)
+	text, p := a.ingest(r, s, req)
 	if p != nil {
 		s.end("refused")
 		return p
 	}
-	if p := a.register(s); p != nil {
-		return p
+	return answerRTP(w, a, s, text)
+}
+
+// optionalJSON reads a body if there is one.
+func optionalJSON(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
+	if r.ContentLength == 0 { // not unknown, which is -1
+		return nil, nil
 	}
-	w.Header().Set("Content-Type", typeSDP)
-	w.Header().Set("Location", s.url())
-	w.WriteHeader(http.StatusCreated)
-	_, _ = io.WriteString(w, text)
+	body, _, p := readBody(w, r, typeJSON)
+	return body, p
+}
+
+// badRTP tells what is wrong: who asks holds a good token, and the error is our own text.
+func badRTP(err error) *problem { return bad("bad_rtp_request", clip(err.Error()), err) }
+
+// pinned says who may send where no key proves it: the address that the request names,
+// or the one that it comes from.
+func (a *Access) pinned(r *http.Request, req *rtpRequest) *problem {
+	if req.suite.name != "" || req.pin.IsValid() {
+		return nil
+	}
+	asks, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return bad("rtp_source", "name the sender's address as source", err)
+	}
+	if req.pin = asks.Addr().Unmap().WithZone(""); req.pin.Is4() != a.cfg.RTPHost.Unmap().Is4() {
+		return bad("rtp_family", fmt.Sprintf("RTP is taken at %s: name the sender's address as source", a.cfg.RTPHost), nil)
+	}
 	return nil
 }
 
 // ingest opens the ports, announces the stream and begins to read.
-func (a *Access) ingest(r *http.Request, s *session, codecs []codec) (string, *problem) {
-	var conns []net.PacketConn
-	var ports []uint16
+func (a *Access) ingest(r *http.Request, s *session, req rtpRequest) (string, *problem) {
+	var all []*rtpIn
 	var tracks []media.Track
-	for _, c := range codecs {
-		conn, err := a.cfg.ListenRTP(r.Context())
-		if err != nil {
-			return "", portProblem(err)
+	d := sdpOf{session: uint64(a.now().Unix()), host: a.cfg.RTPHost, direction: "recvonly"}
+	for i, c := range req.codecs {
+		t, line, p := a.ingestTrack(r, s, req, c, i)
+		if p != nil {
+			return "", p
 		}
-		s.atEnd(func() { _ = conn.Close() })
-		port, err := portOf(conn)
-		if err != nil {
-			return "", internal(err)
-		}
-		conns, ports, tracks = append(conns, conn), append(ports, port), append(tracks, c.track())
+		all, tracks, d.media = append(all, t), append(tracks, c.track()), append(d.media, line)
 	}
-	// There is no way back to a plain RTP sender: keyframes come when it likes.
-	pub, err := a.hub.publish(media.Key{App: s.app, Channel: s.channel, Stream: s.stream}, tracks, func(int) {})
+	pub, err := a.hub.publish(media.Key{App: s.app, Channel: s.channel, Stream: s.stream}, tracks, func(i int) { all[i].keyframe() })
 	if err != nil {
 		return "", hubProblem(err)
 	}
@@ -95,10 +111,37 @@ func (a *Access) ingest(r *http.Request, s *session, codecs []codec) (string, *p
 		<-pub.Done()
 		s.end("stream_" + pub.Reason())
 	})
-	for i, conn := range conns {
-		a.spawn(func() { s.readRTP(conn, i, codecs[i].payload, pub) })
+	for _, t := range all {
+		t.pub = pub
+		a.spawn(func() { t.read(t.rtp) })
+		a.spawn(func() { t.read(t.rtcp) })
 	}
-	return rtpSDP(uint64(a.now().Unix()), a.cfg.RTPHost, codecs, ports), nil
+	return d.text(), nil
+}
+
+// ingestTrack opens one track's pair of ports.
+func (a *Access) ingestTrack(r *http.Request, s *session, req rtpRequest, c codec, index int) (*rtpIn, sdpMedia, *problem) {
+	line := sdpMedia{codec: c}
+	conn, control, err := a.cfg.ListenRTP(r.Context())
+	if err != nil {
+		return nil, line, portProblem(err)
+	}
+	s.atEnd(func() { _, _ = conn.Close(), control.Close() })
+	if line.port, err = portOf(conn); err != nil {
+		return nil, line, internal(err)
+	}
+	t := &rtpIn{s: s, index: index, codec: c, rtp: conn, rtcp: control, pin: req.pin, ssrc: rand.Uint32()}
+	if req.suite.name != "" {
+		key := req.suite.newSecret()
+		line.crypto = key.line()
+		var err1, err2 error
+		t.in, err1 = key.context(true)
+		t.out, err2 = key.context(false)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, line, internal(err)
+		}
+	}
+	return t, line, nil
 }
 
 // portProblem tells a full range, which passes, from a system that refuses the port, which
@@ -117,54 +160,4 @@ func portOf(conn net.PacketConn) (uint16, error) {
 		return 0, errors.New("RTP port without a UDP address")
 	}
 	return uint16(addr.Port), nil
-}
-
-// readRTP moves one track's packets into media. The first source that sends RTP of the
-// right payload type is the source; others are dropped from then on. It ends when the
-// session closes the port.
-func (s *session) readRTP(conn net.PacketConn, track int, payload uint8, pub publication) {
-	counts := &s.a.counts
-	buf := make([]byte, packetBuffer)
-	var source netip.AddrPort
-	for {
-		n, from, err := conn.ReadFrom(buf)
-		if err != nil {
-			if s.ended.Load() || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			time.Sleep(time.Millisecond) // e.g. an ICMP error; never a busy loop
-			continue
-		}
-		at, ok := addrPortOf(from)
-		switch {
-		case ok && !s.a.allowed(at.Addr()): // later too: a source may be blocked while it sends
-			counts.blockedRTP.Add(1)
-			continue
-		case n > maxPacket:
-			counts.size.Add(1)
-			continue
-		case !ok || !plainRTP(buf[:n], payload) || (source.IsValid() && source != at):
-			counts.ingest.Add(1)
-			continue
-		}
-		source = at
-		s.connected.Store(true)
-		s.heard.Store(s.a.now().UnixNano())
-		counts.in.Add(1)
-		pub.Write(track, buf[:n])
-	}
-}
-
-func addrPortOf(a net.Addr) (netip.AddrPort, bool) {
-	u, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}, false
-	}
-	return u.AddrPort(), true
-}
-
-// plainRTP says whether b is RTP of the payload type. RTCP on the same port has other
-// values there.
-func plainRTP(b []byte, payload uint8) bool {
-	return len(b) >= 12 && b[0]>>6 == 2 && b[1]&0x7f == payload
 }

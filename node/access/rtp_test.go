@@ -13,7 +13,7 @@ import (
 func TestRTPPortsThatCannotBeOpened(t *testing.T) {
 	var failure error
 	w := newWorld(t, func(c *Config) {
-		c.ListenRTP = func(context.Context) (net.PacketConn, error) { return nil, failure }
+		c.ListenRTP = func(context.Context) (rtp, rtcp net.PacketConn, err error) { return nil, nil, failure }
 	})
 	for _, tc := range []struct {
 		err           error
@@ -52,13 +52,13 @@ func TestRTPIngestsHaveAQuota(t *testing.T) {
 			t.Fatalf("%d %s", last.code, last.body)
 		}
 	}
-	if res := open("open"); res.code != 429 || !strings.Contains(res.body, "this app has 3 RTP ingests open") {
+	if res := open("open"); res.code != 429 || !strings.Contains(res.body, "this app has 3 RTP sessions open") {
 		t.Errorf("the fourth of an app: %d %s", res.code, res.body)
 	}
 	if res := open("demo"); res.code != 201 {
 		t.Errorf("the first of another app: %d %s", res.code, res.body)
 	}
-	if res := open("demo"); res.code != 429 || !strings.Contains(res.body, "this address has 4 RTP ingests open") {
+	if res := open("demo"); res.code != 429 || !strings.Contains(res.body, "this address has 4 RTP sessions open") {
 		t.Errorf("the fifth of an address: %d %s", res.code, res.body)
 	}
 	if res := w.do("DELETE", last.header.Get("Location"), ""); res.code != 200 {

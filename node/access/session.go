@@ -22,6 +22,8 @@ const (
 	kindWHIP = "whip"
 	kindWHEP = "whep"
 	kindRTP  = "rtp"
+
+	kindRTPOut = "rtp_out"
 )
 
 // session is one client's connection. Fields without a guard are set before it is
@@ -77,8 +79,11 @@ func newETag() string { return `"` + randomID(8) + `"` }
 
 // url is the session's URL: at this node's own base if that is known, else root-relative.
 func (s *session) url() string {
-	if s.kind == kindRTP {
+	switch s.kind {
+	case kindRTP:
 		return s.a.cfg.URL + "/v1/rtp/" + s.id
+	case kindRTPOut:
+		return s.a.cfg.URL + "/v1/rtp-out/" + s.id
 	}
 	return s.a.cfg.URL + "/" + s.kind + "/s/" + s.id
 }
@@ -207,7 +212,7 @@ func (s *session) over(now time.Time) string {
 		return "no_first_packet"
 	case s.kind == kindRTP && now.Sub(time.Unix(0, s.heard.Load())) > silentFor:
 		return "silent"
-	case s.kind != kindRTP && !s.connected.Load():
+	case s.pc != nil && !s.connected.Load():
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		limit := halfOpenFor

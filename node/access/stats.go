@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// Event is a kind of session ("whip", "whep", "rtp") with a result or reason.
+// Event is a kind of session ("whip", "whep", "rtp", "rtp_out") with a result or reason.
 type Event struct{ Kind, Reason string }
 
 // Stats is a snapshot. Counters only grow; they count since New.
@@ -62,7 +62,7 @@ func (c *counters) ended(kind, reason string) {
 func (a *Access) Stats() Stats {
 	c := &a.counts
 	s := Stats{
-		Sessions:  map[string]int{kindWHIP: 0, kindWHEP: 0, kindRTP: 0},
+		Sessions:  map[string]int{kindWHIP: 0, kindWHEP: 0, kindRTP: 0, kindRTPOut: 0},
 		PacketsIn: c.in.Load(), PacketsOut: c.out.Load(),
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
 		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
