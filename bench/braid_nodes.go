@@ -140,7 +140,7 @@ func newBraidPair(paths int, carrier braid.Carrier, wires [2]braid.Wire, addrs [
 				return p.nodes[holder-1].KeyFor(braid.NodeID(i+1), epoch), nil
 			},
 			Allow:     func(braid.FenceID, braid.NodeID) bool { return true },
-			Paths:     func(braid.NodeID, braid.FenceID) []braid.Path { return make([]braid.Path, paths) },
+			Paths:     func(braid.NodeID, braid.FenceID, []braid.Path) []braid.Path { return make([]braid.Path, paths) },
 			ServerTLS: func() *tls.Config { return conf }, ClientTLS: func(braid.NodeID) *tls.Config { return conf },
 			PeerID: braidPeerID, Carrier: func(braid.FenceID) braid.Carrier { return carrier },
 		})

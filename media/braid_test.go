@@ -120,7 +120,7 @@ func (node *braidNode) start() {
 			return n.nodes[name].braid.KeyFor(nodeID(node.name), epoch), nil
 		},
 		Allow: func(braid.FenceID, braid.NodeID) bool { return true },
-		Paths: func(peer braid.NodeID, _ braid.FenceID) []braid.Path {
+		Paths: func(peer braid.NodeID, _ braid.FenceID, _ []braid.Path) []braid.Path {
 			paths := []braid.Path{{}}
 			for _, relay := range n.names {
 				if id := nodeID(relay); id != peer && relay != node.name {

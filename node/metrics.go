@@ -82,9 +82,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for result, v := range map[string]uint64{"received": p.Received, "unknown_class": p.Unknown, "filtered": p.Filtered, "queue_full": p.QueueFull} {
 		counter(descPort, v, result)
 	}
-	for result, v := range n.braid.Stats().Frames {
+	b := n.braid.Stats()
+	for result, v := range b.Frames {
 		counter(descFrames, v, result)
 	}
+	counter(descRelayRuns, b.RelayRuns)
+	counter(descRelayMark, b.Congested)
+	counter(descReplaced, b.Replaced)
 	c.collectEdge(s, gauge, counter)
 	f := n.filter.Stats()
 	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {

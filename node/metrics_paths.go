@@ -6,6 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+var (
+	descRelayRuns = metric("braid_relay_runs_total", "Writes in which frames for others left: frames relayed per write is the mean run.")
+	descRelayMark = metric("braid_relay_congested_total", "Frames relayed with the congestion bit: the network, this node's socket or the source's budget was short.")
+	descReplaced  = metric("braid_paths_replaced_total", "Paths from this node that died and for which others were asked.")
+)
+
 // pathLabels tell one path from a peer apart; fences are added up.
 type pathLabels struct{ peer, via string }
 

@@ -130,8 +130,9 @@ func (r *routes) graph() *routing.Graph {
 	return b.graph
 }
 
-// paths implements braid.Config.Paths: best first, at most three, inside the fence or none.
-func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
+// paths implements braid.Config.Paths: best first, at most three, inside the fence or none. The links of a path that the braid
+// found dead are left out: which of them is at fault, and why gossip's probes do not see it, nobody knows yet.
+func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Path) []braid.Path {
 	m, ok := r.node.member(peer)
 	if !ok {
 		return nil
@@ -142,7 +143,7 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 	}
 	now := time.Now()
 	graph := r.graph()
-	fresh := r.fresh(graph, m.Node, regions, now)
+	fresh := r.fresh(graph, m.Node, regions, r.cut(m.Node, avoid), now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k := routeKey{peer, fence}
@@ -171,8 +172,8 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID) []braid.Path {
 }
 
 // fresh is the best path set there is now. Where only drained nodes lead to a peer, they go on relaying until their deadline.
-func (r *routes) fresh(graph *routing.Graph, to string, regions []string, now time.Time) routing.PathSet {
-	c := r.node.enforcer.constrain(routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions})
+func (r *routes) fresh(graph *routing.Graph, to string, regions []string, cut [][2]string, now time.Time) routing.PathSet {
+	c := r.node.enforcer.constrain(routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions, Cut: cut})
 	set := graph.PathSet(r.node.cfg.Node, to, c)
 	if len(set.Paths) == 0 && len(c.NoRelay) > 0 {
 		set = graph.PathSet(r.node.cfg.Node, to, r.node.enforcer.lastResort(c, now))
@@ -227,6 +228,20 @@ func samePaths(a, b []routing.Path) bool {
 
 func containsPath(set []routing.Path, p routing.Path) bool {
 	return slices.ContainsFunc(set, func(q routing.Path) bool { return slices.Equal(p.Nodes, q.Nodes) })
+}
+
+// cut names the links of paths to a peer.
+func (r *routes) cut(peer string, paths []braid.Path) (links [][2]string) {
+	for _, p := range paths {
+		from := r.node.cfg.Node
+		for _, relay := range p.Relays {
+			name := r.node.nameOf(relay)
+			links = append(links, [2]string{from, name})
+			from = name
+		}
+		links = append(links, [2]string{from, peer})
+	}
+	return links
 }
 
 // compact turns names into compact ids.

@@ -53,7 +53,7 @@ func (w *scratch) collect(g *Graph, s, t int32, c Constraints) {
 	for _, e := range g.in.of(t) {
 		w.toEnd[e.node] = e.cost
 	}
-	if direct := w.toEnd[s]; direct > 0 {
+	if direct := w.toEnd[s]; direct > 0 && !c.cuts(g.nodes[s].Name, g.nodes[t].Name) {
 		w.all = append(w.all, candidate{direct, -1, -1})
 	}
 	if relays := c.maxRelays(); relays > 0 {
@@ -67,11 +67,11 @@ func (w *scratch) collect(g *Graph, s, t int32, c Constraints) {
 func (w *scratch) collectRelayed(g *Graph, s, t int32, c *Constraints, relays int) {
 	for _, first := range g.out.of(s) {
 		x := first.node
-		if x == t || !c.invitesRelay(g.nodes[x]) {
+		if x == t || !c.invitesRelay(g.nodes[x]) || c.cuts(g.nodes[s].Name, g.nodes[x].Name) {
 			continue
 		}
 		start := first.cost + g.relay[x]
-		if last := w.toEnd[x]; last > 0 {
+		if last := w.toEnd[x]; last > 0 && !c.cuts(g.nodes[x].Name, g.nodes[t].Name) {
 			w.all = append(w.all, candidate{max(start+last, int64(minCost)), x, -1})
 		}
 		if relays < 2 {
@@ -80,12 +80,17 @@ func (w *scratch) collectRelayed(g *Graph, s, t int32, c *Constraints, relays in
 		for _, second := range g.out.of(x) {
 			y := second.node
 			last := w.toEnd[y]
-			if last == 0 || y == s || y == t || !c.invitesRelay(g.nodes[y]) {
+			if last == 0 || y == s || y == t || !c.invitesRelay(g.nodes[y]) || c.cutsAfter(g, x, y, t) {
 				continue
 			}
 			w.all = append(w.all, candidate{max(start+second.cost+g.relay[y]+last, int64(minCost)), x, y})
 		}
 	}
+}
+
+// cutsAfter tells whether one of the two links behind the first relay may not be used.
+func (c *Constraints) cutsAfter(g *Graph, x, y, t int32) bool {
+	return len(c.Cut) > 0 && (c.cuts(g.nodes[x].Name, g.nodes[y].Name) || c.cuts(g.nodes[y].Name, g.nodes[t].Name))
 }
 
 // A binary heap by rank: building it costs less than sorting, and mostly a few dozen of the cheapest are all it takes.

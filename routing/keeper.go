@@ -98,7 +98,7 @@ func (g *Graph) costOf(names []string, c *Constraints) (sum int64, ok bool) {
 			sum += g.relay[at]
 		}
 		l, known := g.Link(names[i-1], name)
-		if !known || !l.usable() {
+		if !known || !l.usable() || c.cuts(names[i-1], name) {
 			return 0, false
 		}
 		sum += l.cost()

@@ -17,6 +17,8 @@ type Constraints struct {
 	NoRelay   []string // nodes that may be ends, never relays: drained ones
 	// NoNewRelay are nodes that relay on paths in use already and on no others: cordoned ones.
 	NoNewRelay []string
+	// Cut are links, from and to, that no path uses, whatever their measurements say.
+	Cut [][2]string
 }
 
 // Path is one way from ingress to egress.
@@ -69,7 +71,7 @@ func (g *Graph) solve(w *scratch, from, to string, c *Constraints) PathSet {
 
 func (c Constraints) clone() Constraints {
 	c.Regions, c.Forbid = slices.Clone(c.Regions), slices.Clone(c.Forbid)
-	c.NoRelay, c.NoNewRelay = slices.Clone(c.NoRelay), slices.Clone(c.NoNewRelay)
+	c.NoRelay, c.NoNewRelay, c.Cut = slices.Clone(c.NoRelay), slices.Clone(c.NoNewRelay), slices.Clone(c.Cut)
 	return c
 }
 
@@ -95,6 +97,11 @@ func (c *Constraints) admits(n Node) bool {
 // admitsRelay tells whether a path in use may pass through the node.
 func (c *Constraints) admitsRelay(n Node) bool {
 	return !n.Avoid && c.admits(n) && !slices.Contains(c.NoRelay, n.Name)
+}
+
+// cuts tells whether no path may use the link.
+func (c *Constraints) cuts(from, to string) bool {
+	return len(c.Cut) > 0 && slices.Contains(c.Cut, [2]string{from, to})
 }
 
 // invitesRelay tells whether a new path may.

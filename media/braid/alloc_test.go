@@ -47,7 +47,7 @@ func still(t testing.TB, self NodeID, h Handler, w Wire) *Braid {
 	return b
 }
 
-func threePathsOf(peer NodeID, _ FenceID) []Path { return threePaths(peer) }
+func threePathsOf(peer NodeID, _ FenceID, _ []Path) []Path { return threePaths(peer) }
 
 // stillSession is a session without a connection, its keys from a stand-in for the exporter.
 func stillSession(t testing.TB, b *Braid, peer NodeID, dialer bool) *Session {

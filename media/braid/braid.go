@@ -87,10 +87,12 @@ type Config struct {
 	Wire        Wire
 	Logger      *slog.Logger // nil: none
 
-	Addr      func(NodeID) (netip.AddrPort, bool)                                 // (packet) current mesh address of a member
-	RelayKey  func(ctx context.Context, holder NodeID, epoch uint32) (Key, error) // fetches a key over L1
-	Allow     func(fence FenceID, hop NodeID) bool                                // (packet) may the fence's frames touch that node
-	Paths     func(peer NodeID, fence FenceID) []Path                             // best first, at most three
+	Addr     func(NodeID) (netip.AddrPort, bool)                                 // (packet) current mesh address of a member
+	RelayKey func(ctx context.Context, holder NodeID, epoch uint32) (Key, error) // fetches a key over L1
+	Allow    func(fence FenceID, hop NodeID) bool                                // (packet) may the fence's frames touch that node
+	// Paths are best first, at most three. avoid: paths to the peer that are dead though their links may look well, so others
+	// are wanted in their place; what Paths returns all the same is used.
+	Paths     func(peer NodeID, fence FenceID, avoid []Path) []Path
 	ServerTLS func() *tls.Config
 	ClientTLS func(peer NodeID) *tls.Config
 	PeerID    func(tls.ConnectionState) (NodeID, error) // whose certificate the peer showed

@@ -70,6 +70,7 @@
 //	mediaframe.go sealing and opening
 //	repair.go     what was sent, kept for repair
 //	flow.go       paths to a peer and their keys
+//	replace.go    paths that died give way to others
 //	keyring.go    relay keys of others, fetched in the background
 //	prepare.go    the keys of a path before it is used
 //	relaykey.go   relay keys of our own, derived; frame checks; relay budget
@@ -109,6 +110,8 @@
 //   - No media leaves under a fence that policy keeps from this node or the peer, whatever Config.Paths says; after
 //     Refresh, nothing does.
 //   - A relay sends the bytes that it got, to a member that the frame's fence allows, or nothing.
+//   - A path that brings nothing of what others bring is dead to its receiver after 150 ms, if chance does not explain it, and
+//     in any case after 300 ms; its sender is told at once, and half a second later asks for another path in its place.
 //   - A path counts what opened, or is a copy of what did. Of the copies every eighth is opened, and all of them on a path
 //     that has brought a corrupt frame lately.
 //   - A media sequence is sealed once; a repair is the same bytes again, at most once per frame.

@@ -11,6 +11,8 @@ const (
 	// reportInterval is how often each side reports what it sent and received; while no media flows, every tenth time.
 	reportInterval = 100 * time.Millisecond
 	reportIdle     = 10
+	// reportGap is how soon after the last report another one may go out because a path fell silent or came back.
+	reportGap = 20 * time.Millisecond
 	// deadAfter is how long, beyond a round trip, a path may bring nothing of what was sent on it.
 	deadAfter = 300 * time.Millisecond
 	// unmentionedMS is when a path that brings nothing leaves the reports, in milliseconds.
@@ -32,23 +34,28 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 		asks    []uint64
 		idle    int
 		changed uint64
+		last    time.Time
 	)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.asked:
+			if now := time.Now(); now.Sub(last) >= reportGap && s.reportNow.Swap(false) {
+				s.compose(&r, now)
+				buf, last = s.sendReport(&r, buf), now
+			}
 		case <-quick.C:
 		case now := <-tick.C:
 			s.settle(now)
+			if s.f.replaceDead(now) {
+				s.f.refresh()
+			}
 			s.compose(&r, now)
 			idle++
-			if sum := r.sum(); sum != changed || idle >= reportIdle {
+			if sum := r.sum(); sum != changed || idle >= reportIdle || s.reportNow.Swap(false) {
 				changed, idle = sum, 0
-				if buf = r.appendSections(buf[:0]); s.protocol < protocolSections {
-					buf = r.appendFixed(buf[:0])
-				}
-				_ = s.conn.SendDatagram(buf) // an error means that the connection has ended; ctx follows
+				buf, last = s.sendReport(&r, buf), now
 			}
 		}
 		if s.composePace(&p, time.Now()) {
@@ -65,6 +72,14 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			_ = s.conn.SendDatagram(buf)
 		}
 	}
+}
+
+func (s *Session) sendReport(r *report, buf []byte) []byte {
+	if buf = r.appendSections(buf[:0]); s.protocol < protocolSections {
+		buf = r.appendFixed(buf[:0])
+	}
+	_ = s.conn.SendDatagram(buf) // an error means that the connection has ended, and with it the loop's context
+	return buf
 }
 
 // sum changes whenever media moves or something is found lost; QUIC packets alone, reports among them, do not count.
@@ -114,7 +129,7 @@ func (s *Session) compose(r *report, now time.Time) {
 		bursts, burst := s.rx.settle.joint.burstsOf(p.id)
 		r.in = append(r.in, inReport{
 			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
-			corrupt: p.seal.corrupt, broken: p.seal.broken(ms),
+			corrupt: p.seal.corrupt, broken: p.seal.broken(ms), silent: p.silent(ms),
 			congested: p.congested, bursts: bursts, burst: burst, bytes: p.bytes,
 			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
 			jitterUS: int32(p.jitter * 1000),
@@ -269,12 +284,19 @@ func (f *flow) outPath(id uint8) *outPath {
 func (p *outPath) heard(in inReport, now time.Time, wait time.Duration) {
 	p.seen = in
 	switch {
-	case in.broken:
-		p.dead = true
+	case in.broken, in.silent:
+		p.die(now)
 	case p.markAt.IsZero():
+		p.dead = false // it was silent, and is not any more
 	case in.received > 0 && int32(in.next-p.mark) > 0:
 		p.markAt, p.dead = time.Time{}, false
 	case now.Sub(p.markAt) > deadAfter+wait:
-		p.dead = true
+		p.die(now)
+	}
+}
+
+func (p *outPath) die(now time.Time) {
+	if !p.dead {
+		p.dead, p.deadAt = true, now
 	}
 }

@@ -40,6 +40,7 @@ type flow struct {
 	target     float64       // lowest residual that an adaptive mode has asked for since the last step
 	extra      int           // steps that measured residual loss asks for, on top of what the paths' losses do
 	groups     uint64        // of frames that an adaptive mode has sent
+	avoid      []avoided     // paths that died, at most maxAvoided
 	lastReport time.Time     // from the peer
 	rtt        time.Duration // of the session, for judging silence
 
@@ -47,6 +48,7 @@ type flow struct {
 	in       inbound
 	sessions []*Session        // those whose handshake is done; the current one among them
 	twinOf   [MaxDatagram]byte // a frame that two sessions may have sealed
+	shown    uint16            // the path ids that delivered when the peer was last told at once
 	endedMS  uint64            // when one of them ended last, Unix ms
 	virtual  *net.UDPAddr
 	incarn   uint32 // the one in virtual
@@ -76,7 +78,8 @@ type outPath struct {
 	mark    uint32      // a sequence whose arrival is awaited
 	markAt  time.Time   // when it was sent; zero = none
 	dead    bool
-	seen    inReport // newest report of the peer
+	deadAt  time.Time // since when
+	seen    inReport  // newest report of the peer
 	retired bool
 }
 
@@ -98,9 +101,12 @@ func (f *flow) refresh() {
 	f.refreshMu.Lock()
 	defer f.refreshMu.Unlock()
 	var fresh []Path
+	f.sendMu.Lock()
+	avoid := f.avoiding(time.Now())
+	f.sendMu.Unlock()
 	allowed := f.b.allowed(f.key)
 	if allowed {
-		fresh = f.b.cfg.Paths(f.key.peer, f.key.fence)
+		fresh = f.b.cfg.Paths(f.key.peer, f.key.fence, avoid)
 	} else {
 		f.b.counters.drop(DropPathFenced) // none at all, whatever Paths would say: both ends touch every path
 	}
@@ -111,7 +117,11 @@ func (f *flow) refresh() {
 	if !allowed {
 		f.stash = nil
 	}
-	f.adopt(f.usable(fresh))
+	fresh = f.usable(fresh)
+	if allowed {
+		fresh = f.fill(fresh, avoid)
+	}
+	f.adopt(fresh)
 	f.resolveKeys(now)
 	f.flushStash(now)
 }

@@ -14,8 +14,14 @@ const (
 	horizonMS = 500
 	// floorMS is how long the lowest delay seen holds as the floor.
 	floorMS = 30_000
-	// aliveMS: a path is dead when it delivers nothing for this long after what others delivered was due on it.
+	// aliveMS: a path is dead when it delivers nothing for this long after what others delivered was due on it,
 	aliveMS = 300
+	// or for quickMS, and slackMS and four times its jitter after so many such frames in a row were due (patience) that chance
+	// explains it less often than once in a million.
+	quickMS     = 150
+	slackMS     = 20
+	patienceMin = 5
+	patienceMax = 20
 	// quietMS: a path that delivered nothing for this long is not shown as alive whatever others did; after twice that
 	// time it is not active.
 	quietMS = 3000
@@ -51,6 +57,10 @@ type inPath struct {
 	lastMS  uint64  // when the last frame arrived, Unix ms
 	sentMS  uint64  // when the source had sent the newest one, by the source's clock
 	dueMS   uint64  // when a newer frame, which came by another path, is due on this one; 0 = none
+	missed  int     // frames that one other path brought, newer than anything on this one
+	by      uint8   // that path's id
+	overMS  uint64  // when patience with them ends; 0 = it lasts
+	loss    float64 // share lost lately
 	delay   float64 // one-way, smoothed, ms; off by the two clocks' difference
 	floor   int64   // lowest one-way delay lately
 	floorAt uint64
@@ -66,6 +76,10 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 		seq = p.base
 	}
 	p.window.Mark(seq)
+	if seq >= p.next {
+		n := float64(seq - p.next + 1)
+		p.loss += min(1, n/64) * ((n-1)/n - p.loss)
+	}
 	p.lowest = h.flags&flagLowestCost != 0
 	p.received++
 	p.bytes += uint64(headerLen(int(h.relayN)) + int(h.length))
@@ -79,6 +93,7 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.next = max(p.next, seq+1)
 	p.base = min(p.base, seq)
 	p.lastMS, p.sentMS, p.dueMS = nowMS, max(p.sentMS, sentMS), 0
+	p.missed, p.overMS = 0, 0
 	p.time(int64(nowMS-sentMS), nowMS)
 }
 
@@ -206,18 +221,51 @@ func (in *inbound) arrive(h *pathHeader, sentMS, nowMS uint64) *inPath {
 	p.arrive(h, sentMS, nowMS)
 	in.lastMS = nowMS
 	for i := range in.paths {
-		if o := &in.paths[i]; o.lastMS != 0 && o.dueMS == 0 && sentMS > o.sentMS {
-			o.dueMS = max(nowMS, uint64(int64(sentMS)+int64(o.delay)))
+		if o := &in.paths[i]; o.lastMS != 0 && sentMS > o.sentMS && h.goesOut(o.id) {
+			o.miss(p.id, sentMS, nowMS)
 		}
 	}
 	return p
+}
+
+// goesOut: the payload of this frame travels on that path, too, as far as the source says.
+func (h *pathHeader) goesOut(path uint8) bool {
+	return h.copies == 0 || h.copies&(1<<(path&slotMask)) != 0
+}
+
+// miss notes that another path brought a frame newer than anything on this one.
+func (p *inPath) miss(by uint8, sentMS, nowMS uint64) {
+	due := max(nowMS, uint64(int64(sentMS)+int64(p.delay)))
+	if p.dueMS == 0 {
+		p.dueMS, p.by = due, by
+	}
+	if p.by != by { // one path counts, so that a frame that several bring is one frame
+		return
+	}
+	if p.missed++; p.missed == p.patience() {
+		p.overMS = max(p.dueMS+quickMS, due+slackMS+uint64(4*p.jitter))
+	}
+}
+
+// patience is how many frames in a row may be missing before a path counts as silent.
+func (p *inPath) patience() int {
+	n := 1
+	for rest := p.loss; rest > 1e-6 && n < patienceMax; n++ {
+		rest *= p.loss
+	}
+	return max(n, patienceMin)
+}
+
+// silent: it delivers nothing of what others do.
+func (p *inPath) silent(nowMS uint64) bool {
+	return p.dueMS != 0 && nowMS > p.dueMS+aliveMS || p.overMS != 0 && nowMS > p.overMS
 }
 
 // alive: it delivered something, what newer frames other paths brought is not overdue on it, and what it brings is mostly
 // intact. A slower path is given
 // the time by which it is slower, so that it does not seem dead whenever a fast one starts again after a pause.
 func (p *inPath) alive(nowMS uint64) bool {
-	return p.lastMS != 0 && (p.dueMS == 0 || nowMS <= p.dueMS+aliveMS) && !p.seal.broken(nowMS)
+	return p.lastMS != 0 && !p.silent(nowMS) && !p.seal.broken(nowMS)
 }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

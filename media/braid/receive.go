@@ -172,9 +172,8 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	default:
 		path.spoiled(h, nowMS)
 	}
-	// A late copy counts here too: it is the slowest path's copies that show which frames no path will bring.
-	if why == DropNone && s.rx.due(nowMS, f.live(nowMS)) {
-		s.kick()
+	if why == DropNone {
+		f.watch(s, nowMS)
 	}
 	if why == DropNone && s.rx.pace.noted(path, nowMS) {
 		s.kick()
@@ -185,6 +184,21 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 	}
 	f.b.counters.mediaReceived.Add(1)
 	return s.deliver(records, nowMS)
+}
+
+// watch looks, after a media frame of session s, for what its sender should hear now: frames that no path will bring (a late
+// copy tells as well: it is the slowest path's that show it), and paths that fell silent or came back. Holds rxMu.
+func (f *flow) watch(s *Session, nowMS uint64) {
+	live := f.live(nowMS)
+	ask := s.rx.due(nowMS, live)
+	if live != f.shown {
+		f.shown = live
+		s.reportNow.Store(true)
+		ask = true
+	}
+	if ask {
+		s.kick()
+	}
 }
 
 // between: no session is there, or one has ended not long ago, so that media of none is no sign of a changed payload.

@@ -35,7 +35,7 @@ type Session struct {
 	protocol uint8  // negotiated
 	incarn   uint32 // the peer's
 	began    time.Time
-	asked    chan struct{} // capacity 1: rx.asks has something
+	asked    chan struct{} // capacity 1: rx.asks has something, or reportNow is set
 	wake     chan struct{} // capacity 1: the queue was empty and is not any more
 	full     chan struct{} // capacity 1: the queue holds a run's worth
 	messages chan []byte   // bounded by maxMessages
@@ -63,7 +63,8 @@ type Session struct {
 	rejoin    rejoin
 	ended     bool
 
-	remote atomic.Pointer[report] // the peer's newest
+	remote    atomic.Pointer[report] // the peer's newest
+	reportNow atomic.Bool            // a path fell silent or came back
 
 	packetsSent, packetsReceived, framesSent, repairsSent, asksSent atomic.Uint64
 	offered                                                         atomic.Uint64 // bytes given to Send

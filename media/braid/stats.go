@@ -7,8 +7,8 @@ import (
 
 // counters are a Braid's own; all atomic.
 type counters struct {
-	relayed, relayedBytes, relayRuns, congested, quicReceived, mediaReceived, probes, keyFailures atomic.Uint64
-	drops                                                                                         [dropReasons]atomic.Uint64
+	relayed, relayedBytes, relayRuns, congested, replaced, quicReceived, mediaReceived, probes, keyFailures atomic.Uint64
+	drops                                                                                                   [dropReasons]atomic.Uint64
 }
 
 func (c *counters) drop(why DropReason)            { c.drops[why].Add(1) }
@@ -22,6 +22,7 @@ type Stats struct {
 	RelayedBytes uint64
 	RelayRuns    uint64 // writes in which the relayed frames left
 	Congested    uint64 // of those relayed, frames that left with the congestion bit
+	Replaced     uint64 // paths that died and for which others were asked
 	KeyFailures  uint64 // relay keys that could not be fetched
 	Sessions     []SessionStats
 }
@@ -107,7 +108,7 @@ func (b *Braid) Stats() Stats {
 		Frames: map[string]uint64{
 			"relayed": c.relayed.Load(), "quic": c.quicReceived.Load(), "media": c.mediaReceived.Load(), "probe": c.probes.Load(),
 		},
-		RelayedBytes: c.relayedBytes.Load(), RelayRuns: c.relayRuns.Load(), Congested: c.congested.Load(), KeyFailures: c.keyFailures.Load(),
+		RelayedBytes: c.relayedBytes.Load(), RelayRuns: c.relayRuns.Load(), Congested: c.congested.Load(), Replaced: c.replaced.Load(), KeyFailures: c.keyFailures.Load(),
 	}
 	addDrops(st.Frames, &c.drops)
 	for _, s := range b.Sessions() {

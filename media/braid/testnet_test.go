@@ -50,8 +50,11 @@ type testNode struct {
 	ended  chan struct{}
 	rec    *recorder
 	routes func(peer NodeID) []Path
-	allow  atomic.Pointer[func(hop NodeID) bool] // nil: all
-	secret [32]byte
+
+	instead func(avoid []Path) []Path             // if not nil, what Paths returns
+	allow   atomic.Pointer[func(hop NodeID) bool] // nil: all
+	gone    atomic.Uint32                         // a node that is no member any more
+	secret  [32]byte
 }
 
 // recorder is a Handler that keeps what it got.
@@ -196,7 +199,7 @@ func (x *testNode) config(incarnation uint32) Config {
 	n := x.net
 	return Config{
 		Self: x.id, Incarnation: incarnation, Secret: x.secret, Wire: x, Handler: x.rec,
-		Addr: func(id NodeID) (netip.AddrPort, bool) { return addrOf(id), id < 200 },
+		Addr: func(id NodeID) (netip.AddrPort, bool) { return addrOf(id), id < 200 && id != NodeID(x.gone.Load()) },
 		RelayKey: func(_ context.Context, holder NodeID, epoch uint32) (Key, error) {
 			time.Sleep(15 * time.Millisecond) // L1's round trip
 			n.mu.Lock()
@@ -211,7 +214,12 @@ func (x *testNode) config(incarnation uint32) Config {
 			allow := x.allow.Load()
 			return fence == n.fence && (allow == nil || (*allow)(hop))
 		},
-		Paths: func(peer NodeID, _ FenceID) []Path { return x.routes(peer) },
+		Paths: func(peer NodeID, _ FenceID, avoid []Path) []Path {
+			if x.instead != nil {
+				return x.instead(avoid)
+			}
+			return x.routes(peer)
+		},
 		ServerTLS: func() *tls.Config {
 			return &tls.Config{Certificates: []tls.Certificate{x.cert}, ClientAuth: tls.RequireAnyClientCert}
 		},
