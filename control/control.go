@@ -27,12 +27,16 @@ type Member struct {
 
 // Config is what a Control runs on. All functions may be called from several goroutines at once.
 type Config struct {
-	Mesh   string       // recorded in the data directory; empty is allowed and means "not checked against another mesh"
-	Node   string       // this node's name
-	Voter  bool         // takes part in raft
-	Expect int          // voters that must be seen before the very first start, 1 to 9; unused without Voter
-	Dir    string       // data directory, created with mode 0700
-	Logger *slog.Logger // nil: discard
+	Mesh   string // recorded in the data directory; empty is allowed and means "not checked against another mesh"
+	Node   string // this node's name
+	Region string // and region; certificates of apps whose fence holds it are opened here
+	Voter  bool   // takes part in raft
+	Expect int    // voters that must be seen before the very first start, 1 to 9; unused without Voter
+	Dir    string // data directory, created with mode 0700
+	// KeyFile holds the node's own key, to which certificates are sealed; made if absent. Default: node.key in Dir. Elsewhere,
+	// a copy of Dir alone opens nothing.
+	KeyFile string
+	Logger  *slog.Logger // nil: discard
 
 	// Stream carries raft between voters; addresses are node names. Required with Voter. Whoever provides it accepts
 	// streams from voters only: raft itself trusts its peers.
@@ -45,8 +49,8 @@ type Config struct {
 	Sign   func(msg []byte) (certDER, sig []byte, err error)
 	Verify func(msg, certDER, sig []byte) (node string, voter bool, err error)
 	// Enforce is told of every policy that comes into force here, in rising order of versions, from one goroutine at
-	// a time. A version that was overtaken before its turn is left out. It must not block for long and must not
-	// change the policy; nil is allowed.
+	// a time. A version that was overtaken before its turn is left out; one whose certificates could be opened only later is
+	// told again. It must not block for long and must not change the policy; nil is allowed.
 	Enforce func(Policy)
 	// Enforced says which version this node enforces wholly and what keeps it from a newer one. Default: the version that
 	// Enforce was told of last, no trouble.
@@ -70,9 +74,17 @@ type Control struct {
 
 	installMu sync.Mutex // held while a copy is stored and enforced, so that both happen in order
 
-	mu      sync.Mutex
-	copy    envelope                // guarded by mu: what this node enforces, signed; zero before the first
-	policy  Policy                  // guarded by mu: the same, decoded
+	keys []nodeKey // read-only after New; the first is current
+
+	mu     sync.Mutex
+	copy   envelope // guarded by mu: what this node enforces, signed; zero before the first
+	policy Policy   // guarded by mu: the same, decoded, certificates in the clear as far as this node may read them
+
+	ring       map[string]fenceKey // guarded by mu: by id
+	vault      []vaultKey          // guarded by mu: of the copy
+	sealedApps int                 // guarded by mu: apps of this region whose certificates could not be opened
+	voterKeys  map[string]voterKey // guarded by mu: public keys, on voters
+
 	raft    *raft.Raft              // guarded by mu: nil unless a running voter
 	promise []string                // guarded by mu: see bootstrap.go
 	lastErr string                  // guarded by mu
@@ -98,12 +110,15 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }
 	}
 	if err := prepareDir(cfg.Dir, owner{Mesh: cfg.Mesh, Node: cfg.Node}); err != nil {
+		return nil, err
+	}
+	if err := c.loadKeys(); err != nil {
 		return nil, err
 	}
 	return c, c.load()
@@ -147,6 +162,7 @@ func (c *Control) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.fetchLoop(ctx) })
 	g.Go(func() error { return c.recordLoop(ctx) })
+	g.Go(func() error { return c.keysLoop(ctx) })
 	if c.cfg.Voter {
 		g.Go(func() error { return c.publishLoop(ctx) })
 		g.Go(func() error { return c.runVoter(ctx) })

@@ -77,7 +77,8 @@ func (c *Control) load() error {
 	if err != nil {
 		return &CorruptError{File: c.copyFile(), Remedy: remedyCopy, Err: err}
 	}
-	c.copy, c.policy = e, p // before Run: nobody else is there
+	c.copy, c.vault = e, p.vault // before Run: nobody else is there
+	c.policy, c.sealedApps = c.unseal(p)
 	return nil
 }
 
@@ -96,8 +97,9 @@ func (c *Control) install(e envelope, p Policy) {
 	if err != nil {
 		c.fail(fmt.Sprintf("policy version %d is enforced but not on disk: %v", p.Version, err))
 	}
+	p, missing := c.unseal(p)
 	c.mu.Lock()
-	c.copy, c.policy = e, p
+	c.copy, c.vault, c.policy, c.sealedApps = e, p.vault, p, missing
 	c.mu.Unlock()
 	c.cfg.Enforce(p)
 	c.cfg.Logger.Info("policy enforced", "version", p.Version, "apps", len(p.Apps), "blocklist", len(p.Blocklist))
@@ -171,7 +173,7 @@ func (c *Control) fetchNewer(ctx context.Context) {
 func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	a, err := c.call(ctx, node, request{Op: opEnvelope, Have: have})
+	a, err := c.call(ctx, node, request{Op: opEnvelope, Have: have, PublicKey: c.keys[0].public})
 	if err != nil {
 		c.counts.failed.Add(1)
 		return err
@@ -186,6 +188,7 @@ func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 		return err
 	}
 	c.counts.fetched.Add(1)
+	c.takeKeys(a.Keys) // before the policy that needs them
 	c.install(*a.Envelope, p)
 	return nil
 }

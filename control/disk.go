@@ -33,6 +33,7 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // Remedies, by what is damaged.
 const (
 	remedyCopy  = "restore it from a backup, or remove this one file and let the node fetch the policy from a peer again"
+	remedyKept  = "remove this one file: the node asks the others for the keys again"
 	remedyVoter = "restore the data directory from a backup, or, while a majority of the other voters is up, remove the whole data directory and let this voter join again"
 )
 
@@ -44,6 +45,7 @@ var (
 	metaMagic    = []byte("TERNWAL\x01")
 	promiseMagic = []byte("TERNBOO\x01")
 	tailMagic    = []byte("TERNEND\x01")
+	keptMagic    = []byte("TERNKEY\x01")
 )
 
 // seal puts payload into that layout.
@@ -179,7 +181,7 @@ func checkOwner(dir string, want owner) error {
 
 // removeLeftovers deletes temporary files of a crash. They may hold secrets, and nobody reads them again.
 func removeLeftovers(dir string) {
-	for _, pattern := range []string{".node.id.*", ".policy.bin.*", "raft/.*.bin.*"} {
+	for _, pattern := range []string{".node.id.*", ".policy.bin.*", ".keys.bin.*", ".node.key.*", "raft/.*.bin.*"} {
 		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			continue // only a bad pattern fails

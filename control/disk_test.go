@@ -96,7 +96,7 @@ func logContent(t *testing.T, dir string) string {
 func files(t *testing.T, dir string) map[string]int {
 	out := make(map[string]int)
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
-		if err != nil || info.IsDir() || info.Name() == "lock" || info.Name() == "node.id" {
+		if err != nil || info.IsDir() || info.Name() == "lock" || info.Name() == "node.id" || info.Name() == "node.key" {
 			return err
 		}
 		b, err := os.ReadFile(path)

@@ -260,7 +260,11 @@ func (r *reader) text(to *string) func(string, ast.Node) {
 	return func(path string, n ast.Node) {
 		s, isScalar := scalar(n)
 		if !isScalar {
-			r.add(path, n, "must be a text")
+			hint := ""
+			if _, isMap := mapping(n); isMap {
+				hint = ": put quotes around one that holds a colon"
+			}
+			r.add(path, n, "must be a text%s", hint)
 			return
 		}
 		*to = s

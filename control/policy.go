@@ -61,6 +61,8 @@ type Policy struct {
 	Nodes   map[string]NodeState `json:"nodes,omitempty"` // by node name
 	Revoked []Revocation         `json:"revoked,omitempty"`
 	Admins  []Admin              `json:"admins,omitempty"` // tokens of the admin API
+
+	vault []vaultKey // keys of sealed certificates, in stored documents alone
 }
 
 // Region is a place that may carry media at all.
@@ -114,13 +116,11 @@ func isFingerprint(s string) bool {
 // Redact returns p with every secret replaced by its fingerprint. The result may be shown to any operator, and may
 // be edited and applied again: Merge finds the secrets.
 func Redact(p Policy) Policy {
-	p.Apps = slices.Clone(p.Apps)
+	p.Apps, p.vault = slices.Clone(p.Apps), nil
 	for i := range p.Apps {
 		p.Apps[i].Certificates = slices.Clone(p.Apps[i].Certificates)
 		for j, c := range p.Apps[i].Certificates {
-			if !isFingerprint(c) {
-				p.Apps[i].Certificates[j] = Fingerprint(c)
-			}
+			p.Apps[i].Certificates[j] = fingerprintOf(c)
 		}
 	}
 	return p
@@ -145,7 +145,7 @@ func Merge(next, old Policy) (Policy, error) {
 			if !isFingerprint(c) {
 				continue
 			}
-			k := slices.IndexFunc(known[app.ID], func(s string) bool { return strings.EqualFold(Fingerprint(s), c) })
+			k := slices.IndexFunc(known[app.ID], func(s string) bool { return strings.EqualFold(fingerprintOf(s), c) })
 			if k < 0 {
 				problems.add(fmt.Sprintf("apps[%d].certificates[%d]", i, j), 0,
 					"%s names no certificate that app %q has in version %d: write the certificate itself", c, app.ID, old.Version)
@@ -153,16 +153,22 @@ func Merge(next, old Policy) (Policy, error) {
 			}
 			app.Certificates[j] = known[app.ID][k]
 		}
-		if len(app.Certificates) == 2 && app.Certificates[0] == app.Certificates[1] {
+		if len(app.Certificates) == 2 && fingerprintOf(app.Certificates[0]) == fingerprintOf(app.Certificates[1]) {
 			problems.add(fmt.Sprintf("apps[%d].certificates[1]", i), 0, "is the same as the first")
 		}
 	}
 	return next, problems.err()
 }
 
+// storedPolicy is what a log entry, a snapshot or a copy holds.
+type storedPolicy struct {
+	Policy
+	Vault []vaultKey `json:"vault,omitempty"`
+}
+
 // encodeDocument is the stored form: compact JSON, the same bytes for equal policies.
 func encodeDocument(p Policy) ([]byte, error) {
-	doc, err := json.Marshal(p)
+	doc, err := json.Marshal(storedPolicy{Policy: p, Vault: p.vault})
 	if err != nil {
 		return nil, fmt.Errorf("encode policy: %w", err)
 	}
@@ -176,7 +182,7 @@ func encodeDocument(p Policy) ([]byte, error) {
 // a rule that is not enforced. It does not validate: whoever proposed the document did, and two versions of this
 // program that disagree about a rule must still agree about the log.
 func decodeDocument(doc []byte, version uint64) (Policy, error) {
-	p := Policy{Version: version}
+	p := storedPolicy{Policy: Policy{Version: version}}
 	if len(doc) > MaxDocumentBytes {
 		return Policy{}, fmt.Errorf("stored policy of %d bytes, at most %d are allowed", len(doc), MaxDocumentBytes)
 	}
@@ -188,5 +194,6 @@ func decodeDocument(doc []byte, version uint64) (Policy, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Policy{}, errors.New("decode stored policy: bytes after the document")
 	}
-	return p, nil
+	p.vault = p.Vault
+	return p.Policy, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -103,24 +104,32 @@ func (c *Control) propose(ctx context.Context, req request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	cmd.audit = []json.RawMessage{body}
+	if next, err = c.seal(ctx, next, base); err != nil {
+		return Outcome{}, err
+	}
 	if cmd.document, err = encodeDocument(next); err != nil {
 		return Outcome{}, err
 	}
 	return out, commit(r, cmd)
 }
 
-// base is the policy that a change starts from: the log's, unless this node knows a higher one from outside of it (see
-// state.current); floor is that one's version.
+// base is the policy that a change starts from, certificates sealed: the log's, unless this node knows a higher one from
+// outside of it (see state.current); floor is that one's version.
 func (c *Control) base() (base Policy, floor uint64, err error) {
-	base = c.Policy()
-	floor = base.Version
+	c.mu.Lock()
+	copied := c.copy
+	c.mu.Unlock()
+	floor = copied.Version
 	c.fsm.read(func(st *state) {
-		if st.version >= base.Version {
+		if st.version >= floor {
 			base = st.policy
 			base.Version = st.version
 		}
 		err = st.stopped
 	})
+	if err == nil && base.Version < floor {
+		base, err = decodeDocument(copied.Document, floor)
+	}
 	return base, floor, err
 }
 
@@ -142,9 +151,42 @@ func (c *Control) doneBefore(id string) (out Outcome, found bool) {
 	return out, found
 }
 
-// merge puts kept secrets in, also those of versions in the history: a rollback names secrets that were replaced.
+// merge puts kept secrets in. If base does not hold all of them, the history is asked: a rollback names secrets that
+// were replaced.
 func (c *Control) merge(next, base Policy) (Policy, error) {
-	return Merge(next, base)
+	merged, err := Merge(next, base)
+	var problems Problems
+	if !errors.As(err, &problems) {
+		return merged, err
+	}
+	var documents [][]byte
+	c.fsm.read(func(st *state) {
+		for i := len(st.history) - 1; i >= 0; i-- {
+			documents = append(documents, st.history[i].Document)
+		}
+	})
+	whole := base
+	whole.Apps = slices.Clone(base.Apps)
+	for _, doc := range documents {
+		if old, err := decodeDocument(doc, 0); err == nil {
+			c.learn(old.vault)
+			whole.Apps = withCertificates(whole.Apps, old.Apps)
+		}
+	}
+	return Merge(next, whole)
+}
+
+// withCertificates adds the certificates of the same apps in more, and apps that are gone.
+func withCertificates(apps, more []App) []App {
+	for _, m := range more {
+		i := slices.IndexFunc(apps, func(a App) bool { return a.ID == m.ID })
+		if i < 0 {
+			apps = append(apps, App{ID: m.ID, Certificates: m.Certificates})
+			continue
+		}
+		apps[i].Certificates = append(slices.Clip(apps[i].Certificates), m.Certificates...)
+	}
+	return apps
 }
 
 // liveRegions counts the nodes that are up in each region.

@@ -122,6 +122,7 @@ func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 			leader = string(id)
 		}
 		c.stagger(r, leader)
+		c.gatherKeys(ctx, votersOf(r))
 		if !pause(ctx, time.Second) {
 			return
 		}

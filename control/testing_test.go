@@ -84,7 +84,7 @@ func (m *mesh) get(name string) *node {
 // config is what a node of that name gets; voters are named v..., followers f....
 func (m *mesh) config(name string, expect int) Config {
 	cfg := Config{
-		Mesh: "test", Node: name, Voter: strings.HasPrefix(name, "v"), Expect: expect,
+		Mesh: "test", Node: name, Region: regionOf(name), Voter: strings.HasPrefix(name, "v"), Expect: expect,
 		Dir: filepath.Join(m.dir, name), Logger: testLogger(name),
 		Members: func() []Member { return m.members(name) },
 		Call:    func(ctx context.Context, to string, b []byte) ([]byte, error) { return m.call(ctx, name, to, b) },
@@ -117,6 +117,12 @@ func fakeVerify(msg, cert, sig []byte) (string, bool, error) {
 // start brings a node up on whatever its directory holds.
 func (m *mesh) start(name string, expect int) *node {
 	m.t.Helper()
+	return m.startWith(name, expect, func(*Control, *node) {})
+}
+
+// startWith is start, with a hand in the Control before it runs.
+func (m *mesh) startWith(name string, expect int, tune func(*Control, *node)) *node {
+	m.t.Helper()
 	n := &node{m: m, name: name, accept: make(chan net.Conn, 16), closed: make(chan struct{}), done: make(chan error, 1)}
 	cfg := m.config(name, expect)
 	n.voter = cfg.Voter
@@ -134,6 +140,7 @@ func (m *mesh) start(name string, expect int) *node {
 		s.log, s.stable = &frozenLog{s.log, &n.frozen}, &frozenStable{s.stable, &n.frozen}
 	}
 	n.c = c
+	tune(c, n)
 	m.mu.Lock()
 	m.nodes[name] = n
 	m.mu.Unlock()
@@ -184,7 +191,7 @@ func (m *mesh) members(self string) (out []Member) {
 	defer m.mu.Unlock()
 	for name, n := range m.nodes {
 		alive := m.side[name] == m.side[self]
-		out = append(out, Member{Node: name, Voter: n.voter, Alive: alive, PolicyVersion: n.c.Policy().Version})
+		out = append(out, Member{Node: name, Region: regionOf(name), Voter: n.voter, Alive: alive, PolicyVersion: n.c.Policy().Version})
 	}
 	return out
 }
@@ -469,4 +476,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func (c *Control) change(ctx context.Context, doc []byte, ifVersion *uint64) (Policy, error) {
 	out, err := c.Propose(ctx, Proposal{Document: doc, Who: "test", IfVersion: ifVersion, Force: true})
 	return out.Policy, err
+}
+
+// regionOf says where a node of that name is: eu, unless it ends in another region's name.
+func regionOf(name string) string {
+	if _, region, found := strings.Cut(name, "-"); found {
+		return region
+	}
+	return "eu"
 }

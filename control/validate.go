@@ -207,6 +207,8 @@ func badSecret(s string) string {
 	switch {
 	case isFingerprint(s):
 		return ""
+	case isSealed(s):
+		return "begins with sealed: as only stored certificates do: write the certificate itself, or its fingerprint"
 	case strings.HasPrefix(s, fingerprintPrefix):
 		return "begins with sha256: but is not followed by exactly 8 hex digits: neither a fingerprint nor a certificate"
 	case len(s) < MinSecretLength || len(s) > MaxSecretLength:
