@@ -18,6 +18,8 @@
 //	proposal.go   Propose: who asks for which change; the leader judges it and proposes
 //	protocol.go   from any node to the leader, at most two hops; Serve answers peers; Committed
 //	raft.go       timers; start and stop of raft
+//	seal.go       node keys, fence keys, sealed certificates
+//	vault.go      who may read which fence's key; how it gets there
 //	command.go    the log entry, byte by byte
 //	fsm.go        entry -> state: version, document, history, audit log; snapshots
 //	audit.go      the audit log: a hash chain, its bounds, its verification
@@ -34,20 +36,23 @@
 //
 //	DIR/node.id              {"mesh":..., "node":...}: another node's or mesh's directory is refused
 //	DIR/lock                 held while Run runs
-//	DIR/policy.bin           the signed copy, on every node
+//	DIR/node.key             the node's own key, unless Config.KeyFile says otherwise
+//	DIR/keys.bin             the fence keys that it holds, sealed to its own
+//	DIR/policy.bin           the signed copy, on every node; certificates sealed
 //	DIR/raft/*.wal           log segments (raft-wal), every entry with a checksum of ours
 //	DIR/raft/meta.bin        segments, term, vote
 //	DIR/raft/end.bin         where the log ended; tells damage from a write that a crash cut short
 //	DIR/raft/bootstrap.bin   the voter set that this node promised to found, once and for ever
 //	DIR/raft/snapshots/      the last two snapshots
 //
-// Everything is mode 0600 in directories of mode 0700, or below one: documents hold secrets in clear.
+// Everything is mode 0600 in directories of mode 0700, or below one.
 //
 // # Certificates
 //
 // An app's certificate is any 16 to 256 visible ASCII characters, which includes the 32 hex digits of common token
-// formats. It may not begin with "sha256:". No error, log line or answer for people holds one; answers to mesh peers
-// (envelope, and apply to the node that asked) do.
+// formats. It may not begin with "sha256:" or "sealed:". No error, log line or answer holds one; a request to apply does,
+// between the node that took it and the leader. On disk they are sealed to the voters and to the nodes inside the app's
+// fence (seal.go says how, vault.go who).
 //
 // # Who owns what
 //
@@ -74,7 +79,7 @@
 //
 // # What it does not do
 //
-// Secrets are not sealed: every node holds every app's certificates, in clear on its disk. Dead voters stay in the
+// Dead voters stay in the
 // configuration until an operator acts. There are no deltas: a copy is the whole document. Who may apply is decided
 // by the caller; mesh peers are trusted to forward honestly, including the author's name. The configuration
 // inside a snapshot's meta.json has no checksum (the library's format); damage that leaves it valid JSON is not seen.

@@ -86,8 +86,10 @@ func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Confi
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 
+	// One exchange at a time, which turns pipelining off: in v1.8.0 a pipeline whose follower refuses an entry (a full disk)
+	// while more are on their way blocks for ever, and then neither replication to that follower nor the shutdown goes on.
 	trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: streamTimeout, Logger: logger, ServerAddressProvider: names{},
+		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: streamTimeout, Logger: logger, ServerAddressProvider: names{},
 	})
 	defer func() {
 		if p := recover(); p != nil {

@@ -198,6 +198,7 @@ func (n *Node) buildControl(context.Context) (err error) {
 	n.control, err = control.New(control.Config{
 		Node:   n.cfg.Node,
 		Mesh:   n.id.Mesh,
+		Region: n.id.Region, KeyFile: n.cfg.Control.KeyFile,
 		Voter:  n.cfg.Control.Voter,
 		Expect: n.cfg.Control.Expect,
 		Dir:    n.cfg.DataDir,

@@ -71,6 +71,9 @@ type ControlConfig struct {
 	// Expect is how many voters found the mesh, the first time: 1, 3 or 5, the same at all of them. Needed for a voter that
 	// joins others; otherwise 1 is the default.
 	Expect int `yaml:"expect"`
+	// KeyFile holds this node's own key (made if absent): certificates in the policy are sealed to it. Default: node.key in
+	// DataDir. On another disk, a copy of DataDir alone opens nothing.
+	KeyFile string `yaml:"key_file"`
 }
 
 // AccessConfig is the edge towards clients.
@@ -164,7 +167,7 @@ func LoadConfig(path string, environ []string) (Config, error) {
 
 // resolve makes file names relative to the configuration file.
 func (c *Config) resolve(dir string) {
-	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Access.TLS.Cert, &c.Access.TLS.Key} {
+	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Control.KeyFile, &c.Access.TLS.Cert, &c.Access.TLS.Key} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}

@@ -30,6 +30,7 @@ var keys = map[string]key{
 	"mesh.probe_kbps":        {fallback: "`256`", says: "cap on this node's probes of links, kbit/s on the wire, whatever the size of the mesh; it also bounds how many neighbours are probed"},
 	"control.voter":          {fallback: "`false`", says: "take part in raft; the certificate must allow it (`tern ca issue --voter`)"},
 	"control.expect":         {fallback: "`1`; needed for a voter with `mesh.join`", says: "how many voters found the mesh, the first time: 1, 3 or 5, the same at all of them"},
+	"control.key_file":       {fallback: "`node.key` in `data_dir`", says: "this node's own key, made if absent; certificates in the policy are sealed to it. Kept elsewhere, a copy of `data_dir` alone opens nothing. To rotate, put a new line above the old one and restart"},
 	"access.listen":          {fallback: "`127.0.0.1:8080`", says: "HTTP(S): WHIP, WHEP, RTP ingest"},
 	"access.tls.cert":        {fallback: "empty", says: "certificate chain (PEM); without it `access.listen` must be loopback. The file is watched", reloads: true},
 	"access.tls.key":         {fallback: "empty", says: "its key (PEM). The file is watched", reloads: true},
