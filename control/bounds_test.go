@@ -32,3 +32,21 @@ func TestRouteBoundsAreReadAndChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestClientPlacesAreReadAndChecked(t *testing.T) {
+	p := mustParse(t, "regions: [{id: eu}]\nclients:\n  - {region: eu, from: [192.0.2.0/24, 0.0.0.0/0, '2001:db8::1']}\n")
+	if len(p.Clients) != 1 || len(p.Clients[0].From) != 3 || p.Clients[0].From[2].Bits() != 128 {
+		t.Fatalf("places were read as %+v", p.Clients)
+	}
+	for _, c := range []struct{ place, want string }{
+		{"{region: us, from: [192.0.2.0/24]}", `region "us" is not in regions`},
+		{"{region: eu, from: [192.0.2.1/24]}", "did you mean 192.0.2.0/24?"},
+		{"{region: eu, from: [192.0.2.0/24, 192.0.2.0/24]}", "already at clients[0].from[0]"},
+		{"{region: eu, from: [somewhere]}", "neither an address nor a prefix"},
+	} {
+		_, err := Parse([]byte("regions: [{id: eu}]\nclients:\n  - " + c.place + "\n"))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.place, err, c.want)
+		}
+	}
+}

@@ -8,6 +8,7 @@
 //	sections.go   the parts beside regions, apps and blocklist: voters, limits, filter, alarms, audit
 //	schema.go     the JSON Schema of the document, made from the types
 //	admission.go  what an app's policy says of its clients: bans, old formats, key sets, tenants
+//	clients.go    which addresses are near which region
 //	bounds.go     the operator's bounds on routes: prefer, avoid, forbid, price
 //	validate.go   ids, references, modes, prefixes, limits; the text of problems
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)

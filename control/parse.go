@@ -160,6 +160,9 @@ func (r *reader) policy(root ast.Node) Policy {
 		"nodes":   r.nodes(&p.Nodes),
 		"revoked": r.revoked(&p.Revoked),
 		"admins":  r.admins(&p.Admins),
+		"clients": func(path string, n ast.Node) {
+			r.list(path, n, MaxRegions, func(path string, n ast.Node) { p.Clients = append(p.Clients, r.clients(path, n)) })
+		},
 		"routes": func(path string, n ast.Node) {
 			r.list(path, n, MaxBounds, func(path string, n ast.Node) { p.Routes = append(p.Routes, r.routeBound(path, n)) })
 		},

@@ -19,12 +19,14 @@ const (
 	MaxApps          = 10_000
 	MaxRegions       = 256
 	MaxBlocklist     = 100_000
-	MaxCertificates  = 2 // primary and secondary
-	MaxIDLength      = 64
-	MaxResidualPPM   = 10000 // frames in a million that adaptive redundancy may be told to leave undelivered
-	MaxNameLength    = 128
-	MinSecretLength  = 16
-	MaxSecretLength  = 256
+
+	MaxClientPrefixes = 10_000 // of one place
+	MaxCertificates   = 2      // primary and secondary
+	MaxIDLength       = 64
+	MaxResidualPPM    = 10000 // frames in a million that adaptive redundancy may be told to leave undelivered
+	MaxNameLength     = 128
+	MinSecretLength   = 16
+	MaxSecretLength   = 256
 )
 
 // How a client of an app proves that it may enter.
@@ -52,6 +54,7 @@ type Policy struct {
 	Apps      []App          `json:"apps"`
 	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap
 	Routes    []RouteBound   `json:"routes,omitempty"`
+	Clients   []ClientPlace  `json:"clients,omitempty"`
 
 	Voters Voters      `json:"voters,omitzero"` // see sections.go for these
 	Filter FilterRules `json:"filter,omitzero"`

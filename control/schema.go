@@ -76,6 +76,9 @@ var rules = map[string]rule{
 	"admins[].token":   {"SHA-256 of the token", map[string]any{"pattern": adminToken.String()}},
 	"admins[].expires": {"when it ends", nil},
 
+	"clients":           {"where users are, by their addresses, for /v1/nearest; the longest prefix counts", map[string]any{"maxItems": MaxRegions}},
+	"clients[].region":  {"a region of the policy", nil},
+	"clients[].from":    {"addresses and prefixes", map[string]any{"maxItems": MaxClientPrefixes}},
 	"routes":            {"the operator's bounds on routes; all that fit add up", map[string]any{"maxItems": MaxBounds}},
 	"routes[].from":     {"where links start: a node's name or region:ID; left out: anywhere", nil},
 	"routes[].to":       {"where links end, likewise", nil},

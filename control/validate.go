@@ -112,6 +112,7 @@ func (v *validator) policy(p Policy) {
 	v.nodes(p)
 	v.admins(p.Admins)
 	v.routes(p.Routes, regions)
+	v.clients(p.Clients, regions)
 }
 
 func (v *validator) count(path string, n, most int) {

@@ -64,6 +64,20 @@ func (m *Mesh) Members() []Member {
 	return out
 }
 
+// Published is Members with this node as it told the others that it is, so that all nodes see the same.
+func (m *Mesh) Published() []Member {
+	out := m.Members()
+	m.mu.Lock()
+	vitals := m.self.vitals
+	m.mu.Unlock()
+	for i := range out {
+		if h := &out[i].Health; out[i].ID == m.id {
+			h.Load, h.PolicyVersion, h.Sessions = vitals.Load, vitals.PolicyVersion, int(vitals.Sessions)
+		}
+	}
+	return out
+}
+
 func (m *Mesh) selfMember() Member {
 	id := m.cfg.Identity
 	return Member{Node: id.Node, Region: id.Region, ID: m.id, Alive: true, Health: m.cfg.Self()}

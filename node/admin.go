@@ -34,6 +34,8 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/console", n.serveConsole)
 	mux.Handle("GET /console/", http.StripPrefix("/console", console.Handler()))
 	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
+	mux.HandleFunc("GET /v1/graph", n.serveGraph)
+	mux.HandleFunc("GET /v1/nearest", n.serveNearest)
 	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
@@ -132,4 +134,10 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 func writeError(w http.ResponseWriter, code int, err error) {
 	writeJSON(w, code, map[string]string{"error": err.Error()})
+}
+
+// serveGraph is what is measured, before the policy's bounds; tern routes reads it.
+func (n *Node) serveGraph(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = n.mesh.Graph().Export(w)
 }

@@ -319,6 +319,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 	}
 	var err error
 	n.access, err = access.New(access.Config{
+		Nearest:      n.serveNearest,
 		Hub:          n.hub,
 		Logger:       n.log,
 		App:          n.appFor,

@@ -33,6 +33,8 @@ type enforced struct {
 	version uint64
 	apps    map[string]enforcedApp
 	fences  map[braid.FenceID]fence
+	regions map[string]bool
+	places  places // of clients
 	bounds  []routing.Bound
 	nodes   map[string]control.NodeState
 	drained []string // sorted
@@ -81,6 +83,10 @@ func translate(p control.Policy) *enforced {
 		}
 	}
 	out.revoked = revocationsOf(p.Revoked)
+	out.regions, out.places = make(map[string]bool), placesOf(p.Clients)
+	for _, r := range p.Regions {
+		out.regions[r.ID] = true
+	}
 	out.nodes = p.Nodes
 	for name, s := range p.Nodes {
 		if s.State == control.NodeDrained {
@@ -92,6 +98,22 @@ func translate(p control.Policy) *enforced {
 	slices.Sort(out.drained)
 	slices.Sort(out.corded)
 	return out
+}
+
+// RouteLimits is what a policy, not in force, would mean for routes: what the node enforces, for tools that ask what if. With an
+// app, paths stay inside its fence; without one, anywhere. MaxPaths and MaxRelays are the caller's.
+func RouteLimits(p control.Policy, app string) (routing.Constraints, []routing.Bound, error) {
+	e := newEnforcer("")
+	e.current.Store(translate(p))
+	c := e.constrain(routing.Constraints{AnyRegion: app == ""})
+	if app != "" {
+		id, ok := e.fenceOf(app)
+		if !ok {
+			return c, nil, fmt.Errorf("the policy has no app %q with a region that may carry it", app)
+		}
+		c.Regions = e.regions(id)
+	}
+	return c, p.RouteBounds(), nil
 }
 
 // nodeState is what the policy says of a node; the zero value for one that serves.

@@ -64,6 +64,7 @@ type Node struct {
 	keysets     *keyset.Store
 	filter      *ebpf.Filter
 	enforcer    *enforcer
+	distances   distances
 	routes      *routes
 	drain       *drainer
 	accessHTTP  net.Listener

@@ -28,10 +28,12 @@
 //	cost.go        what a link costs, in milliseconds
 //	bounds.go      the operator's bounds: prefer, avoid, forbid, price
 //	matrix.go      a Graph from CSV
+//	export.go      a Graph to JSON and CSV, and back
 //	pathset.go     Constraints, PathSet: the question and its answer
 //	candidates.go  all paths between two nodes
 //	disjoint.go    the cheapest set that shares no relay
 //	shared.go      the least shared set, when something must be shared
+//	explain.go     why this set and not the next best
 //	table.go       all path sets of one node, kept up to date link by link
 //	keeper.go      hysteresis: when a new path set replaces the one in use
 //

@@ -46,10 +46,12 @@ func ReadMatrix(r io.Reader) (*Graph, error) {
 		}
 	}
 	if len(m.links) == 0 {
-		return nil, errors.New("no links; want lines of from,to,rtt_ms[,loss]")
+		return nil, errNoLinks
 	}
 	return m.graph(), nil
 }
+
+var errNoLinks = errors.New("no links; want lines of from,to,rtt_ms[,loss], or what tern export graph writes")
 
 type matrix struct {
 	links map[[2]string]Link

@@ -42,11 +42,12 @@ func (g *Graph) PathSet(from, to string, c Constraints) PathSet {
 	c = c.clone()
 	w := g.scratch.Get().(*scratch)
 	defer g.scratch.Put(w)
-	return g.solve(w, from, to, &c)
+	return g.solve(w, from, to, &c, nil)
 }
 
-// solve is PathSet with memory and constraints of the caller's; w holds all paths afterwards.
-func (g *Graph) solve(w *scratch, from, to string, c *Constraints) PathSet {
+// solve is PathSet with memory and constraints of the caller's, and without one path if ban is given; w holds all paths
+// afterwards.
+func (g *Graph) solve(w *scratch, from, to string, c *Constraints, ban *candidate) PathSet {
 	set := PathSet{under: c}
 	w.all = w.all[:0]
 	s, okFrom := g.index[from]
@@ -55,6 +56,9 @@ func (g *Graph) solve(w *scratch, from, to string, c *Constraints) PathSet {
 		return set
 	}
 	w.collect(g, s, t, *c)
+	if ban != nil {
+		w.all = slices.DeleteFunc(w.all, func(c candidate) bool { return c.x == ban.x && c.y == ban.y })
+	}
 	n := c.maxPaths()
 	best := w.disjoint(n)
 	if len(best) < n || g.words > 0 {

@@ -32,7 +32,7 @@ func (t *Table) PathSet(to string) PathSet {
 	}
 	w := t.g.scratch.Get().(*scratch)
 	defer t.g.scratch.Put(w)
-	k := &kept{set: t.g.solve(w, t.from, to, &t.under)}
+	k := &kept{set: t.g.solve(w, t.from, to, &t.under, nil)}
 	k.measure(w.all, t.under.maxPaths())
 	t.sets[to] = k
 	return k.set

@@ -17,6 +17,7 @@
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)
+//	export.go    tern export graph
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
 //	bench.go     tern bench list, run

@@ -102,6 +102,9 @@ type Config struct {
 	Self, URL string
 	NodeURL   func(node string) (url string, ok bool)
 
+	// Nearest answers GET /v1/nearest, which needs no token; nil: there is no such resource.
+	Nearest http.HandlerFunc
+
 	// Draining says whether the node takes new sessions; nil: always.
 	Draining func() bool
 	// Elsewhere names the base URL of another node for an app's clients while Draining; nil or false: there is none.

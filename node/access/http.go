@@ -59,6 +59,9 @@ func (a *Access) routes() http.Handler {
 	add("/v1/apps/{app}/channels/{channel}", "", methods{"GET": a.listChannel, "HEAD": a.listChannel})
 	add("/v1/apps/{app}/channels/{channel}/rtp", typeJSON, methods{"POST": a.postRTP})
 	add("/v1/apps/{app}/channels/{channel}/rtp/out", typeJSON, methods{"POST": a.postRTPOut})
+	if a.cfg.Nearest != nil {
+		add("/v1/nearest", "", methods{"GET": func(w http.ResponseWriter, r *http.Request) *problem { a.cfg.Nearest(w, r); return nil }})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeProblem(w, &problem{status: http.StatusNotFound, detail: "no such resource"})
 	})
