@@ -7,6 +7,7 @@
 //
 //	network.go   Network and Host: addresses, ports, the way of one packet
 //	faults.go    what may be changed while it runs: links, kill, partition, joint loss; counters
+//	nat.go       address translators in front of hosts
 //	risks.go     shared risks: directions that fail together; the tap
 //	link.go      Link: what one direction does to packets; its settings and counters
 //	lane.go      the pure core: one packet's fate and arrival instant from (settings, state, now, size)
@@ -16,7 +17,7 @@
 //
 // # Who owns what
 //
-// Network.mu guards hosts, ports, links with their state, faults and the heap. Conn.mu guards one receive queue;
+// Network.mu guards hosts, ports, links with their state, translators, faults and the heap. Conn.mu guards one receive queue;
 // it may be taken while Network.mu is held, never the other way round. The delivery goroutine starts with
 // the first ListenPacket and ends with Close, which waits for it; there is no other goroutine.
 //
@@ -37,10 +38,11 @@
 // # Bounds
 //
 // inFlightPackets for a network (newest dropped, Stats.FlightDrops), receiveQueuePackets for a Conn (newest dropped,
-// Conn.Drops and Stats.ReceiveDrops), Link.Queue for a link with a rate (drop-tail, LinkStats.QueueDrops).
+// Conn.Drops and Stats.ReceiveDrops), Link.Queue for a link with a rate (drop-tail, LinkStats.QueueDrops),
+// natPorts mappings for a translator (the oldest port is taken over).
 //
 // # What it does not do
 //
-// TCP, ICMP, NAT, multicast, IP fragmentation and ECN. A packet for which nobody listens vanishes. Sub-packages,
+// TCP, ICMP, multicast, IP fragmentation and ECN. A packet for which nobody listens vanishes. Sub-packages,
 // which may import anything of ours: demo (the browser demonstration), run (scenarios).
 package sim

@@ -40,6 +40,8 @@ type pair struct{ from, to string }
 type Stats struct {
 	// Unrouted counts packets to addresses of no host, NoListener packets to ports where nobody listens.
 	Unrouted, NoListener uint64
+	// NATDrops counts packets that a translator did not let in.
+	NATDrops uint64
 	// ReceiveDrops counts packets that found a full receive queue, FlightDrops those above inFlightPackets.
 	ReceiveDrops, FlightDrops uint64
 	// InFlight is the number of packets under way now.
@@ -71,6 +73,7 @@ type Host struct {
 	port  uint16                   // last ephemeral port handed out
 	dead  bool
 	joint jointLoss
+	nat   *translator // nil: none
 }
 
 // Host returns the host of that name, made on first use, with addr added to its addresses: calling it twice with
@@ -206,11 +209,14 @@ func (n *Network) send(h *Host, local netip.AddrPort, payload []byte, to netip.A
 		return syscall.ENETUNREACH
 	}
 	target := n.addrs[to.Addr()]
-	if target == nil {
+	if target == nil || target != h && target.behind(to.Addr()) {
 		n.stats.Unrouted++
 		return nil
 	}
 	now := n.now()
+	if h.nat != nil && target != h {
+		from = h.nat.outward(now, from, to)
+	}
 	ln := n.lane(h.name, target.name)
 	size := len(payload) + headerBytes(to.Addr())
 	if n.tap != nil {
@@ -244,6 +250,15 @@ func (l *lane) refuse(size int, why *uint64) {
 // arrive hands a packet whose instant has come to its listener. Called with mu held.
 func (n *Network) arrive(p *packet) {
 	ln := p.lane // a packet that was pushed belongs to its reader, who may release it at once
+	if t := p.target.nat; t != nil && p.origin != p.target {
+		local, ok := t.inward(n.now(), p.from, p.to)
+		if !ok {
+			n.stats.NATDrops++
+			p.release()
+			return
+		}
+		p.to = local
+	}
 	switch c := p.target.listener(p.to); {
 	case n.severed(p.origin, p.target): // killed or partitioned while it was under way
 		ln.stats.Cut++

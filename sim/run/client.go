@@ -34,15 +34,27 @@ type client struct {
 	mesh *mesh
 	host *sim.Host
 	addr netip.Addr
+
+	at       *member
+	lastMile sim.Link // without the changes of events
 }
 
-// newClient makes a client of a node; lastMile holds for both directions.
-func (m *mesh) newClient(name string, at *member, lastMile sim.Link) *client {
+// newClient makes a client of a node; the stream's last mile holds for both directions.
+func (m *mesh) newClient(name string, at *member, stream scenario.Stream) *client {
 	m.clients++
-	addr := netip.AddrFrom4([4]byte{10, 9, byte(m.clients >> 8), byte(m.clients)})
-	m.net.SetLink(name, at.Name, lastMile)
-	m.net.SetLink(at.Name, name, lastMile)
-	return &client{mesh: m, host: m.net.Host(name, addr), addr: addr}
+	hi, lo := byte(m.clients>>8), byte(m.clients)
+	c := &client{mesh: m, at: at, lastMile: stream.LastMile, addr: netip.AddrFrom4([4]byte{10, 9, hi, lo})}
+	c.host = m.net.Host(name, c.addr)
+	c.setLastMile(stream.LastMile)
+	if stream.NAT != 0 {
+		m.net.SetNAT(name, sim.NAT{Kind: stream.NAT, Public: netip.AddrFrom4([4]byte{198, 18, hi, lo})})
+	}
+	return c
+}
+
+func (c *client) setLastMile(l sim.Link) {
+	c.mesh.net.SetLink(c.host.Name(), c.at.Name, l)
+	c.mesh.net.SetLink(c.at.Name, c.host.Name(), l)
 }
 
 // session is what publishers and viewers share.
@@ -73,6 +85,9 @@ func (c *client) join(ctx context.Context, cfg benchclient.Config, open func(con
 	defer cancel()
 	s, err := open(limit, cfg)
 	if err != nil {
+		if ctx.Err() == nil {
+			c.mesh.note("%s could not join at %s: %v", c.host.Name(), c.at.Name, err)
+		}
 		return
 	}
 	wait(ctx, s.Done(), 0)

@@ -16,6 +16,7 @@ type faults struct {
 	clock  *clock
 	active []*scenario.Event // that change links, in the order of their start
 	check  *checkers
+	flows  []*flow
 }
 
 // step is something that happens at an instant.
@@ -41,6 +42,16 @@ func (f *faults) begin(e *scenario.Event) {
 	case e.Pairs != nil:
 		f.active = append(f.active, e)
 		f.settle(e.Pairs)
+	case e.Stream != "" && e.Action == scenario.Rebind:
+		for _, c := range f.clients(e.Stream) {
+			f.mesh.net.Rebind(c.host.Name())
+		}
+	case e.Stream != "":
+		f.active = append(f.active, e)
+		f.settleLastMile(e.Stream)
+	case e.JointLoss != nil:
+		f.active = append(f.active, e)
+		f.settleJoint(e.Node)
 	case e.Risk != "":
 		f.active = append(f.active, e)
 		f.mesh.net.FailRisk(e.Risk)
@@ -66,6 +77,10 @@ func (f *faults) end(e *scenario.Event) {
 	switch {
 	case e.Pairs != nil:
 		f.settle(e.Pairs)
+	case e.Stream != "":
+		f.settleLastMile(e.Stream)
+	case e.JointLoss != nil:
+		f.settleJoint(e.Node)
 	case e.Risk != "":
 		f.mesh.net.MendRisk(e.Risk)
 	case e.Partition != nil:
@@ -97,6 +112,44 @@ func (f *faults) settle(pairs []scenario.Pair) {
 		}
 		f.mesh.net.SetLink(p.From, p.To, l)
 	}
+}
+
+// clients are those of a stream, the publisher's first.
+func (f *faults) clients(stream string) (out []*client) {
+	for _, one := range f.flows {
+		if one.Name != stream {
+			continue
+		}
+		out = append(out, one.client)
+		for _, v := range one.views {
+			out = append(out, v.client)
+		}
+	}
+	return out
+}
+
+// settleLastMile gives the clients of a stream their own settings with all present changes on top.
+func (f *faults) settleLastMile(stream string) {
+	for _, c := range f.clients(stream) {
+		l := c.lastMile
+		for _, e := range f.active {
+			if e.Stream == stream {
+				e.Change.Apply(&l)
+			}
+		}
+		c.setLastMile(l)
+	}
+}
+
+// settleJoint gives a node its own joint loss, or that of the newest event.
+func (f *faults) settleJoint(node string) {
+	share := f.mesh.byName[node].JointLoss
+	for _, e := range f.active {
+		if e.Node == node && e.JointLoss != nil {
+			share = *e.JointLoss
+		}
+	}
+	f.mesh.net.SetJointLoss(node, share, jointSlot)
 }
 
 // heal undoes everything that still lasts, but for the deaths of nodes.

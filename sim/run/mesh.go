@@ -28,6 +28,9 @@ const (
 	// linger is how long, in virtual time, a bubble waits for what libraries leave behind: memberlist's last probe, for
 	// instance, runs into its timeout. It costs nothing.
 	linger = 2 * time.Minute
+	// jointSlot is the moment whose packets share one fate under joint loss: longer than the sender takes to write all copies
+	// of a packet, shorter than the time to the next packet of most streams.
+	jointSlot = 2 * time.Millisecond
 	// fullGraph is the size up to which every node must know every link before t=0.
 	fullGraph = 32
 	// nodeLabel marks a node's goroutines, so that a CPU profile can be told apart by node.
@@ -84,6 +87,11 @@ func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh 
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
 		m.members = append(m.members, one)
 		m.byName[n.Name] = one
+	}
+	for _, n := range g.scenario.Nodes {
+		if n.JointLoss > 0 {
+			net.SetJointLoss(n.Name, n.JointLoss, jointSlot)
+		}
 	}
 	for pair, l := range g.scenario.Links {
 		net.SetLink(pair.From, pair.To, l)

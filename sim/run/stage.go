@@ -115,7 +115,7 @@ func (st *stage) build() {
 			from: st.mesh.byName[stream.From], clock: st.clock,
 		}
 		if stream.WebRTC {
-			f.client = st.mesh.newClient("client-"+stream.Name, f.from, stream.LastMile)
+			f.client = st.mesh.newClient("client-"+stream.Name, f.from, stream)
 		}
 		from := max(s.Warmup, stream.Start)
 		if stream.Start > 0 {
@@ -127,7 +127,7 @@ func (st *stage) build() {
 			for viewer := range stream.Viewers {
 				v := newView(f, member, viewer, allowed, from, min(s.Duration, stream.Stop), st.step)
 				if stream.WebRTC {
-					v.client = st.mesh.newClient(fmt.Sprintf("client-%s-%s-%d", stream.Name, to, viewer), member, stream.LastMile)
+					v.client = st.mesh.newClient(fmt.Sprintf("client-%s-%s-%d", stream.Name, to, viewer), member, stream)
 				}
 				f.views = append(f.views, v)
 			}
@@ -136,6 +136,7 @@ func (st *stage) build() {
 			}
 		}
 		st.flows = append(st.flows, f)
+		st.faults.flows = st.flows
 	}
 }
 

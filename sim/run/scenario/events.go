@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ func (p *reader) events() {
 			return
 		}
 	}
-	slices.SortStableFunc(p.s.Events, func(a, b Event) int { return int(a.At - b.At) })
 	p.lives()
+	slices.SortStableFunc(p.s.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 }
 
 // repeat writes an event and its repetitions out, each within the scenario.
@@ -45,6 +46,7 @@ func (p *reader) repeat(path string, f eventFile, e Event) {
 	}
 	for n := 0; n == 0 || every > 0 && e.At < p.s.Duration && (f.Times == 0 || n < f.Times) && n <= MaxEvents; n++ {
 		p.s.Events = append(p.s.Events, e)
+		p.written = append(p.written, path)
 		e.At += every
 	}
 }
@@ -70,22 +72,28 @@ func (p *reader) event(path string, f eventFile) (Event, bool) {
 // target decides what kind of event it is.
 func (p *reader) target(path string, f eventFile, e *Event) {
 	kinds := map[string]bool{
-		"link": f.Link != nil, "node": f.Node != "", "region": f.Region != "", "shared_risk": f.SharedRisk != "", "partition": f.Partition != nil,
+		"link": f.Link != nil, "node": f.Node != "", "region": f.Region != "", "shared_risk": f.SharedRisk != "",
+		"partition": f.Partition != nil, "last_mile": f.LastMile != "",
 	}
 	var set []string
-	for _, k := range []string{"link", "node", "region", "shared_risk", "partition"} {
+	for _, k := range []string{"link", "node", "region", "shared_risk", "partition", "last_mile"} {
 		if kinds[k] {
 			set = append(set, k)
 		}
 	}
 	if len(set) != 1 {
-		p.add(path, "an event has one of link, node, region, shared_risk and partition; this one has %s", or(strings.Join(set, " and "), "none"))
+		p.add(path, "an event has one of link, node, region, shared_risk, partition and last_mile; this one has %s", or(strings.Join(set, " and "), "none"))
 		return
 	}
 	if f.OneWay && set[0] != "link" {
 		p.add(path+".one_way", "is for events of a link")
 	}
+	if f.JointLoss != "" && set[0] != "node" {
+		p.add(path+".joint_loss", "is of a node: what it sends at one moment is lost on all its links")
+	}
 	switch set[0] {
+	case "last_mile":
+		p.lastMileEvent(path, f, e)
 	case "link":
 		p.linkEvent(path, f, e)
 	case "node":
@@ -136,6 +144,13 @@ func (p *reader) linkChange(path string, f eventFile, e *Event) {
 	if e.Change == (Change{}) {
 		p.add(path, "nothing changes: set delay, add_delay, jitter, loss, rate, queue, mtu, reorder, duplicate, corrupt or action: down")
 	}
+}
+
+// any says that something is set. (Values of several shapes may be maps, which Go does not compare.)
+func (l linkFile) any() bool {
+	loose := l.Jitter != nil || l.Loss != nil
+	l.Jitter, l.Loss = nil, nil
+	return loose || l != linkFile{}
 }
 
 // describe is a change in few words, as it was written.
@@ -219,6 +234,12 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 		if e.Flood.PacketsPerSecond < 1 || e.Flood.PacketsPerSecond > MaxPacketsPerSecond || e.Flood.Size < 1 || e.Flood.Size > 1400 {
 			p.add(path+".flood", "want packets_per_second of 1 to %d and a size of 1 to 1400 bytes", MaxPacketsPerSecond)
 		}
+	case f.JointLoss != "":
+		e.JointLoss = p.share(path+".joint_loss", f.JointLoss)
+		e.Label = f.Node + " joint loss " + f.JointLoss
+		if f.Action != "" || f.Settings.any() || f.AddDelay != "" {
+			p.add(path+".joint_loss", "stands alone: give another event for the rest")
+		}
 	case f.Action == "" || f.Action == Down:
 		// Not the process, its links: slow, lossy or unreachable as others see it.
 		e.Pairs = p.linksOf(func(n string) bool { return n == f.Node })
@@ -227,6 +248,30 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 		e.Label = f.Node + " " + describe(f)
 	case f.Action != Kill && f.Action != Stop && f.Action != Restart:
 		p.add(path+".action", "%q is not one of kill, stop, restart, down", f.Action)
+	}
+}
+
+// lastMileEvent is about all clients of a stream: their links change, or their translators lose what they know.
+func (p *reader) lastMileEvent(path string, f eventFile, e *Event) {
+	i := slices.IndexFunc(p.s.Streams, func(s Stream) bool { return s.Name == f.LastMile })
+	if i < 0 || !p.s.Streams[i].WebRTC {
+		p.add(path+".last_mile", "no stream with webrtc: true is called %q", f.LastMile)
+		return
+	}
+	e.Stream, e.Label = f.LastMile, "last mile of "+f.LastMile+" "+describe(f)
+	switch f.Action {
+	case Rebind:
+		e.Action, e.Label = Rebind, "clients of "+f.LastMile+" get new addresses"
+		if p.s.Streams[i].NAT == 0 {
+			p.add(path+".action", "rebind needs a translator in front of the clients: set nat in the stream")
+		}
+		if f.For != "" || f.Settings.any() {
+			p.add(path, "rebind has neither for nor settings: give another event for those")
+		}
+	case "", Down:
+		p.linkChange(path, f, e)
+	default:
+		p.add(path+".action", "%q is not something a last mile does: down or rebind", f.Action)
 	}
 }
 
@@ -308,9 +353,15 @@ func (p *reader) partition(path string, f eventFile, e *Event) {
 // lives refuses what no node can do: dying while dead; and two partitions at once, of which the second would replace the
 // first.
 func (p *reader) lives() {
+	order := make([]int, len(p.s.Events))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.s.Events[a].At, p.s.Events[b].At) })
 	dead := make(map[string]time.Duration) // until when
 	var parted time.Duration
-	for _, e := range p.s.Events {
+	for _, i := range order {
+		e, path := p.s.Events[i], p.written[i]
 		end := e.At + e.For
 		if e.For == 0 {
 			end = p.s.Duration
@@ -318,12 +369,12 @@ func (p *reader) lives() {
 		switch {
 		case e.Partition != nil:
 			if e.At < parted {
-				p.add("events", "the partition at %v comes while another one lasts (until %v)", e.At, parted)
+				p.add(path, "the partition at %v comes while another one lasts (until %v)", e.At, parted)
 			}
 			parted = end
 		case e.Action == Kill || e.Action == Stop || e.Action == Restart:
 			if until := dead[e.Node]; e.At < until && e.Action != Restart {
-				p.add("events", "%s of %s at %v: it is already dead (until %v)", e.Action, e.Node, e.At, until)
+				p.add(path, "%s of %s at %v: it is already dead (until %v)", e.Action, e.Node, e.At, until)
 			}
 			dead[e.Node] = end
 			if e.Action == Restart {

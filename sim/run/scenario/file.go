@@ -21,6 +21,7 @@ type nodeFile struct {
 	Provider   string   `yaml:"provider"`
 	SharedRisk []string `yaml:"shared_risk"`
 	Voter      *bool    `yaml:"voter"`
+	JointLoss  string   `yaml:"joint_loss"`
 }
 
 type linksFile struct {
@@ -68,6 +69,7 @@ type streamFile struct {
 	Viewers          *int      `yaml:"viewers"`
 	WebRTC           bool      `yaml:"webrtc"`
 	LastMile         *linkFile `yaml:"last_mile"`
+	NAT              string    `yaml:"nat"`
 }
 
 type eventFile struct {
@@ -80,10 +82,12 @@ type eventFile struct {
 	Node       string     `yaml:"node"`
 	Region     string     `yaml:"region"`
 	SharedRisk string     `yaml:"shared_risk"`
+	LastMile   string     `yaml:"last_mile"` // of all clients of a stream
 	Action     string     `yaml:"action"`
 	Partition  [][]string `yaml:"partition"`
 	Policy     string     `yaml:"policy"`
 	AddDelay   string     `yaml:"add_delay"`
+	JointLoss  string     `yaml:"joint_loss"`
 	Flood      *floodFile `yaml:"flood"`
 	Settings   linkFile   `yaml:",inline"`
 }

@@ -94,6 +94,8 @@ type reader struct {
 	open  Open
 	s     *Scenario
 	names []string // of nodes
+
+	written []string // where each event of s was written; repetitions have the same place
 }
 
 // duration reads a time with a default for "".
@@ -144,18 +146,25 @@ func (p *reader) nodes() {
 			p.add(path, "a node needs a region")
 		}
 		n := Node{Name: name, Region: f.Region, City: f.City, Provider: f.Provider, SharedRisk: f.SharedRisk}
+		if share := p.share(path+".joint_loss", f.JointLoss); share != nil {
+			n.JointLoss = *share
+		}
 		if f.Voter != nil {
 			chosen = true
 			n.Voter = *f.Voter
 		}
 		p.s.Nodes = append(p.s.Nodes, n)
 	}
-	if !chosen {
-		for i := range min(3, len(p.s.Nodes)) {
-			p.s.Nodes[i].Voter = true
+	voters := 0
+	for i := range p.s.Nodes {
+		n := &p.s.Nodes[i]
+		n.Voter = n.Voter || !chosen && (i == 0 || i < 3 && len(p.s.Nodes) >= 3)
+		if n.Voter {
+			voters++
 		}
-	} else if !slices.ContainsFunc(p.s.Nodes, func(n Node) bool { return n.Voter }) {
-		p.add("nodes", "no node is a voter: nobody could keep the policy")
+	}
+	if chosen && voters != 1 && voters != 3 && voters != 5 {
+		p.add("nodes", "%d nodes are voters, want 1, 3 or 5: an even number survives no more deaths than one less", voters)
 	}
 }
 

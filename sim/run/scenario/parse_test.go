@@ -134,7 +134,7 @@ events:
 		`line 17: events[3]: nothing changes`,
 		`line 18: events[4]: an event has one of link`,
 		`line 19: events[5].shared_risk: nothing shares the risk "cable"`,
-		`kill of sin at 12s: it is already dead`,
+		`line 21: events[7]: kill of sin at 12s: it is already dead`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q", want)

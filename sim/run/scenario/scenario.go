@@ -47,7 +47,8 @@ type Scenario struct {
 type Node struct {
 	Name, Region, City, Provider string
 	SharedRisk                   []string
-	Voter                        bool // in the file, or one of the first three by name if no node says so
+	Voter                        bool    // in the file, or one of the first three (of two nodes, the first) if no node says so
+	JointLoss                    float64 // share of moments in which everything that the node sends is lost, on all links
 }
 
 // Pair is one direction.
@@ -74,6 +75,7 @@ type Stream struct {
 	Viewers          int           // at each destination
 	WebRTC           bool          // real WebRTC clients publish and watch
 	LastMile         sim.Link      // of each client, both directions
+	NAT              sim.NATKind   // in front of each client; 0: none
 }
 
 // Actions on a node.
@@ -82,10 +84,11 @@ const (
 	Stop    = "stop"    // ended gracefully
 	Restart = "restart" // a running node is stopped and started at once (or after For), a dead one is started
 	Down    = "down"    // every link of the node is cut; the process goes on
+	Rebind  = "rebind"  // the clients of a stream get new public addresses, as after a change of network
 )
 
-// Event is one thing that happens. Exactly one of its kinds is set: Node with Action, Risk, Partition, Policy, or
-// Pairs with Change.
+// Event is one thing that happens. Exactly one of its kinds is set: Node with Action, Node with JointLoss, Risk, Partition, Policy,
+// Stream (with Action Rebind, or with Change), or Pairs with Change.
 type Event struct {
 	At, For   time.Duration // For 0: to the end
 	Label     string        // what it is, for people
@@ -97,6 +100,8 @@ type Event struct {
 	Pairs     []Pair
 	Change    Change
 	Flood     *Flood
+	Stream    string   // whose clients' last miles
+	JointLoss *float64 // of Node
 }
 
 // Flood is unwanted traffic from a host outside the mesh to a node's mesh port.

@@ -2,7 +2,9 @@ package scenario
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/sim"
@@ -56,6 +58,15 @@ func (p *reader) stream(path string, f streamFile) Stream {
 			p.add(path+".last_mile", "is of WebRTC clients: set webrtc: true")
 		}
 		p.change(path+".last_mile", *f.LastMile, sim.Link{}).Apply(&s.LastMile)
+	}
+	if f.NAT != "" {
+		kind, ok := sim.NATKinds[f.NAT]
+		if s.NAT = kind; !ok {
+			p.add(path+".nat", "%q is not one of %s", f.NAT, strings.Join(slices.Sorted(maps.Keys(sim.NATKinds)), ", "))
+		}
+		if !f.WebRTC {
+			p.add(path+".nat", "is of WebRTC clients: set webrtc: true")
+		}
 	}
 	p.streamKinds(path, f, &s)
 	return s
