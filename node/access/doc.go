@@ -29,6 +29,7 @@
 //	offer.go      what an SDP offers; pure
 //	codecs.go     which codec a session uses; pure
 //	session.go    sessions: registry, half-open, expiry, end
+//	answer.go     candidates out of refused sections of an answer; pure
 //	peer.go       one pion PeerConnection per session, and its codecs
 //	mux.go        the one UDP port, advertised under the addresses of Config
 //	filter.go     what the packet filter is told: ufrags, proved addresses

@@ -205,7 +205,7 @@ func settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDesc
 	}
 	select {
 	case <-gathered:
-		return pc.LocalDescription().SDP, nil
+		return candidatesWhereTheyCount(pc.LocalDescription().SDP)
 	case <-ctx.Done():
 		return "", fmt.Errorf("gather candidates: %w", ctx.Err())
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtp"
@@ -36,14 +37,16 @@ type client struct {
 	addr netip.Addr
 
 	at       *member
-	lastMile sim.Link // without the changes of events
+	lastMile sim.Link      // without the changes of events
+	moved    chan struct{} // capacity 1: the client has got a new network and knows it
+	heard    atomic.Int64  // instant of the last packet of a viewer's, Unix nanoseconds
 }
 
 // newClient makes a client of a node; the stream's last mile holds for both directions.
 func (m *mesh) newClient(name string, at *member, stream scenario.Stream) *client {
 	m.clients++
 	hi, lo := byte(m.clients>>8), byte(m.clients)
-	c := &client{mesh: m, at: at, lastMile: stream.LastMile, addr: netip.AddrFrom4([4]byte{10, 9, hi, lo})}
+	c := &client{mesh: m, at: at, lastMile: stream.LastMile, moved: make(chan struct{}, 1), addr: netip.AddrFrom4([4]byte{10, 9, hi, lo})}
 	c.host = m.net.Host(name, c.addr)
 	c.setLastMile(stream.LastMile)
 	if stream.NAT != 0 {
@@ -90,8 +93,37 @@ func (c *client) join(ctx context.Context, cfg benchclient.Config, open func(con
 		}
 		return
 	}
-	wait(ctx, s.Done(), 0)
+	c.stay(ctx, s)
 	_ = s.Close()
+}
+
+// stay returns when a session is over: the peer connection failed, the client has moved to another network, or a viewer that was served
+// hears nothing any more.
+func (c *client) stay(ctx context.Context, s session) {
+	for ctx.Err() == nil {
+		select {
+		case <-s.Done():
+			return
+		case <-c.moved:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(aliveEvery):
+		}
+		if last := c.heard.Load(); last > 0 && time.Since(time.Unix(0, last)) > lostAfter+gaveUpAfter {
+			c.heard.Store(0)
+			return
+		}
+	}
+}
+
+// handover gives the client another network: a new public address, which it knows of.
+func (c *client) handover() {
+	c.mesh.net.Rebind(c.host.Name())
+	select {
+	case c.moved <- struct{}{}:
+	default: // it has not got over the last one yet
+	}
 }
 
 // publishURL and watchURL name a stream at a node.
@@ -115,7 +147,10 @@ func (c *client) publish(ctx context.Context, n *node.Node, f *flow) {
 // watch is one WHEP session.
 func (c *client) watch(ctx context.Context, n *node.Node, v *view) {
 	cfg := benchclient.Config{URL: watchURL(n, v.flow), Token: v.flow.key.App}
-	cfg.OnPacket = func(_ string, p *rtp.Packet, _ time.Time) { v.received(p) }
+	cfg.OnPacket = func(_ string, p *rtp.Packet, at time.Time) {
+		c.heard.Store(at.UnixNano())
+		v.received(p)
+	}
 	c.join(ctx, cfg, func(ctx context.Context, cfg benchclient.Config) (session, error) {
 		viewer, err := benchclient.View(ctx, cfg)
 		if err == nil {

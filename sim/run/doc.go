@@ -35,7 +35,7 @@
 //
 // # What it does not do
 //
-// Clock skew (all nodes share one clock), NAT, processors that are slow (a
+// Clock skew (all nodes share one clock), translators in front of nodes, processors that are slow (a
 // slow node is one whose links are slow). Publishers and viewers that are not WebRTC
 // clients enter at the hub, past the admission that clients meet.
 package run

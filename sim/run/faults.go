@@ -46,6 +46,10 @@ func (f *faults) begin(e *scenario.Event) {
 		for _, c := range f.clients(e.Stream) {
 			f.mesh.net.Rebind(c.host.Name())
 		}
+	case e.Stream != "" && e.Action == scenario.Handover:
+		for _, c := range f.clients(e.Stream) {
+			c.handover()
+		}
 	case e.Stream != "":
 		f.active = append(f.active, e)
 		f.settleLastMile(e.Stream)

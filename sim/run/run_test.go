@@ -238,3 +238,41 @@ streams:
 		t.Errorf("a day that was interrupted as it began ended at %v with %v", at, err) // its first sample is at 4m45s
 	}
 }
+
+func TestClientsBehindTranslatorsJoinAndChangeNetworks(t *testing.T) {
+	r := virtually(t, small+`
+streams:
+  - name: phone
+    from: fra
+    to: [sin]
+    kind: audio # an answer that refuses video must be usable from behind a translator too
+    packets_per_second: 50
+    size: 160
+    webrtc: true
+    nat: symmetric
+    last_mile: {delay: 20ms, jitter: 2ms}
+events:
+  - {at: 4s, for: 200ms, last_mile: phone, action: down}
+  - {at: 4200ms, last_mile: phone, action: handover}
+  - {at: 6s, last_mile: phone, add_delay: 30ms}
+`)
+	phone := r.Streams[0]
+	if phone.Sent != 300 || phone.Delivered < 200 || phone.LongestGap < 200 || phone.LongestGap > 2500 {
+		t.Errorf("%d of %d delivered, longest gap %v ms: want a gap of the outage and a join, and the rest", phone.Delivered, phone.Sent, phone.LongestGap)
+	}
+	if phone.Latency.P50 < 70 || phone.Latency.Max < 120 {
+		t.Errorf("latency %+v: want 70 ms and, after the last event, 60 more", phone.Latency)
+	}
+}
+
+func TestJointLossTakesAllCopies(t *testing.T) {
+	r := virtually(t, small+`
+streams:
+  - {name: cam, from: fra, to: [sin], packets_per_second: 100, size: 600, redundancy: full, deadline: 60ms}
+events:
+  - {at: 2s, node: fra, joint_loss: 10%}
+`)
+	if cam := r.Streams[0]; cam.LateRatio+cam.UndeliveredRatio < 0.02 {
+		t.Errorf("%.3f late, %.3f undelivered: three paths of 10 %% each would lose a thousandth, and repair takes longer than 60 ms", cam.LateRatio, cam.UndeliveredRatio)
+	}
+}

@@ -14,5 +14,5 @@
 // Pure, but for the Open function with which the caller reads the files that a scenario names. Everything that
 // comes from a file is bounded. A value without its unit is a fault, never a guess.
 //
-// Not here: NAT, and clock skew.
+// Not here: clock skew, and address translators in front of nodes.
 package scenario

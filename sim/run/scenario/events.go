@@ -260,18 +260,19 @@ func (p *reader) lastMileEvent(path string, f eventFile, e *Event) {
 	}
 	e.Stream, e.Label = f.LastMile, "last mile of "+f.LastMile+" "+describe(f)
 	switch f.Action {
-	case Rebind:
-		e.Action, e.Label = Rebind, "clients of "+f.LastMile+" get new addresses"
-		if p.s.Streams[i].NAT == 0 {
+	case Rebind, Handover:
+		e.Action = f.Action
+		e.Label = map[string]string{Rebind: "translators of " + f.LastMile + " forget", Handover: f.LastMile + " changes networks"}[f.Action]
+		if f.Action == Rebind && p.s.Streams[i].NAT == 0 {
 			p.add(path+".action", "rebind needs a translator in front of the clients: set nat in the stream")
 		}
 		if f.For != "" || f.Settings.any() {
-			p.add(path, "rebind has neither for nor settings: give another event for those")
+			p.add(path, "%s has neither for nor settings: give another event for those", f.Action)
 		}
 	case "", Down:
 		p.linkChange(path, f, e)
 	default:
-		p.add(path+".action", "%q is not something a last mile does: down or rebind", f.Action)
+		p.add(path+".action", "%q is not something a last mile does: down, rebind or handover", f.Action)
 	}
 }
 

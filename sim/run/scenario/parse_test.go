@@ -229,3 +229,32 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestWhatLastMilesTranslatorsAndJointLossTake(t *testing.T) {
+	head := "name: x\nnodes: {a: {region: r, joint_loss: 1%}, b: {region: r}}\nlinks: {default: {delay: 1ms}}\nstreams:\n" +
+		"  - {name: phone, from: a, to: [b], webrtc: true, nat: symmetric}\n  - {name: desk, from: a, to: [b]}\nevents:\n"
+	s, err := Parse([]byte(head+"  - {at: 1s, last_mile: phone, action: rebind}\n  - {at: 2s, for: 1s, last_mile: phone, loss: 5%}\n  - {at: 3s, node: a, joint_loss: 2%}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Nodes[0].JointLoss != 0.01 || s.Streams[0].NAT != sim.Symmetric || s.Events[0].Action != Rebind || s.Events[1].Change.Loss.Share != 0.05 || *s.Events[2].JointLoss != 0.02 {
+		t.Errorf("%+v", s)
+	}
+	if !s.Nodes[0].Voter || s.Nodes[1].Voter {
+		t.Errorf("two nodes have the voters %v and %v, want one", s.Nodes[0].Voter, s.Nodes[1].Voter)
+	}
+	_, err = Parse([]byte(head+`  - {at: 1s, last_mile: desk, loss: 5%}
+  - {at: 1s, last_mile: phone, action: kill}
+  - {at: 1s, for: 2s, last_mile: phone, action: handover}
+  - {at: 1s, link: a-b, joint_loss: 2%}
+  - {at: 1s, node: a, joint_loss: 2%, loss: 5%}
+`), nil)
+	for _, want := range []string{
+		`line 8: events[0].last_mile: no stream with webrtc: true is called "desk"`, `line 9: events[1].action: "kill" is not something a last mile does`,
+		`line 10: events[2]: handover has neither for nor settings`, `line 11: events[3].joint_loss: is of a node`, `line 12: events[4].joint_loss: stands alone`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}

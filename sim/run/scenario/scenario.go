@@ -80,11 +80,12 @@ type Stream struct {
 
 // Actions on a node.
 const (
-	Kill    = "kill"    // cut off and ended, without a goodbye
-	Stop    = "stop"    // ended gracefully
-	Restart = "restart" // a running node is stopped and started at once (or after For), a dead one is started
-	Down    = "down"    // every link of the node is cut; the process goes on
-	Rebind  = "rebind"  // the clients of a stream get new public addresses, as after a change of network
+	Kill     = "kill"     // cut off and ended, without a goodbye
+	Stop     = "stop"     // ended gracefully
+	Restart  = "restart"  // a running node is stopped and started at once (or after For), a dead one is started
+	Down     = "down"     // every link of the node is cut; the process goes on
+	Rebind   = "rebind"   // the translators of a stream's clients lose their mappings; the clients do not notice
+	Handover = "handover" // the clients of a stream change networks: new public addresses, and they join again
 )
 
 // Event is one thing that happens. Exactly one of its kinds is set: Node with Action, Node with JointLoss, Risk, Partition, Policy,
