@@ -14,6 +14,7 @@
 //	policy.go    tern policy get, history, schema
 //	policychange.go  tern policy apply, diff, rollback, explain
 //	audit.go     tern audit tail, verify, export
+//	conformance.go  tern conformance whip, whep
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)

@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"sim/run/scenario":  {"sim", "control", "control/document"},
 	"bench":             {"*"},
 	"bench/client":      {},
+	"bench/conformance": {},
 	"bench/fanout":      {},
 	"bench/load":        {"bench/client"},
 	"cmd/tern":          {"*"},

@@ -53,6 +53,12 @@ func (f *certificateFlags) read() (certificate string, keys []byte, err error) {
 	return string(b), nil, nil
 }
 
+// text reads the flags where a file holds plain text and nothing else.
+func (f *certificateFlags) text() (string, error) {
+	s, keys, err := f.read()
+	return s + string(keys), err
+}
+
 func tokenCreateCommand() *cobra.Command {
 	var key certificateFlags
 	o := token.CreateOptions{}

@@ -194,6 +194,27 @@ func renewed(attrs []sdp.Attribute, f frag) []sdp.Attribute {
 	return out
 }
 
+// named gives the rejected sections of an answer the mid that the offer gave them. The
+// library leaves it out, and clients of the same library then cannot make another offer.
+func (o offer) named(answer string) string {
+	desc := new(sdp.SessionDescription)
+	if desc.UnmarshalString(answer) != nil || len(desc.MediaDescriptions) != len(o.desc.MediaDescriptions) {
+		return answer
+	}
+	changed := false
+	for i, m := range desc.MediaDescriptions {
+		mid, offered := o.desc.MediaDescriptions[i].Attribute("mid")
+		if _, has := m.Attribute("mid"); !has && offered {
+			m.Attributes = append(m.Attributes, sdp.Attribute{Key: "mid", Value: mid})
+			changed = true
+		}
+	}
+	if b, err := desc.Marshal(); changed && err == nil {
+		return string(b)
+	}
+	return answer
+}
+
 // codecsOf reads rtpmap and fmtp in the order of preference of the m= line.
 func codecsOf(m *sdp.MediaDescription) []codec {
 	maps, fmtps, rtx := attributes(m)

@@ -144,7 +144,7 @@ func (s *session) negotiate(r *http.Request, o offer) (string, *problem) {
 		return "", bad("bad_sdp", "the SDP is not valid", err)
 	}
 	s.remote, s.ufrag = o, o.ufrag
-	return answer, nil
+	return o.named(answer), nil
 }
 
 // created registers the session and answers 201.
