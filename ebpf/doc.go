@@ -22,6 +22,8 @@
 //	kernel_linux.go   the loaded program, replacing its rules, test runs
 //	attach_linux.go   interfaces: driver mode, else generic
 //	drops.go          sampled drops and where they came from
+//	quarantine.go     sources that meet their limits again and again
+//	watch.go          sampled drops as they come
 //	report.go         what people and tools read
 //	image.go          the blocklist as the kernel's maps hold it
 //	conn.go           a net.PacketConn behind the twin
@@ -68,7 +70,7 @@
 // names what it dials, and whoever proved by certificate to be of its mesh.
 //
 //	known address     everything, within the rate per address (peer; gossip: peer_gossip)
-//	unknown address   path frames never (not_member); QUIC and gossip within source_mesh and a budget
+//	unknown address   path frames never (not_member); QUIC and gossip: not from quarantine, within source_mesh and a budget
 //
 // That is how a mesh boots: a new node dials a joiner. At the new node the joiner is known before the first packet
 // leaves. At the joiner the new node is unknown until its certificate is checked; its handshake, and what of its stream
@@ -81,7 +83,7 @@
 //
 //	admitted client   everything, within the rate per client (media: flow; STUN and DTLS: flow_control)
 //	unknown           STUN with a ufrag of this node: ufrag, within source_ufrag and budget_ufrag
-//	                  other STUN (answers to our own checks): stranger, within source_stun and budget_stun
+//	                  other STUN (answers to our own checks): not from quarantine, stranger, within source_stun and budget_stun
 //	                  DTLS, RTP, RTCP: not_admitted
 //
 // Nothing races, because every session begins with a STUN request that carries a MAC (ufrag.go), which passes without
@@ -99,8 +101,16 @@
 // # Samples
 //
 // Of each class and reason the first drop and every 64th (on a processor) is a sample, at most 100 a second. The kernel
-// hands over the frame's first 96 bytes through a ring buffer; Report says which sources stand behind most samples, and
-// the log names a new one at most every ten seconds. Sources can be forged: nothing is blocked because of a sample.
+// hands over the frame's first 96 bytes through a ring buffer; Report says which sources stand behind most samples, Watch
+// shows them as they come, and the log names each source once (ten lines at once, then one every six seconds).
+//
+// # Quarantine
+//
+// A source with 20 sampled drops in ten seconds for its rate or its malformed packets gets a strike and goes into
+// quarantine: a minute, twice as long for each further strike within a day, twelve hours at most. IPv6 sources count by
+// their /64. Sources can be forged, so quarantine stands before strangers alone: members and admitted clients never
+// meet it, nor does STUN with a ufrag of this node. Who sends what a restart has made unwanted (media, path frames)
+// gets no strike, nor does who meets a budget that all share. The node may tell others (OnQuarantine, Adopt, Recant).
 //
 // # The blocklist
 //
@@ -136,8 +146,9 @@
 // Members count by address, not port; so whoever can send from a member's address passes as that member, and what it sends
 // still has to pass its own cryptography. The local address is no part of an admission. Rates of one sender whose
 // packets several processors handle at once may let a few packets too many through. After a restart nothing is
-// admitted: sessions end with their process. The plain RTP range has no rules. A source that meets its limits
-// again and again is not blocked for it, and nodes do not tell each other of attackers. No frame is relayed in the kernel.
+// admitted: sessions end with their process. The plain RTP range has no rules. Quarantine does not outlive the
+// process, and a stranger whose address somebody forges cannot join the mesh while that lasts: Release him, or name his
+// address in mesh.join. No frame is relayed in the kernel.
 //
 // It matches ports on every address of the host, so it also judges datagrams that a host forwards to such a port
 // elsewhere. It does not verify checksums, which the host's stack does. Frames with three or more VLAN tags, inside

@@ -20,8 +20,9 @@ const (
 	sampleBurst      = 100
 	// sampleBytes is how much of a dropped frame the kernel hands over: enough for the headers up to UDP's.
 	sampleBytes = 96
-	// announceEvery bounds log lines about new attackers.
-	announceEvery = 10 * time.Second
+	// Log lines about new attackers: announceBurst at once, then one every announceEvery. Who waits is named later.
+	announceEvery = 6 * time.Second
+	announceBurst = 10
 	// attackerSamples is how many samples make a source worth a log line.
 	attackerSamples = 20
 )
@@ -29,25 +30,28 @@ const (
 // drops remembers where sampled drops came from. Samples are rate-limited where they are taken (limitSamples),
 // so a flood costs no more here than a trickle.
 type drops struct {
-	mu        sync.Mutex // guards everything below
-	sources   map[netip.Addr]*dropSource
-	total     uint64
-	lost      uint64
-	bucket    bucket // of the twin's samples; the kernel has its own
-	announced time.Time
+	mu       sync.Mutex // guards everything below
+	sources  map[netip.Addr]*dropSource
+	total    uint64
+	lost     uint64
+	bucket   bucket // of the twin's samples; the kernel has its own
+	lines    bucket // of the log's lines about attackers
+	watchers map[*watcher]bool
 }
 
 type dropSource struct {
 	samples     uint64
 	first, last time.Time
 	verdict     Verdict
+	announced   bool
 }
 
-// add takes one sample. It returns true when the source has just become worth a log line.
-func (d *drops) add(src netip.Addr, v Verdict, now time.Time) bool {
+// add takes one sample. It returns true when the source has become worth its one log line.
+func (d *drops) add(src netip.Addr, v Verdict, where string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.total++
+	d.show(Dropped{Time: now, Where: where, Source: src, Class: v.Class, Reason: v.Reason, Rule: v.Rule})
 	if !src.IsValid() {
 		return false // a frame that ended before its source
 	}
@@ -64,10 +68,11 @@ func (d *drops) add(src netip.Addr, v Verdict, now time.Time) bool {
 	}
 	s.samples++
 	s.last, s.verdict = now, v
-	if s.samples != attackerSamples || now.Sub(d.announced) < announceEvery {
+	every := limit{uint64(announceEvery), uint64(announceEvery) * (announceBurst - 1)}
+	if s.announced || s.samples < attackerSamples || !d.lines.take(every, uint64(now.UnixNano())) {
 		return false
 	}
-	d.announced = now
+	s.announced = true
 	return true
 }
 
@@ -88,11 +93,11 @@ func (d *drops) room(now uint64) bool {
 	return d.bucket.take(limit{sampleIntervalNS, sampleIntervalNS * (sampleBurst - 1)}, now)
 }
 
-// missed counts a sample that could not be read.
-func (d *drops) missed() {
+// missed counts samples that could not be taken.
+func (d *drops) missed(n uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.lost++
+	d.lost += n
 }
 
 func (d *drops) report() (top []ReportSource, total, lost uint64) {
@@ -111,11 +116,12 @@ func (d *drops) report() (top []ReportSource, total, lost uint64) {
 }
 
 // sample notes one drop, wherever it was decided.
-func (f *Filter) sample(src netip.Addr, v Verdict) {
-	if f.drops.add(src, v, time.Now()) {
+func (f *Filter) sample(src netip.Addr, v Verdict, where string) {
+	if f.drops.add(src, v, where, time.Now()) {
 		f.cfg.Logger.Warn("packet filter: many packets of one source dropped (the address may be forged)",
-			"source", src, "class", v.Class, "reason", v.Reason, "rule", v.Rule)
+			"event", "attacker", "source", src, "class", v.Class, "reason", v.Reason, "rule", v.Rule)
 	}
+	f.accuse(src, v)
 }
 
 // frameSource reads the source of a frame's beginning; invalid where there is none.

@@ -16,7 +16,7 @@ func TestSamplesNameTheLoudestSources(t *testing.T) {
 		if i%3 > 0 {
 			src = netip.MustParseAddrPort("[::ffff:198.18.0.1]:9")
 		}
-		f.sample(src.Addr().Unmap(), judged(ClassRTP, ReasonBadLength))
+		f.sample(src.Addr().Unmap(), judged(ClassRTP, ReasonBadLength), "go")
 	}
 	r := f.Report()
 	if len(r.Top) != reportedSources || r.Top[0].Source != good4 || r.Top[0].Samples < 10_000 || r.Top[0].Reason != "bad_length" {

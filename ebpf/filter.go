@@ -34,6 +34,9 @@ const AutoInterfaces = "auto"
 // recheckEvery is how often Run looks whether its interfaces still carry the program.
 const recheckEvery = 2 * time.Second
 
+// alarmQuiet is how long tables must not overflow before the next overflow is worth another line.
+const alarmQuiet = time.Minute
+
 // ErrUnsupported is wrapped by errors of systems and kernels that cannot run the XDP program.
 var ErrUnsupported = errors.New("XDP is not available")
 
@@ -51,6 +54,9 @@ type Config struct {
 	// (SetMembers, Peer), and which clients are admitted (Admit, Forget). Without them only form and blocklist count.
 	GuardMesh, GuardAccess bool
 	Limits                 *Limits // of the live rules; nil: DefaultLimits
+
+	// OnQuarantine is told of each source that this node puts into quarantine; nil: nobody is. It must not block.
+	OnQuarantine func(Quarantined)
 }
 
 // Attachment is what became of one interface.
@@ -78,6 +84,8 @@ type Filter struct {
 	attached []Attachment
 	past     [counterSlots]uint64 // what kernels of earlier Runs counted
 	why      string               // why the mode is ModeGo
+	full     uint64               // LiveStats.full at the last recheck
+	alarmed  uint64               // when that last grew, by clock
 }
 
 // New checks cfg and returns a Filter that judges by the twin, with no rules but the ports.
@@ -182,8 +190,8 @@ func (f *Filter) watch(ctx context.Context) error {
 		if err != nil {
 			v.Rule = netip.Prefix{} // of rules that have just been replaced
 		}
-		f.sample(frameSource(head).Unmap(), v)
-	}, f.drops.missed)
+		f.sample(frameSource(head).Unmap(), v, "xdp")
+	}, func() { f.drops.missed(1) })
 	if err != nil {
 		f.cfg.Logger.Warn("packet filter: drops are counted but not sampled", "err", err)
 	}
@@ -253,6 +261,7 @@ func (f *Filter) announce() {
 // recheck attaches again where an interface has gone or come back, and says so when that changes anything.
 func (f *Filter) recheck() {
 	f.guard.sweep(f.clock())
+	f.alarm()
 	f.mu.Lock()
 	if f.kernel == nil {
 		f.mu.Unlock()
@@ -273,6 +282,24 @@ func (f *Filter) recheck() {
 	}
 }
 
+// alarm says once, until it has been quiet for alarmQuiet, that a table of the live rules is full.
+func (f *Filter) alarm() {
+	live, now := f.LiveStats(), f.clock()
+	full := live.full()
+	f.mu.Lock()
+	news := full > f.full
+	loud := news && now-f.alarmed > uint64(alarmQuiet)
+	if f.full = full; news {
+		f.alarmed = now
+	}
+	f.mu.Unlock()
+	if loud {
+		f.cfg.Logger.Error("packet filter: a table is full; known senders may be dropped", "event", "table_full", "peers", live.Peers,
+			"peers_refused", live.PeersRefused, "clients", live.Flows, "clients_evicted", live.FlowsEvicted,
+			"quarantined", live.Walls, "quarantine_evicted", live.WallsEvicted, "kernel_errors", live.KernelErrors)
+	}
+}
+
 // stop detaches, keeps the counts, and leaves the twin in charge.
 func (f *Filter) stop() {
 	f.mu.Lock()
@@ -282,6 +309,7 @@ func (f *Filter) stop() {
 		return
 	}
 	f.guard.feed(nil)
+	f.drops.missed(f.kernel.samplesLost())
 	for i := range f.past {
 		f.past[i] += f.kernel.count(i)
 	}
@@ -317,7 +345,7 @@ func (f *Filter) Allow(src netip.Addr) Verdict {
 // count counts a verdict of the twin, and samples some of the drops.
 func (f *Filter) count(v Verdict, src netip.Addr) {
 	if n := f.tally.add(v); v.Action == Drop && n%sampleEvery == 1 && f.drops.room(f.clock()) {
-		f.sample(src.Unmap(), v)
+		f.sample(src.Unmap(), v, "go")
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	filterMapSettings    = "settings"
 	filterMapSources     = "sources"
 	filterMapTestClock   = "test_clock"
+	filterMapWalls       = "walls"
 	filterProgTernClock  = "tern_clock"
 	filterProgTernFilter = "tern_filter"
 	filterProgTernJudge  = "tern_judge"
@@ -96,6 +97,7 @@ type filterMapSpecs struct {
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
 	Sources    *ebpf.MapSpec `ebpf:"sources"`
 	TestClock  *ebpf.MapSpec `ebpf:"test_clock"`
+	Walls      *ebpf.MapSpec `ebpf:"walls"`
 }
 
 // filterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -135,6 +137,7 @@ type filterMaps struct {
 	Settings   *ebpf.Map `ebpf:"settings"`
 	Sources    *ebpf.Map `ebpf:"sources"`
 	TestClock  *ebpf.Map `ebpf:"test_clock"`
+	Walls      *ebpf.Map `ebpf:"walls"`
 }
 
 func (m *filterMaps) Close() error {
@@ -150,6 +153,7 @@ func (m *filterMaps) Close() error {
 		m.Settings,
 		m.Sources,
 		m.TestClock,
+		m.Walls,
 	)
 }
 

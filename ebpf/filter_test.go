@@ -102,6 +102,21 @@ func TestGoModeSaysSoOnceAndEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestFullTablesAreAnAlarmOnce(t *testing.T) {
+	var log bytes.Buffer
+	f := goFilter(t, &log)
+	f.born = f.born.Add(-time.Hour)
+	f.recheck()
+	for i := range 3 {
+		f.SetMembers(make([]netip.Addr, 1))
+		f.guard.stats.PeersRefused += uint64(i + 1)
+		f.recheck()
+	}
+	if text := log.String(); strings.Count(text, "event=table_full") != 1 || !strings.Contains(text, "peers_refused=1") {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	for want, cfg := range map[string]Config{

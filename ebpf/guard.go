@@ -32,23 +32,26 @@ type ways struct {
 // guard is what the twin knows besides the rules: who may send, and how much was sent. judge is the twin of
 // bpf/guard.h. live.go keeps both in step with the node.
 type guard struct {
-	mu      sync.Mutex // guards everything below
-	limits  [limits]limit
-	ufrag   key // of the ufrags
-	source  key // of the table of sources, so that nobody outside can aim at a set
-	peers   map[netip.Addr]*peer
-	flows   map[netip.AddrPort]*flow
-	owners  map[string][]netip.AddrPort // the same flows by their owner, oldest first
-	sources []ways                      // made when the first stranger comes
-	budgets [limits]bucket
-	stats   LiveStats
-	sink    *kernel // gets every change too; nil unless the program is loaded
+	mu       sync.Mutex // guards everything below
+	limits   [limits]limit
+	ufrag    key // of the ufrags
+	source   key // of the table of sources, so that nobody outside can aim at a set
+	peers    map[netip.Addr]*peer
+	flows    map[netip.AddrPort]*flow
+	owners   map[string][]netip.AddrPort // the same flows by their owner, oldest first
+	sources  []ways                      // made when the first stranger comes
+	walls    map[netip.Prefix]*wall      // sources in quarantine
+	suspects map[netip.Prefix]*suspect   // who may come there
+	budgets  [limits]bucket
+	stats    LiveStats
+	sink     *kernel // gets every change too; nil unless the program is loaded
 }
 
 func newGuard(l Limits) *guard {
 	return &guard{
 		limits: l.table(), ufrag: newKey(), source: newKey(),
 		peers: map[netip.Addr]*peer{}, flows: map[netip.AddrPort]*flow{}, owners: map[string][]netip.AddrPort{},
+		walls: map[netip.Prefix]*wall{}, suspects: map[netip.Prefix]*suspect{},
 	}
 }
 
@@ -70,10 +73,12 @@ func (g *guard) mesh(c Class, src netip.Addr, now uint64) Reason {
 		}
 		return within(&p.buckets[0], g.limits[limitPeer], now)
 	}
-	switch c {
-	case ClassPath:
+	switch {
+	case c == ClassPath:
 		return ReasonNotMember
-	case ClassQUIC:
+	case g.walled(src):
+		return ReasonQuarantine
+	case c == ClassQUIC:
 		return g.stranger(src, limitSourceMesh, limitBudgetQUIC, now)
 	}
 	return g.stranger(src, limitSourceMesh, limitBudgetGossip, now)
@@ -90,6 +95,9 @@ func (g *guard) access(c Class, src netip.AddrPort, p []byte, now uint64) Reason
 		return ReasonNotAdmitted
 	}
 	if !requestUfrag(g.ufrag, p, now/ufragEpochNS) {
+		if g.walled(src.Addr()) {
+			return ReasonQuarantine
+		}
 		return g.stranger(src.Addr(), limitSourceSTUN, limitBudgetSTUN, now)
 	}
 	if r := g.stranger(src.Addr(), limitSourceUfrag, limitBudgetUfrag, now); r != ReasonStranger {

@@ -1,6 +1,9 @@
 package ebpf
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // judgeAt is the time of an offline verdict: any, since no bucket has been used.
 const judgeAt = ufragEpochNS
@@ -28,6 +31,9 @@ func Judge(rules Rules, mode string, packet []byte) (Verdict, error) {
 func (g *guard) know(r Rules) {
 	for _, a := range r.Members {
 		g.addPeer(a.Unmap().WithZone(""))
+	}
+	for _, a := range r.Quarantined {
+		g.build(subscriber(a.Unmap().WithZone("")), &wall{until: math.MaxUint64})
 	}
 	for _, a := range r.Admitted {
 		g.admit("rules", plain(a), judgeAt)

@@ -25,6 +25,10 @@ func (*kernel) putPeer(netip.Addr) error                                        
 func (*kernel) dropPeer(netip.Addr) error                                       { return nil }
 func (*kernel) putFlow(netip.AddrPort) error                                    { return nil }
 func (*kernel) dropFlow(netip.AddrPort) error                                   { return nil }
+func (*kernel) putWall(netip.Prefix) error                                      { return nil }
+func (*kernel) dropWall(netip.Prefix) error                                     { return nil }
+func (*kernel) wallDrops(netip.Prefix) uint64                                   { return 0 }
+func (*kernel) samplesLost() uint64                                             { return 0 }
 func (*kernel) flowSeen(netip.AddrPort) uint64                                  { return 0 }
 func (*kernel) readSamples(context.Context, func(uint32, []byte), func()) error { return nil }
 func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {

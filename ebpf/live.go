@@ -33,9 +33,16 @@ type flow struct {
 // LiveStats counts what the live rules hold, and what did not fit.
 type LiveStats struct {
 	Peers, Flows int
+	Walls        int    // sources in quarantine
+	WallsEvicted uint64 // sources that left quarantine early to make room
 	PeersRefused uint64 // addresses beyond the room for peers
 	FlowsEvicted uint64 // admissions that made room for later ones
 	KernelErrors uint64 // entries that the kernel did not take; its rules then lag behind
+}
+
+// full sums what did not fit.
+func (s LiveStats) full() uint64 {
+	return s.PeersRefused + s.FlowsEvicted + s.WallsEvicted + s.KernelErrors
 }
 
 // Ufrag makes an ICE user name fragment that the filter knows by its MAC. The epoch is the hour; after a
@@ -101,6 +108,7 @@ func (f *Filter) LiveStats() LiveStats {
 	defer g.mu.Unlock()
 	s := g.stats
 	s.Peers, s.Flows = len(g.peers), len(g.flows)
+	s.Walls = len(g.walls)
 	return s
 }
 
@@ -206,10 +214,15 @@ func (g *guard) note(err error) {
 	}
 }
 
-// sweep ends what is over: peers whose time passed, flows without a sign of life.
+// sweep ends what is over: peers and walls whose time passed, flows without a sign of life.
 func (g *guard) sweep(now uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for p, w := range g.walls {
+		if w.until < now {
+			g.raze(p)
+		}
+	}
 	for a, p := range g.peers {
 		g.endPeer(a, p, now)
 	}
@@ -226,14 +239,21 @@ func (g *guard) sweep(now uint64) {
 func (g *guard) feed(k *kernel) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sink = k
 	if k == nil {
+		for key, w := range g.walls {
+			w.dropped += g.sink.wallDrops(key)
+		}
+		g.sink = nil
 		return
 	}
+	g.sink = k
 	for a := range g.peers {
 		g.note(k.putPeer(a))
 	}
 	for a := range g.flows {
 		g.note(k.putFlow(a))
+	}
+	for p := range g.walls {
+		g.note(k.putWall(p))
 	}
 }

@@ -33,6 +33,28 @@ func (k *kernel) dropPeer(a netip.Addr) error { return remove(k.objs.Peers, peer
 func (k *kernel) putFlow(a netip.AddrPort) error  { return insert(k.objs.Flows, flowKey(a)) }
 func (k *kernel) dropFlow(a netip.AddrPort) error { return remove(k.objs.Flows, flowKey(a)) }
 
+func (k *kernel) putWall(p netip.Prefix) error {
+	err := k.objs.Walls.Update(peerKey(p.Addr()), uint64(0), cebpf.UpdateNoExist)
+	if errors.Is(err, cebpf.ErrKeyExist) {
+		return nil
+	}
+	return err
+}
+
+func (k *kernel) dropWall(p netip.Prefix) error { return remove(k.objs.Walls, peerKey(p.Addr())) }
+
+// wallDrops is how many packets of a source in quarantine this program has dropped; 0 when the kernel does not answer.
+func (k *kernel) wallDrops(p netip.Prefix) (n uint64) {
+	_ = k.objs.Walls.Lookup(peerKey(p.Addr()), &n)
+	return n
+}
+
+// samplesLost is how many samples found the ring full.
+func (k *kernel) samplesLost() (n uint64) {
+	_ = k.objs.Budgets.Lookup(uint32(limits+1), &n)
+	return n
+}
+
 // insert adds a key with empty buckets; one that is there keeps its own.
 func insert[K any](m *cebpf.Map, key K) error {
 	if err := m.Update(key, [2]uint64{}, cebpf.UpdateNoExist); err != nil && !errors.Is(err, cebpf.ErrKeyExist) {

@@ -15,7 +15,8 @@ type Report struct {
 
 	Peers        int    `json:"peers"`         // known addresses on the mesh port
 	Clients      int    `json:"clients"`       // admitted addresses and ports on the access port
-	NoRoom       uint64 `json:"no_room"`       // known addresses that did not fit, or made room for others
+	Quarantined  int    `json:"quarantined"`   // sources kept out for a while
+	NoRoom       uint64 `json:"no_room"`       // known addresses and sources in quarantine that did not fit, or made room for others
 	KernelErrors uint64 `json:"kernel_errors"` // entries that the kernel did not take
 
 	Counts      []ReportCount  `json:"counts"`
@@ -48,7 +49,8 @@ func (f *Filter) Report() Report {
 	st, stats, live := f.Status(), f.Stats(), f.LiveStats()
 	r := Report{
 		Mode: st.Mode, Why: st.Why, Interfaces: st.Interfaces, Rules: stats.Rules, Peers: live.Peers, Clients: live.Flows,
-		NoRoom: live.PeersRefused + live.FlowsEvicted, KernelErrors: live.KernelErrors,
+		Quarantined: live.Walls,
+		NoRoom:      live.PeersRefused + live.FlowsEvicted + live.WallsEvicted, KernelErrors: live.KernelErrors,
 	}
 	for _, part := range []struct {
 		where  string
@@ -62,5 +64,10 @@ func (f *Filter) Report() Report {
 	}
 	slices.SortStableFunc(r.Counts, func(a, b ReportCount) int { return int(min(b.Packets, 1<<62)) - int(min(a.Packets, 1<<62)) })
 	r.Top, r.Samples, r.SamplesLost = f.drops.report()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kernel != nil {
+		r.SamplesLost += f.kernel.samplesLost()
+	}
 	return r
 }

@@ -29,6 +29,8 @@ type Rules struct {
 	// For Judge alone; a Filter is told by SetMembers and Admit.
 	Members  []netip.Addr
 	Admitted []netip.AddrPort
+	// Quarantined are sources in quarantine, likewise.
+	Quarantined []netip.Addr
 }
 
 // Finding is one thing about a rule that somebody should know.
@@ -157,18 +159,20 @@ type document struct {
 	// The live rules, for offline verdicts: a list that is there, be it empty, switches its port's rules on.
 	Members  *[]netip.Addr     `yaml:"members"`  // addresses on the mesh port
 	Admitted *[]netip.AddrPort `yaml:"admitted"` // clients on the access port
+
+	Quarantined []netip.Addr `yaml:"quarantined"` // strangers that are kept out, where live rules are on
 }
 
 // ParseRules reads the YAML (or JSON) form of Rules: mesh_port, access_port, fragments (drop | pass), blocklist and allowlist,
 // lists of CIDR ranges or single addresses; members (addresses) and admitted (addresses with ports) switch the live rules of
-// their port on. Unknown keys and malformed ranges are errors that name them. The result
+// their port on, in which quarantined (addresses) counts. Unknown keys and malformed ranges are errors that name them. The result
 // is valid.
 func ParseRules(doc []byte) (Rules, error) {
 	var d document
 	if err := yaml.UnmarshalWithOptions(doc, &d, yaml.Strict()); err != nil {
 		return Rules{}, fmt.Errorf("read the filter's rules: %w", err)
 	}
-	r := Rules{MeshPort: d.MeshPort, AccessPort: d.AccessPort, PassFragments: d.Fragments == "pass"}
+	r := Rules{MeshPort: d.MeshPort, AccessPort: d.AccessPort, PassFragments: d.Fragments == "pass", Quarantined: d.Quarantined}
 	if d.Members != nil {
 		r.GuardMesh, r.Members = true, *d.Members
 	}

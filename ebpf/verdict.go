@@ -87,6 +87,7 @@ const (
 	ReasonRate        Reason = 32 // a member or an admitted client above its rate
 	ReasonRateSource  Reason = 33 // an unknown source above its rate
 	ReasonBudget      Reason = 34 // unknown sources, together, above what the node takes from them
+	ReasonQuarantine  Reason = 35 // an unknown source that met its limits again and again
 
 	firstDrop Reason = 16
 	reasons   Reason = 64 // room for numbers
@@ -100,6 +101,7 @@ var reasonNames = map[Reason]string{
 	ReasonBadKind: "bad_kind", ReasonBadLength: "bad_length", ReasonBadFence: "bad_fence", ReasonBadCookie: "bad_cookie",
 	ReasonUfrag: "ufrag", ReasonStranger: "stranger", ReasonNotMember: "not_member",
 	ReasonNotAdmitted: "not_admitted", ReasonRate: "rate", ReasonRateSource: "rate_source", ReasonBudget: "budget",
+	ReasonQuarantine: "quarantine",
 }
 
 // String returns the name of the reason as metrics and drop records show it.

@@ -210,7 +210,7 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 		"LEVELS": indexLevels,
 	}
 	maps.Copy(inGo, map[string]int{
-		"GUARD_MESH": guardMesh, "GUARD_ACCESS": guardAccess, "MAX_PEERS": maxPeers, "MAX_FLOWS": maxFlows,
+		"GUARD_MESH": guardMesh, "GUARD_ACCESS": guardAccess, "MAX_PEERS": maxPeers, "MAX_FLOWS": maxFlows, "MAX_WALLS": maxWalls,
 		"SETS": sourceSets, "WAYS": sourceWays, "UFRAG": ufragSize, "UFRAG_EPOCH_NS": ufragEpochNS,
 		"UFRAG_EPOCHS": ufragEpochs, "MAX_ATTRIBUTES": maxAttributes, "STUN_USERNAME": stunUsername, "LIMITS": limits,
 		"SAMPLE_EVERY": sampleEvery, "SAMPLE_INTERVAL_NS": sampleIntervalNS, "SAMPLE_BURST": sampleBurst,

@@ -48,6 +48,14 @@ func (w *drawnWorld) step() {
 		w.guard.admit(fmt.Sprint(w.r.IntN(5)), netip.AddrPortFrom(w.addr().Unmap(), samplePort), w.now)
 	case 10, 11:
 		(&Filter{guard: w.guard, born: time.Now()}).Forget(fmt.Sprint(w.r.IntN(5)))
+	case 16, 17, 18, 19, 20, 21:
+		w.guard.mu.Lock()
+		defer w.guard.mu.Unlock()
+		if key := subscriber(w.addr().Unmap()); w.guard.walls[key] == nil {
+			w.guard.build(key, &wall{})
+		} else {
+			w.guard.raze(key)
+		}
 	case 12, 13, 14, 15:
 		(&Filter{guard: w.guard, born: time.Now()}).SetMembers([]netip.Addr{w.addr(), w.addr()})
 	}

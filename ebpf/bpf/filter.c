@@ -138,8 +138,6 @@ static __always_inline __u32 verdict(__u32 class, __u32 reason)
  * halvings would have a quarter of a million ways; and the processor would guess wrong at every other one.
  * KEEP stops the compiler from turning the arithmetic back into branches.
  */
-#define KEEP(x) asm volatile("" : "+r"(x))
-
 /* x < y ? 1 : 0: the borrow of x - y */
 static __always_inline __u64 less(__u64 x, __u64 y)
 {
@@ -607,8 +605,13 @@ static __noinline int sample(struct xdp_md *ctx, __u32 v)
 	if (!bucket || !take(bucket, &l, bpf_ktime_get_ns()))
 		return 0;
 	s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
-	if (!s)
+	if (!s) {
+		index++;
+		bucket = bpf_map_lookup_elem(&budgets, &index);
+		if (bucket)
+			__sync_fetch_and_add(bucket, 1);
 		return 0;
+	}
 	s->verdict = v;
 	s->length = 0;
 #pragma unroll

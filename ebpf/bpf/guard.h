@@ -6,6 +6,9 @@
 #ifndef TERN_GUARD_H
 #define TERN_GUARD_H
 
+/* The compiler knows nothing of x here: neither its bounds nor where it came from. */
+#define KEEP(x) asm volatile("" : "+r"(x))
+
 /*
  * A rate as virtual scheduling (GCRA): a bucket is one number, the time at which it would be empty if nothing came.
  * A packet passes unless that time is more than `burst` ahead, and moves it by `interval`. One word per bucket: two
@@ -68,6 +71,14 @@ struct {
 	__type(value, struct buckets);
 } flows SEC(".maps");
 
+/* Sources in quarantine (IPv6: /64), and how many packets of each that dropped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TERN_MAX_WALLS);
+	__type(key, struct address);
+	__type(value, __u64);
+} walls SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, TERN_SETS);
@@ -75,10 +86,10 @@ struct {
 	__type(value, struct ways);
 } sources SEC(".maps");
 
-/* The buckets of the whole node, by TERN_LIMIT_BUDGET_...; the last is that of samples. */
+/* The buckets of the whole node, by TERN_LIMIT_BUDGET_...; then that of samples, and how many samples found no room. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TERN_LIMITS + 1);
+	__uint(max_entries, TERN_LIMITS + 2);
 	__type(key, __u32);
 	__type(value, __u64);
 } budgets SEC(".maps");
@@ -141,19 +152,18 @@ static __always_inline int take(__u64 *at, const struct limit *l, __u64 now)
 static __always_inline __u32 stranger(const struct settings *set, struct address a, __u32 own, __u32 shared, __u64 now)
 {
 	__u64 h, next, least, *budget;
+	__u32 index, tag, at = 0;
 	struct ways *w;
-	__u32 at, tag;
 
 	if (a.hi)
 		a.lo = 0;
 	h = siphash(set->source[0], set->source[1], a.hi, a.lo, 17ULL << 56 | own);
-	at = h & (TERN_SETS - 1);
+	index = h & (TERN_SETS - 1);
 	tag = h >> 32 | 1;
-	w = bpf_map_lookup_elem(&sources, &at);
+	w = bpf_map_lookup_elem(&sources, &index);
 	budget = bpf_map_lookup_elem(&budgets, &shared);
 	if (!w || !budget)
 		return TERN_REASON_BUDGET;
-	at = 0;
 	least = w->at[0];
 #pragma unroll
 	for (int i = 1; i < TERN_WAYS; i++) {
@@ -170,11 +180,12 @@ static __always_inline __u32 stranger(const struct settings *set, struct address
 			least = w->at[i];
 		}
 	}
-	at &= TERN_WAYS - 1;
 	if (own >= TERN_LIMITS || shared >= TERN_LIMITS || !spare(least, &set->limits[own], now, &next))
 		return TERN_REASON_RATE_SOURCE;
 	if (!take(budget, &set->limits[shared], now))
 		return TERN_REASON_BUDGET;
+	KEEP(at); /* so that the bound is said here, where it counts */
+	at &= TERN_WAYS - 1;
 	w->tag[at] = tag;
 	w->at[at] = next;
 	return TERN_REASON_STRANGER;
@@ -195,6 +206,20 @@ static __always_inline __u64 clock(const struct settings *set, __u32 test)
 	return at ? *at : 0;
 }
 
+/* Asked for strangers alone, so that nobody who is known pays for it. */
+static __always_inline int walled(struct address a)
+{
+	__u64 *dropped;
+
+	if (a.hi)
+		a.lo = 0;
+	dropped = bpf_map_lookup_elem(&walls, &a);
+	if (!dropped)
+		return 0;
+	__sync_fetch_and_add(dropped, 1);
+	return 1;
+}
+
 static __always_inline __u32 guard_mesh(const struct settings *set, struct address a, __u32 class, __u32 test)
 {
 	struct buckets *b = bpf_map_lookup_elem(&peers, &a);
@@ -202,6 +227,8 @@ static __always_inline __u32 guard_mesh(const struct settings *set, struct addre
 
 	if (!b && class == TERN_CLASS_PATH)
 		return TERN_REASON_NOT_MEMBER;
+	if (!b && walled(a))
+		return TERN_REASON_QUARANTINE;
 	now = clock(set, test);
 	if (b) {
 		if (class == TERN_CLASS_GOSSIP)
@@ -295,7 +322,7 @@ static __always_inline __u32 guard_access(const struct settings *set, struct add
 		return take(&b->at[1], &set->limits[TERN_LIMIT_FLOW_CONTROL], now) ? TERN_REASON_OK : TERN_REASON_RATE;
 	}
 	if (!ufrag(set, p, end, (__u32)p[2] << 8 | p[3], now))
-		return stranger(set, a, TERN_LIMIT_SOURCE_STUN, TERN_LIMIT_BUDGET_STUN, now);
+		return walled(a) ? TERN_REASON_QUARANTINE : stranger(set, a, TERN_LIMIT_SOURCE_STUN, TERN_LIMIT_BUDGET_STUN, now);
 	reason = stranger(set, a, TERN_LIMIT_SOURCE_UFRAG, TERN_LIMIT_BUDGET_UFRAG, now);
 	return reason == TERN_REASON_STRANGER ? TERN_REASON_UFRAG : reason;
 }

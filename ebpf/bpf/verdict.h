@@ -49,6 +49,7 @@ enum tern_reason {
 	TERN_REASON_RATE = 32,
 	TERN_REASON_RATE_SOURCE = 33,
 	TERN_REASON_BUDGET = 34,
+	TERN_REASON_QUARANTINE = 35,
 };
 
 /* Rates. PEER and FLOW are per member and per admitted client, SOURCE per unknown source, BUDGET for the node. */
@@ -90,6 +91,7 @@ enum tern_limit {
 #define TERN_GUARD_ACCESS 2
 #define TERN_MAX_PEERS 8192
 #define TERN_MAX_FLOWS 65536
+#define TERN_MAX_WALLS 1024
 #define TERN_SETS 16384 /* a power of two */
 #define TERN_WAYS 4
 #define TERN_UFRAG 32 /* characters: 12 of id, 4 of epoch, 16 of MAC */
