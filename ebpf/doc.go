@@ -23,7 +23,7 @@
 //	attach_linux.go   interfaces: driver mode, else generic
 //	drops.go          sampled drops and where they came from
 //	quarantine.go     sources that meet their limits again and again
-//	watch.go          sampled drops as they come
+//	watch.go          the latest sampled drops
 //	report.go         what people and tools read
 //	image.go          the blocklist as the kernel's maps hold it
 //	conn.go           a net.PacketConn behind the twin
@@ -101,8 +101,8 @@
 // # Samples
 //
 // Of each class and reason the first drop and every 64th (on a processor) is a sample, at most 100 a second. The kernel
-// hands over the frame's first 96 bytes through a ring buffer; Report says which sources stand behind most samples, Watch
-// shows them as they come, and the log names each source once (ten lines at once, then one every six seconds).
+// hands over the frame's first 96 bytes through a ring buffer; Report says which sources stand behind most samples, Recent
+// has the latest, and the log names each source once (ten lines at once, then one every six seconds).
 //
 // # Quarantine
 //

@@ -30,13 +30,13 @@ const (
 // drops remembers where sampled drops came from. Samples are rate-limited where they are taken (limitSamples),
 // so a flood costs no more here than a trickle.
 type drops struct {
-	mu       sync.Mutex // guards everything below
-	sources  map[netip.Addr]*dropSource
-	total    uint64
-	lost     uint64
-	bucket   bucket // of the twin's samples; the kernel has its own
-	lines    bucket // of the log's lines about attackers
-	watchers map[*watcher]bool
+	mu      sync.Mutex // guards everything below
+	sources map[netip.Addr]*dropSource
+	total   uint64
+	lost    uint64
+	bucket  bucket    // of the twin's samples; the kernel has its own
+	lines   bucket    // of the log's lines about attackers
+	recent  []Dropped // a ring, by number
 }
 
 type dropSource struct {
@@ -51,7 +51,7 @@ func (d *drops) add(src netip.Addr, v Verdict, where string, now time.Time) bool
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.total++
-	d.show(Dropped{Time: now, Where: where, Source: src, Class: v.Class, Reason: v.Reason, Rule: v.Rule})
+	d.keep(Dropped{Time: now, Where: where, Source: src, Class: v.Class, Reason: v.Reason, Rule: v.Rule})
 	if !src.IsValid() {
 		return false // a frame that ended before its source
 	}

@@ -69,7 +69,7 @@ type Attachment struct {
 // Filter holds one rule set and runs it: in the kernel while Run has it attached, and as the Go twin always. All methods
 // are safe for concurrent use.
 type Filter struct {
-	cfg   Config
+	cfg   Config // mu guards the ports
 	table atomic.Pointer[Table]
 	tally tally // the twin's verdicts
 	twin  atomic.Bool
@@ -136,7 +136,10 @@ func (f *Filter) clock() uint64 { return uint64(time.Since(f.born)) + 1 }
 // of the old rules or all of the new ones. Ports that are 0 keep those of the Config. On an error the
 // old rules stay in force everywhere. It may take a second for 100,000 entries, and does not slow packets down.
 func (f *Filter) Update(r Rules) error {
-	table, err := Compile(f.cfg.complete(r))
+	f.mu.Lock()
+	cfg := f.cfg
+	f.mu.Unlock()
+	table, err := Compile(cfg.complete(r))
 	if err != nil {
 		f.failures.Add(1)
 		return fmt.Errorf("filter rules: %w", err)
@@ -152,6 +155,27 @@ func (f *Filter) Update(r Rules) error {
 	f.table.Store(table)
 	f.updates.Add(1)
 	return nil
+}
+
+// SetPorts says which ports are ours, for an owner whom the system gives them after New; 0 = none.
+func (f *Filter) SetPorts(mesh, access uint16) error {
+	f.mu.Lock()
+	same := f.cfg.MeshPort == mesh && f.cfg.AccessPort == access
+	f.cfg.MeshPort, f.cfg.AccessPort = mesh, access
+	f.mu.Unlock()
+	if same {
+		return nil
+	}
+	r := f.table.Load().rules
+	r.MeshPort, r.AccessPort = mesh, access
+	return f.Update(r)
+}
+
+// Overflowed says whether something did not fit the live rules' tables within the time given.
+func (f *Filter) Overflowed(within time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.alarmed > 0 && f.clock()-f.alarmed < uint64(within)
 }
 
 // Run attaches the program to the interfaces, keeps it there and detaches it when ctx ends. It says once, in one line,
@@ -288,7 +312,7 @@ func (f *Filter) alarm() {
 	full := live.full()
 	f.mu.Lock()
 	news := full > f.full
-	loud := news && now-f.alarmed > uint64(alarmQuiet)
+	loud := news && (f.alarmed == 0 || now-f.alarmed > uint64(alarmQuiet))
 	if f.full = full; news {
 		f.alarmed = now
 	}

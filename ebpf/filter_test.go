@@ -105,15 +105,43 @@ func TestGoModeSaysSoOnceAndEndsWithItsContext(t *testing.T) {
 func TestFullTablesAreAnAlarmOnce(t *testing.T) {
 	var log bytes.Buffer
 	f := goFilter(t, &log)
-	f.born = f.born.Add(-time.Hour)
 	f.recheck()
+	if f.Overflowed(time.Hour) {
+		t.Error("an alarm before anything happened")
+	}
 	for i := range 3 {
 		f.SetMembers(make([]netip.Addr, 1))
 		f.guard.stats.PeersRefused += uint64(i + 1)
 		f.recheck()
 	}
+	if !f.Overflowed(time.Hour) {
+		t.Error("no overflow within the hour")
+	}
 	if text := log.String(); strings.Count(text, "event=table_full") != 1 || !strings.Contains(text, "peers_refused=1") {
 		t.Errorf("the log:\n%s", text)
+	}
+}
+
+func TestPortsThatTheSystemGives(t *testing.T) {
+	f := goFilter(t, &bytes.Buffer{})
+	if err := f.Update(Rules{Blocklist: testRules().Blocklist}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SetPorts(testMesh, 40001); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Update(Rules{Blocklist: testRules().Blocklist}); err != nil {
+		t.Fatal(err)
+	}
+	src := netip.MustParseAddrPort("203.0.113.5:1")
+	if v := f.AllowPacket(src, 40001, sampleRTP(9)); v.Reason != ReasonBlocklist {
+		t.Errorf("the new port: %v", v)
+	}
+	if v := f.AllowPacket(src, testAccess, sampleRTP(9)); v.Reason != ReasonNotOurs {
+		t.Errorf("the old port: %v", v)
+	}
+	if err := f.SetPorts(7, 7); err == nil {
+		t.Error("one port twice was taken")
 	}
 }
 

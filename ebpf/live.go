@@ -35,6 +35,8 @@ type LiveStats struct {
 	Peers, Flows int
 	Walls        int    // sources in quarantine
 	WallsEvicted uint64 // sources that left quarantine early to make room
+	Strikes      uint64 // sources put there by this node
+	Adopted      uint64 // sources put there on another node's word
 	PeersRefused uint64 // addresses beyond the room for peers
 	FlowsEvicted uint64 // admissions that made room for later ones
 	KernelErrors uint64 // entries that the kernel did not take; its rules then lag behind

@@ -9,6 +9,8 @@ import (
 const (
 	// maxWalls bounds the sources in quarantine; the one that would leave it first makes room.
 	maxWalls = 1024
+	// maxTold bounds how many of them one other node may have told of; more are refused.
+	maxTold = 256
 	// maxSuspects bounds the sources whose strikes are remembered; the one that struck longest ago makes room.
 	maxSuspects = 1024
 	// So many sampled drops within the window are a strike: more than a thousand packets.
@@ -102,6 +104,7 @@ func (g *guard) suspect(src netip.Addr, v Verdict, now uint64) (Quarantined, boo
 	s.begin, s.samples, s.last = now, 0, now
 	s.strikes++
 	w := &wall{since: now, until: now + uint64(sentence(s.strikes)), strikes: s.strikes, class: v.Class.String(), reason: v.Reason.String()}
+	g.stats.Strikes++
 	g.build(key, w)
 	return g.describe(key, w), true
 }
@@ -217,14 +220,25 @@ func (f *Filter) Adopt(from string, q Quarantined) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old, stands := g.walls[q.Source]
-	if _, known := g.peers[q.Source.Addr()]; known || left <= 0 || stands && old.from == "" {
+	if _, known := g.peers[q.Source.Addr()]; known || left <= 0 || stands && old.from == "" || g.told(from) >= maxTold {
 		return false
 	}
+	g.stats.Adopted++
 	g.build(q.Source, &wall{
 		since: now, until: now + uint64(left), strikes: max(q.Strikes, 1),
 		class: firstRunes(q.Class), reason: firstRunes(q.Reason), from: from,
 	})
 	return true
+}
+
+// told counts the walls on a node's word. The caller holds mu.
+func (g *guard) told(from string) (n int) {
+	for _, w := range g.walls {
+		if w.from == from {
+			n++
+		}
+	}
+	return n
 }
 
 // firstRunes bounds a word that another node says.

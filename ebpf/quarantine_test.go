@@ -2,10 +2,7 @@ package ebpf
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -180,50 +177,37 @@ func TestOtherNodesAreBelievedWithinBounds(t *testing.T) {
 		}
 	}
 	p := netip.MustParsePrefix("198.18.5.5/32")
-	if f.Recant("par", p) || !f.Recant("fra", p) || len(f.Quarantine()) != 1 {
+	for i := range 2 * maxTold {
+		f.Adopt("rio", in(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}).String()+"/32", time.Minute))
+	}
+	if n := f.LiveStats().Adopted; n != 2+maxTold {
+		t.Errorf("%d sources on the word of two nodes", n)
+	}
+	if f.Recant("par", p) || !f.Recant("fra", p) || len(f.Quarantine()) != 1+maxTold {
 		t.Errorf("after taking back: %+v", f.Quarantine())
 	}
 }
 
-func TestWatchersSeeDropsAndHurtNobody(t *testing.T) {
+func TestRecentDropsAreNumbered(t *testing.T) {
 	f := goFilter(t, &bytes.Buffer{})
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	enough := errors.New("enough")
-	seen := make(chan Dropped, 1)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- f.Watch(ctx, func(d Dropped) error { seen <- d; return enough })
-	}()
-	for watching := false; !watching; { // the first sample comes while somebody watches
-		f.drops.mu.Lock()
-		watching = len(f.drops.watchers) == 1
-		f.drops.mu.Unlock()
-		runtime.Gosched()
+	if got := f.Recent(0); len(got) != 0 {
+		t.Errorf("before the first: %v", got)
 	}
 	f.AllowPacket(netip.AddrPortFrom(good4, 1), testMesh, []byte{9})
-	if d := <-seen; d.Source != good4 || d.Reason != ReasonBadClass || d.Where != "go" || d.Missed != 0 {
-		t.Errorf("seen: %+v", d)
+	if d := f.Recent(0); len(d) != 1 || d[0].Number != 1 || d[0].Source != good4 || d[0].Reason != ReasonBadClass || d[0].Where != "go" {
+		t.Errorf("the first: %+v", d)
 	}
-	if err := <-ended; err != enough {
-		t.Errorf("the end: %v", err)
-	}
-	slow := &watcher{queue: make(chan Dropped, watchQueue)}
-	f.drops.watch(slow)
-	for range watchQueue + 7 {
+	for range 2 * recentDrops {
 		f.sample(good4, offence, "go")
 	}
-	for range watchQueue {
-		<-slow.queue
+	all := f.Recent(0)
+	if len(all) != recentDrops || all[0].Number != recentDrops+2 || all[recentDrops-1].Number != 2*recentDrops+1 {
+		t.Errorf("%d kept, %d to %d", len(all), all[0].Number, all[len(all)-1].Number)
 	}
-	f.sample(good4, offence, "go")
-	if d := <-slow.queue; d.Missed != 7 {
-		t.Errorf("the slow watcher missed %d, not 7", d.Missed)
+	if d := f.Recent(2 * recentDrops); len(d) != 1 || d[0].Number != 2*recentDrops+1 {
+		t.Errorf("the last: %+v", d)
 	}
-	for range maxWatchers - 1 {
-		f.drops.watch(&watcher{})
-	}
-	if err := f.Watch(ctx, nil); !errors.Is(err, ErrWatchers) {
-		t.Errorf("one too many: %v", err)
+	if d := f.Recent(9 * recentDrops); len(d) != 0 {
+		t.Errorf("of the future: %+v", d)
 	}
 }

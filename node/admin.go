@@ -36,7 +36,7 @@ func (n *Node) adminHandler() http.Handler {
 	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	mux.HandleFunc("GET /v1/graph", n.serveGraph)
 	mux.HandleFunc("GET /v1/nearest", n.serveNearest)
-	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
+	n.filterRoutes(mux)
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)

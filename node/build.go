@@ -31,44 +31,6 @@ const busySessions = 1000
 // closing remembers what to close if a later step fails.
 func (n *Node) closing(f func() error) { n.closeOnFail = append(n.closeOnFail, f) }
 
-func (n *Node) buildFilter(context.Context) error {
-	meshAddr := netip.MustParseAddrPort(n.cfg.Mesh.Listen)
-	accessAddr := netip.MustParseAddrPort(n.cfg.Access.UDP)
-	f, err := ebpf.New(ebpf.Config{
-		Interfaces: n.cfg.Filter.Interfaces,
-		Mode:       n.cfg.Filter.Mode,
-		MeshPort:   meshAddr.Port(),
-		AccessPort: accessAddr.Port(),
-		GuardMesh:  true, GuardAccess: true,
-		Logger: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.filter = f
-	n.enforcer.filter = f.Update
-	return nil
-}
-
-// showMembers tells the filter whose path frames pass: those of all members, the ones that are not well included, and
-// of the joiners that the configuration names by address (one named otherwise is known once it is dialed).
-func (n *Node) showMembers() {
-	var addrs []netip.Addr
-	for _, m := range n.mesh.Members() {
-		if m.Health.Mesh.IsValid() {
-			addrs = append(addrs, m.Health.Mesh.Addr())
-		}
-	}
-	for _, j := range n.cfg.Mesh.Join {
-		if a, err := netip.ParseAddrPort(j); err == nil {
-			addrs = append(addrs, a.Addr())
-		}
-	}
-	n.filter.SetMembers(addrs)
-}
-
-func (n *Node) filterMode() string { return n.filter.Mode() }
-
 func (n *Node) buildPort(ctx context.Context) error {
 	conn, err := n.opts.MeshNetwork.ListenPacket(ctx, netip.MustParseAddrPort(n.cfg.Mesh.Listen))
 	if err != nil {
@@ -317,14 +279,17 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		}
 		advertise = append(advertise, ap)
 	}
-	var err error
+	udp, err := n.filteredAccess()
+	if err != nil {
+		return err
+	}
 	n.access, err = access.New(access.Config{
 		Nearest:      n.serveNearest,
 		Hub:          n.hub,
 		Logger:       n.log,
 		App:          n.appFor,
 		UnknownKey:   n.unknownKey,
-		UDP:          n.filteredAccess(),
+		UDP:          udp,
 		UDPAdvertise: advertise,
 		Filter:       n.filter,
 		Allow:        func(a netip.Addr) bool { return n.filter.Allow(a).Action == ebpf.Pass },
@@ -343,26 +308,6 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		MaxRTPPerApp: n.cfg.Access.RTPPerApp, MaxRTPPerSource: n.cfg.Access.RTPPerSource,
 	})
 	return err
-}
-
-// accessSocket is the clients' port: the filter's twin stands before what is read, runs leave directly.
-type accessSocket struct {
-	net.PacketConn
-	runs
-}
-
-// runs is what a socket may offer beyond net.PacketConn.
-type runs interface {
-	WriteRun(run []byte, segment int, to netip.AddrPort) error
-}
-
-func (n *Node) filteredAccess() net.PacketConn {
-	port := uint16(n.accessUDP.LocalAddr().(*net.UDPAddr).Port)
-	filtered := n.filter.WrapPacketConn(n.accessUDP, port)
-	if wire, ok := n.accessUDP.(runs); ok {
-		return accessSocket{PacketConn: filtered, runs: wire}
-	}
-	return filtered
 }
 
 func (n *Node) listenAccess(ctx context.Context) error {

@@ -127,6 +127,8 @@ type FilterConfig struct {
 	Mode string `yaml:"mode"`
 	// Interfaces to attach XDP to; "auto" is the ones with a default route. Default: none, so that the Go twin filters.
 	Interfaces []string `yaml:"interfaces"`
+	// ShareQuarantine tells the other nodes of sources in quarantine, and believes them. Default: no.
+	ShareQuarantine bool `yaml:"share_quarantine"`
 }
 
 // LogConfig says how much is logged, and how.

@@ -22,6 +22,8 @@
 //	keys.go, reload.go          every key described once; what changes without a restart
 //	refusals_linux.go           plain RTP learns that its receiver is gone
 //	memory.go                   members that are gone, for those who ask
+//	filter.go                   the packet filter: ports, members, its part of the admin API
+//	quarantine.go               sources in quarantine, told to the other nodes
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order
 //	secret.go, logging.go       the relay secret; the logger

@@ -40,13 +40,14 @@ const (
 	findLimited     = "limited"
 	findTooNarrow   = "too_narrow"
 	findFilter      = "filter_degraded"
+	findFilterFull  = "filter_full"
 	findCertificate = "certificate_expires"
 	findAlone       = "alone"
 )
 
 var findingNames = []string{
 	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
-	findFilter, findCertificate, findAlone,
+	findFilter, findFilterFull, findCertificate, findAlone,
 }
 
 // Thresholds of findings.
@@ -68,6 +69,10 @@ func findings(s Status, now time.Time) []Finding {
 	braidFindings(s, add)
 	if s.FilterWhy != "" {
 		add(SeverityWarning, findFilter, s.Node, "the kernel does not filter: "+s.FilterWhy, "run `tern doctor` for the missing privilege or feature; the Go twin filters meanwhile")
+	}
+	if s.FilterFull {
+		add(SeverityWarning, findFilterFull, s.Node, "a table of the packet filter was full within the last ten minutes: known senders may be dropped",
+			"see `tern filter status` and tern_filter_no_room_total for which one; spread clients over more nodes")
 	}
 	certificateFindings(s, now, add)
 	sort.SliceStable(out, func(i, j int) bool {

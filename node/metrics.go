@@ -90,6 +90,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descRelayMark, b.Congested)
 	counter(descReplaced, b.Replaced)
 	c.collectEdge(s, gauge, counter)
+	c.collectFilter(gauge, counter)
 	f := n.filter.Stats()
 	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {
 		for _, c := range counts {

@@ -63,6 +63,8 @@ type Node struct {
 	access      *access.Access
 	keysets     *keyset.Store
 	filter      *ebpf.Filter
+	quarantine  *quarantineShare
+	known       known
 	enforcer    *enforcer
 	distances   distances
 	routes      *routes
@@ -206,6 +208,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	n.serveDirect()
 	return []stage{
 		{"filter", n.filter.Run},
+		{"quarantine", n.quarantine.run},
 		{"key sets", n.keysets.Run},
 		{"mesh port", n.runPort},
 		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), nil)},

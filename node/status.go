@@ -30,6 +30,8 @@ type Status struct {
 	Filter        string       `json:"filter"`
 	// FilterWhy says why the kernel does not filter although the configuration asks for it; empty otherwise.
 	FilterWhy string `json:"filter_why,omitempty"`
+	// FilterFull says that something found a table of the filter full within the last ten minutes.
+	FilterFull bool `json:"filter_full,omitempty"`
 	// The node's certificate is good from CertificateBegins to CertificateExpires.
 	CertificateBegins  time.Time `json:"certificate_begins"`
 	CertificateExpires time.Time `json:"certificate_expires"`
@@ -167,6 +169,7 @@ func (n *Node) Status() Status {
 	s.AccessURL = n.AccessURL()
 	s.PolicyVersion = n.enforcer.version()
 	s.Filter = n.filterMode()
+	s.FilterFull = n.filter.Overflowed(10 * time.Minute)
 	if len(n.cfg.Filter.Interfaces) > 0 {
 		s.FilterWhy = n.filter.Status().Why
 	}

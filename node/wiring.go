@@ -22,12 +22,13 @@ import (
 
 // Kinds of streams between nodes (L1).
 const (
-	kindGossip    = "gossip"
-	kindJoin      = "join"
-	kindKey       = "key"
-	kindRaft      = "raft"
-	kindControl   = "control"
-	kindDirectory = "directory"
+	kindGossip     = "gossip"
+	kindJoin       = "join"
+	kindKey        = "key"
+	kindRaft       = "raft"
+	kindControl    = "control"
+	kindDirectory  = "directory"
+	kindQuarantine = "quarantine"
 )
 
 // maxJoin bounds the gossip keys that a node may hand over, in bytes.
@@ -45,6 +46,9 @@ func (n *Node) serveDirect() {
 	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})
+	if n.cfg.Filter.ShareQuarantine {
+		n.direct.HandleCalls(kindQuarantine, maxQuarantineBytes, n.quarantine.hear)
+	}
 }
 
 // exchangeKeys gives our gossip keys to a node and returns its own.

@@ -19,7 +19,8 @@ import (
 
 func filterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "filter", Short: "Examine the packet filter"}
-	cmd.AddCommand(filterStatusCommand(), filterTopCommand(), filterVerdictCommand(), filterCheckCommand(), filterBenchCommand())
+	cmd.AddCommand(filterStatusCommand(), filterTopCommand(), filterVerdictCommand(), filterCheckCommand(), filterBenchCommand(),
+		filterWatchCommand(), filterQuarantineCommand())
 	return cmd
 }
 
@@ -53,7 +54,7 @@ func filterVerdictCommand() *cobra.Command {
 			return printJSON(cmd.OutOrStdout(), v)
 		},
 	}
-	cmd.Flags().StringVar(&file, "rules", "", "rules (YAML): blocklist, mesh_port, access_port, fragments; members and admitted apply the live rules")
+	cmd.Flags().StringVar(&file, "rules", "", "rules (YAML): blocklist, mesh_port, access_port, fragments; members and admitted apply the live rules, quarantined counts in them")
 	cmd.Flags().StringVar(&packet, "packet", "", "the packet from its Ethernet header on, in hex")
 	cmd.Flags().StringVar(&mode, "mode", "go", "go (the model) or xdp (the kernel program, needs privileges)")
 	return cmd
@@ -121,7 +122,7 @@ func printFilterStatus(w io.Writer, r ebpf.Report) {
 	if r.Why != "" {
 		fmt.Fprintf(w, " (%s)", r.Why)
 	}
-	fmt.Fprintf(w, "\nblocklist: %d entries; known: %d mesh addresses, %d clients\n", r.Rules, r.Peers, r.Clients)
+	fmt.Fprintf(w, "\nblocklist: %d entries; known: %d mesh addresses, %d clients; in quarantine: %d sources\n", r.Rules, r.Peers, r.Clients, r.Quarantined)
 	for _, i := range r.Interfaces {
 		fmt.Fprintf(w, "interface %s: %s %s\n", i.Interface, orNone(i.Mode), i.Why)
 	}
