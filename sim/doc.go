@@ -44,5 +44,5 @@
 // # What it does not do
 //
 // TCP, ICMP, multicast, IP fragmentation and ECN. A packet for which nobody listens vanishes. Sub-packages,
-// which may import anything of ours: demo (the browser demonstration), run (scenarios).
+// which may import anything of ours: demo (the browser demonstration), run (scenarios), link (real UDP through one emulated link).
 package sim

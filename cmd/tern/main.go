@@ -21,6 +21,7 @@
 //	export.go    tern export graph
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
+//	simlink.go   tern sim link
 //	bench.go     tern bench list, run
 //	load.go      tern load
 //	admin.go     the HTTP client of the admin API

@@ -22,7 +22,7 @@ func simCommand() *cobra.Command {
 		Use:   "sim",
 		Short: "Run whole nodes over an emulated network, as a scenario says",
 	}
-	c.AddCommand(simRunCommand(), simListCommand(), simDescribeCommand(), simNewCommand())
+	c.AddCommand(simRunCommand(), simListCommand(), simDescribeCommand(), simNewCommand(), simLinkCommand())
 	return c
 }
 

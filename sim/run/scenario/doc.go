@@ -9,9 +9,10 @@
 //	streams.go    streams
 //	events.go     events, repetitions written out, impossible ones refused
 //	values.go     values with units
+//	link.go       ParseLink: the settings of one link by themselves
 //	problems.go   what is wrong, with lines, all at once
 //
-// Pure, but for the Open function with which the caller reads the files that a scenario names. Everything that
+// Pure, but for ParseLink, which may read a trace, and the Open function with which the caller reads the files that a scenario names. Everything that
 // comes from a file is bounded. A value without its unit is a fault, never a guess.
 //
 // Not here: clock skew, and address translators in front of nodes.

@@ -42,30 +42,35 @@ func Parse(data []byte, open Open) (*Scenario, error) {
 	return p.s, nil
 }
 
-// decode fills the file. Unknown keys do not end it: the rest is decoded without them, so that the rest's faults are
-// reported too. nil: nothing can be said about values.
+// decode fills the file; nil: nothing can be said about values.
 func (c *collector) decode(data []byte) *file {
-	var f file
-	err := document.Decode(data, &f)
-	if err == nil && len(data) > 0 {
-		c.mapLines(data)
-		return &f
-	}
-	if err == nil {
+	if len(data) == 0 {
 		c.add("", "the file is empty")
 		return nil
 	}
-	unknown := true
-	for _, line := range strings.Split(err.Error(), "\n") {
-		unknown = unknown && strings.Contains(line, "unknown key")
-		c.problems = append(c.problems, lineFirst(line))
-	}
-	f = file{}
-	if !unknown || yaml.Unmarshal(data, &f) != nil {
+	f := new(file)
+	if !decodeAll(c, data, f) {
 		return nil
 	}
+	return f
+}
+
+// decodeAll fills v. Unknown keys do not end it: the rest is decoded without them, so that the rest's faults are reported too. False:
+// nothing can be said about values.
+func decodeAll[T any](c *collector, data []byte, v *T) bool {
+	if err := document.Decode(data, v); err != nil {
+		unknown := true
+		for _, line := range strings.Split(err.Error(), "\n") {
+			unknown = unknown && strings.Contains(line, "unknown key")
+			c.problems = append(c.problems, lineFirst(line))
+		}
+		*v = *new(T)
+		if !unknown || yaml.Unmarshal(data, v) != nil {
+			return false
+		}
+	}
 	c.mapLines(data)
-	return &f
+	return true
 }
 
 var linePrefix = regexp.MustCompile(`^line (\d+)(?:, column \d+)?: `)

@@ -258,3 +258,16 @@ func TestWhatLastMilesTranslatorsAndJointLossTake(t *testing.T) {
 		}
 	}
 }
+
+func TestALinkByItself(t *testing.T) {
+	l, err := ParseLink("{delay: 40ms, jitter: 2ms, loss: {profile: wifi}, rate: 5Mbit, queue: 100ms}")
+	if err != nil || l.Delay != 40*time.Millisecond || l.GE != Profiles["wifi"].GE || l.Rate != 5_000_000 || l.Queue != 62_500 {
+		t.Errorf("%+v (%v)", l, err)
+	}
+	_, err = ParseLink("{delay: 40, los: 1%, rate: 5}")
+	for _, want := range []string{`unknown key "los", did you mean "loss"?`, "line 1: delay: 40 has no unit", "line 1: rate: 5 has no unit"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}

@@ -46,6 +46,7 @@ type collector struct {
 }
 
 func (c *collector) add(path, format string, args ...any) {
+	path = strings.TrimPrefix(path, ".") // of a link by itself
 	c.problems = append(c.problems, Problem{Line: c.line(path), Path: path, Reason: fmt.Sprintf(format, args...)})
 }
 
