@@ -40,6 +40,9 @@ const (
 type hello struct {
 	HasState bool     `json:"has_state"`
 	Promise  []string `json:"promise,omitempty"`
+	Leader   string   `json:"leader,omitempty"`  // whom it follows, once raft runs
+	Voters   []string `json:"voters,omitempty"`  // as it has them
+	Servers  []string `json:"servers,omitempty"` // the same with learners
 }
 
 // promiseFile lives beside raft's own files, so that removing them removes the promise.
@@ -234,7 +237,12 @@ func (c *Control) serveHello(set []string) (hello, error) {
 	case stageOpening:
 		return hello{}, errors.New("starting: what is on disk is not known yet")
 	case stageState:
-		return hello{HasState: true, Promise: c.promised()}, nil
+		h := hello{HasState: true, Promise: c.promised()}
+		if r := c.node(); r != nil {
+			_, leader := r.LeaderWithID()
+			h.Leader, h.Voters, h.Servers = string(leader), votersOf(r), serversOf(r)
+		}
+		return h, nil
 	}
 	if c.promised() == nil && len(set) > 0 && slices.Equal(set, c.candidateSet()) {
 		if _, err := c.makePromise(set); err != nil {
@@ -257,7 +265,7 @@ func (c *Control) join(ctx context.Context, fresh bool) error {
 //
 //	a voter that is fresh     -> removed: it lost its disk and with it what it acknowledged
 //	not in the configuration  -> learner: gets the log, does not count
-//	a learner, not fresh      -> voter
+//	a learner, not fresh      -> voter, or, if the policy says how many voters there are, noted as ready to be one
 //
 // A node that counted before it runs could leave the others without a majority. Leader only.
 func (c *Control) admit(ctx context.Context, node string, fresh bool) error {
@@ -282,10 +290,15 @@ func (c *Control) admit(ctx context.Context, node string, fresh bool) error {
 	}
 	var err error
 	switch {
-	case !in && len(votersOf(r)) >= maxVoters:
+	case !in && c.rule().Count == 0 && len(votersOf(r)) >= maxVoters:
 		return fmt.Errorf("there are %d voters already, at most %d are allowed", len(votersOf(r)), maxVoters)
 	case !in:
 		err = r.AddNonvoter(id, raft.ServerAddress(node), 0, enqueueTimeout).Error()
+	case suffrage == raft.Nonvoter && !fresh && c.rule().Count > 0:
+		c.mu.Lock()
+		c.learned[node] = time.Now() // keepVoters decides when it votes
+		c.mu.Unlock()
+		return nil
 	case suffrage == raft.Nonvoter && !fresh:
 		err = r.AddVoter(id, raft.ServerAddress(node), 0, enqueueTimeout).Error()
 	}

@@ -80,10 +80,12 @@ type Control struct {
 	copy   envelope // guarded by mu: what this node enforces, signed; zero before the first
 	policy Policy   // guarded by mu: the same, decoded, certificates in the clear as far as this node may read them
 
-	ring       map[string]fenceKey // guarded by mu: by id
-	vault      []vaultKey          // guarded by mu: of the copy
-	sealedApps int                 // guarded by mu: apps of this region whose certificates could not be opened
-	voterKeys  map[string]voterKey // guarded by mu: public keys, on voters
+	ring       map[string]fenceKey  // guarded by mu: by id
+	vault      []vaultKey           // guarded by mu: of the copy
+	sealedApps int                  // guarded by mu: apps of this region whose certificates could not be opened
+	learned    map[string]time.Time // guarded by mu: when a learner said last that it has the log, on the leader
+	rival      string               // guarded by mu: another raft group, in words
+	voterKeys  map[string]voterKey  // guarded by mu: public keys, on voters
 
 	raft    *raft.Raft              // guarded by mu: nil unless a running voter
 	promise []string                // guarded by mu: see bootstrap.go
@@ -110,7 +112,7 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }
@@ -219,6 +221,11 @@ func (c *Control) Status() Status {
 			s.LastError = st.stopped.Error()
 		}
 	})
+	c.mu.Lock()
+	if c.rival != "" {
+		s.LastError = c.rival
+	}
+	c.mu.Unlock()
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
 	s.Unrecorded, s.Audit = c.counts.unrecorded.Load(), c.auditMark()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,7 +61,10 @@ func (c *Control) runVoter(ctx context.Context) error {
 		return errors.Join(err, layer.closeAll())
 	}
 	c.setRaft(r)
+	var beside sync.WaitGroup
+	beside.Go(func() { c.keepVoters(ctx, r) })
 	c.watch(ctx, r)
+	beside.Wait()
 	c.stopRaft(r, trans, layer)
 	return nil
 }
@@ -119,7 +123,7 @@ func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Confi
 // has the log asks for its vote.
 func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 	leader := ""
-	for {
+	for n := 0; ; n++ {
 		if _, id := r.LeaderWithID(); id != "" {
 			leader = string(id)
 		}
@@ -133,6 +137,9 @@ func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 				c.fail(err.Error())
 			}
 		}
+		if n%lostCheck == 0 {
+			c.rejoinIfRemoved(ctx, r)
+		}
 		var stopped error
 		c.fsm.read(func(st *state) { stopped = st.stopped })
 		if stopped != nil && r.State() == raft.Leader {
@@ -141,6 +148,29 @@ func (c *Control) watch(ctx context.Context, r *raft.Raft) {
 				c.cfg.Logger.Warn("cannot hand over leadership", "error", err)
 			}
 		}
+	}
+}
+
+// lostCheck is how many seconds apart a voter without a leader asks whether it is still one.
+const lostCheck = 5
+
+// rejoinIfRemoved asks to be taken in again when this node follows nobody and a peer's leader leads without it: it was
+// replaced while it was away, and stands by from now on.
+func (c *Control) rejoinIfRemoved(ctx context.Context, r *raft.Raft) {
+	if _, leader := r.LeaderWithID(); leader != "" {
+		return
+	}
+	for _, v := range c.aliveVoters() {
+		h, err := c.greet(ctx, v)
+		if err != nil || h.Leader == "" {
+			continue
+		}
+		if !slices.Contains(h.Servers, c.cfg.Node) && slices.Contains(serversOf(r), h.Leader) {
+			if err := c.join(ctx, false); err != nil && ctx.Err() == nil {
+				c.fail(err.Error())
+			}
+		}
+		return
 	}
 }
 
@@ -251,6 +281,18 @@ func votersOf(r *raft.Raft) []string {
 		if s.Suffrage == raft.Voter {
 			out = append(out, string(s.ID))
 		}
+	}
+	return out
+}
+
+// serversOf lists raft's configuration, learners included.
+func serversOf(r *raft.Raft) (out []string) {
+	f := r.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	for _, s := range f.Configuration().Servers {
+		out = append(out, string(s.ID))
 	}
 	return out
 }
