@@ -28,6 +28,8 @@
 //	enforcers.go  who enforces which version, asked of all
 //	copies.go     voters sign what they applied; everybody else fetches, verifies, stores, enforces
 //	control.go    Config, New, Run, Status
+//	voters.go     which nodes vote: the policy's rule, one safe step at a time; rival groups
+//	backup.go     snapshot files: save, check, restore
 //	bootstrap.go  how a voter gets into raft the first time, or again after it lost its disk
 //	storage.go    raft's log, votes and snapshots on disk, checked before raft sees them
 //	disk.go       checked files, node.id, the lock
@@ -80,10 +82,9 @@
 //
 // # What it does not do
 //
-// Dead voters stay in the
-// configuration until an operator acts. There are no deltas: a copy is the whole document. Who may apply is decided
-// by the caller; mesh peers are trusted to forward honestly, including the author's name. The configuration
-// inside a snapshot's meta.json has no checksum (the library's format); damage that leaves it valid JSON is not seen.
-// An entry that the disk damages after it was checked at start makes the raft library panic. Two hundred
-// subscribers find a new version by looking at Members a few times a second, not by being told.
+// Without a count of voters in the policy, dead ones stay in the configuration until an operator acts. There are no deltas:
+// a copy is the whole document. Who may apply is decided by the caller; mesh peers are trusted to forward honestly,
+// including the author's name. The configuration inside a snapshot's meta.json has no checksum (the library's format); damage
+// that leaves it valid JSON is not seen. An entry that the disk damages after it was checked at start makes the raft
+// library panic.
 package control

@@ -123,8 +123,9 @@ func (c *Control) fenceKey(id string) (fenceKey, bool) {
 	return k, known
 }
 
-// unseal returns p with the certificates that this node can open in the clear. The others are left out, so that nobody
-// takes a sealed one for a secret; missing counts the apps of this node's region among them.
+// unseal returns p with the certificates of the apps whose fence holds this node in the clear. The others are left out,
+// also on voters that could open them, so that nobody takes a sealed one for a secret; missing counts the apps of this
+// node's region that could not be opened.
 func (c *Control) unseal(p Policy) (_ Policy, missing int) {
 	c.learn(p.vault)
 	p.Apps = slices.Clone(p.Apps)
@@ -134,14 +135,15 @@ func (c *Control) unseal(p Policy) (_ Policy, missing int) {
 			continue
 		}
 		var open []string
+		inside := slices.Contains(p.FenceRegions(*app), c.cfg.Region)
 		for _, s := range app.Certificates {
 			if !isSealed(s) {
 				open = append(open, s)
-			} else if plain, err := c.unsealOne(app.ID, s); err == nil {
+			} else if plain, err := c.unsealOne(app.ID, s); inside && err == nil {
 				open = append(open, plain)
 			}
 		}
-		if len(open) < len(app.Certificates) && slices.Contains(p.FenceRegions(*app), c.cfg.Region) {
+		if inside && len(open) < len(app.Certificates) {
 			missing++
 		}
 		app.Certificates = open

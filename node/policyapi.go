@@ -21,6 +21,8 @@ func (n *Node) policyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/policy/enforcers", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, n.control.Enforcers(r.Context()))
 	})
+	mux.HandleFunc("GET /v1/fence/prove", n.serveFenceProof)
+	mux.HandleFunc("GET /v1/control/snapshot", n.serveSnapshot)
 	mux.HandleFunc("GET /v1/audit", n.serveAudit)
 	mux.HandleFunc("GET /v1/audit/witnesses", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, n.control.AuditWitnesses(r.Context()))

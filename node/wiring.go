@@ -29,6 +29,7 @@ const (
 	kindControl    = "control"
 	kindDirectory  = "directory"
 	kindQuarantine = "quarantine"
+	kindEvidence   = "evidence"
 )
 
 // maxJoin bounds the gossip keys that a node may hand over, in bytes.
@@ -43,6 +44,7 @@ func (n *Node) serveDirect() {
 		return n.control.Serve(ctx, peer.Node, request)
 	})
 	n.direct.HandleCalls(kindInventory, 1, n.answerInventory)
+	n.direct.HandleCalls(kindEvidence, maxEvidence, n.answerEvidence)
 	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})

@@ -15,6 +15,8 @@
 //	policychange.go  tern policy apply, diff, rollback, explain
 //	audit.go     tern audit tail, verify, export
 //	conformance.go  tern conformance whip, whep
+//	fence.go     tern fence prove
+//	control.go   tern control snapshot save, show, restore
 //	token.go     tern token create, inspect
 //	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)
@@ -87,10 +89,12 @@ func rootCommand() *cobra.Command {
 		benchCommand(),
 		caCommand(),
 		auditCommand(),
+		controlCommand(),
 		cordonCommand(),
 		demoCommand(),
 		doctorCommand(),
 		drainCommand(),
+		fenceCommand(),
 		filterCommand(),
 		loadCommand(),
 		manualCommand(),
