@@ -86,3 +86,27 @@ func TestTheMetricsTableIsTheMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestDashboardAndAlertsNameRealMetrics: what is deployed beside a node asks for metrics that a node has.
+func TestDashboardAndAlertsNameRealMetrics(t *testing.T) {
+	table, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, file := range []string{"../.deploy/prometheus/alerts.yaml", "../.deploy/grafana/tern.json"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`tern_[a-z_]+`).FindAllString(string(text), -1) {
+			seen++
+			if !strings.Contains(string(table), "`"+name+"`") {
+				t.Errorf("%s asks for %s, which no node has", file, name)
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d names of metrics were found", seen)
+	}
+}

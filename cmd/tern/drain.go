@@ -53,11 +53,25 @@ func undrainCommand() *cobra.Command {
 		Use:     "undrain NODE",
 		Aliases: []string{"uncordon"},
 		Short:   "Put a drained or cordoned node back into service",
-		Example: "  tern undrain fra1",
+		Example: "  tern undrain fra1\n  tern undrain fra1 --wait 1m    # also where the node was started this moment",
 		Args:    args(1, "the name of a node"),
 	}
 	base := adminFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, got []string) error { return orderNode(cmd, *base, got[0], nil) }
+	wait := cmd.Flags().Duration("wait", 0, "try again for this long while the node or raft's leader does not answer yet")
+	cmd.RunE = func(cmd *cobra.Command, got []string) error {
+		until := time.Now().Add(*wait)
+		for {
+			err := orderNode(cmd, *base, got[0], nil)
+			if err == nil || time.Now().After(until) {
+				return err
+			}
+			select {
+			case <-time.After(drainPoll):
+			case <-cmd.Context().Done():
+				return err
+			}
+		}
+	}
 	return cmd
 }
 

@@ -8,6 +8,7 @@
 //	status.go    tern status, tern paths (the admin API)
 //	top.go       tern top
 //	doctor.go    tern doctor, tern ports
+//	health.go    tern health
 //	manual.go    tern man
 //	drain.go     tern drain, undrain, cordon
 //	revoke.go    tern revoke, readmit
@@ -97,6 +98,7 @@ func rootCommand() *cobra.Command {
 		fenceCommand(),
 		filterCommand(),
 		loadCommand(),
+		healthCommand(),
 		manualCommand(),
 		nodeCommand(),
 		pathsCommand(),
