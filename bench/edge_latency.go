@@ -15,6 +15,7 @@ import (
 	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/access/token"
 )
 
@@ -148,32 +149,37 @@ func (m *edgeMesh) policy(ctx context.Context) error {
 	}
 	doc += fmt.Sprintf("apps:\n  - {id: %s, certificates: [%s], auth: token}\n", edgeApp, edgeSecret)
 	err := eventually(ctx, "the policy is taken", func() bool {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+m.nodes[0].admin+"/v1/policy", strings.NewReader(doc))
-		if err != nil {
-			return false
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		return m.admin(ctx, m.nodes[0], http.MethodPut, "/v1/policy", doc, nil)
 	})
 	for _, n := range m.nodes {
 		if err != nil {
 			break
 		}
 		err = eventually(ctx, n.name+" enforces it", func() bool {
-			resp, err := http.Get("http://" + n.admin + "/v1/status")
-			if err != nil {
-				return false
-			}
-			defer func() { _ = resp.Body.Close() }()
 			var s node.Status
-			return json.NewDecoder(resp.Body).Decode(&s) == nil && s.PolicyVersion > 0 && len(s.Members) == len(m.nodes) && len(s.Links) >= len(m.nodes)*(len(m.nodes)-1)
+			return m.admin(ctx, n, http.MethodGet, "/v1/status", "", &s) && s.PolicyVersion > 0 && len(s.Members) == len(m.nodes) && len(s.Links) >= len(m.nodes)*(len(m.nodes)-1)
 		})
 	}
 	return err
+}
+
+// admin sends a request to a node's admin socket; false if it failed.
+func (m *edgeMesh) admin(ctx context.Context, n edgeNode, method, path, body string, into any) bool {
+	client, base, err := gate.Target{Address: filepath.Join(m.dir, n.name, "data", "admin.sock")}.Client()
+	if err != nil {
+		return false
+	}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode == http.StatusOK && (into == nil || json.NewDecoder(resp.Body).Decode(into) == nil)
 }
 
 // eventually waits until something holds, at most half a minute.

@@ -15,25 +15,29 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ternmesh/tern/node/console"
+	"github.com/ternmesh/tern/node/gate"
 )
 
-// adminHandler is the private listener: API, metrics, health and pprof. Whoever reaches it may operate the node,
-// so it listens on loopback unless the configuration says otherwise.
-func (n *Node) adminHandler() http.Handler {
+// adminHandler is the private listeners' API, metrics, health and pprof. Each route is behind the right that it needs.
+func (n *Node) adminHandler() (http.Handler, error) {
+	g, err := n.newGate()
+	if err != nil {
+		return nil, err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{node: n})
 
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", n.serveReady)
+	mux := &adminRoutes{mux: http.NewServeMux(), gate: g}
+	mux.with(gate.Everybody, "GET /livez", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	mux.with(gate.Everybody, "GET /readyz", http.HandlerFunc(n.serveReady))
+	mux.with(gate.Everybody, "GET /console/", http.StripPrefix("/console", console.Handler())) // it shows what the API gives its user
+	mux.with(gate.Everybody, "GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
+	mux.with(gate.ReadMetrics, "GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.with(gate.ReadOwn, "GET /v1/paths", http.HandlerFunc(n.servePaths))
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.Status()) })
-	mux.HandleFunc("GET /v1/paths", n.servePaths)
 	mux.HandleFunc("GET /v1/channels", n.serveChannels)
 	mux.HandleFunc("GET /v1/history", n.serveSamples)
 	mux.HandleFunc("GET /v1/console", n.serveConsole)
-	mux.Handle("GET /console/", http.StripPrefix("/console", console.Handler()))
-	mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	mux.HandleFunc("GET /v1/graph", n.serveGraph)
 	mux.HandleFunc("GET /v1/nearest", n.serveNearest)
 	n.filterRoutes(mux)
@@ -42,13 +46,16 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
 	mux.HandleFunc("POST /v1/revoked", n.postRevoked)
 	mux.HandleFunc("DELETE /v1/revoked", n.deleteRevoked)
+	mux.HandleFunc("GET /v1/admins", n.serveAdmins)
+	mux.HandleFunc("POST /v1/admins", n.postAdmin)
+	mux.HandleFunc("DELETE /v1/admins/{name}", n.deleteAdmin)
 	n.policyRoutes(mux)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+	for path, h := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		mux.with(gate.Operate, "GET /debug/pprof/"+path, h) // memory may hold secrets
+	}
+	return sameOrigin(mux.mux), nil
 }
 
 // sameOrigin keeps web pages of other places away from the admin API: a browser on the operator's machine reaches loopback
@@ -57,12 +64,19 @@ func (n *Node) adminHandler() http.Handler {
 func sameOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
-		if onLoopback(r) && !loopbackName(r.Host) || origin != "" && origin != "http://"+r.Host {
+		if onLoopback(r) && !loopbackName(r.Host) || origin != "" && origin != schemeOf(r)+r.Host {
 			writeError(w, http.StatusForbidden, errors.New("open the admin listener by its IP address or as localhost, and not from another page"))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func schemeOf(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://"
+	}
+	return "http://"
 }
 
 func onLoopback(r *http.Request) bool {
@@ -97,6 +111,10 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 
 func (n *Node) servePaths(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	if !gate.From(r.Context()).Sees(q.Get("app")) {
+		writeError(w, http.StatusForbidden, errors.New("name one of your own apps (?app=ID)"))
+		return
+	}
 	report, err := n.PathsBetween(q.Get("from"), q.Get("to"), q.Get("app"))
 	if err != nil {
 		writeError(w, http.StatusNotFound, err)

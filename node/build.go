@@ -351,7 +351,15 @@ func (n *Node) buildAdmin(ctx context.Context) error {
 	}
 	n.adminHTTP = ln
 	n.closing(ln.Close)
-	return nil
+	if n.cfg.Admin.TLS.Cert != "" {
+		if _, err := n.adminPair.load(n.cfg.Admin.TLS); err != nil {
+			return fmt.Errorf("admin.tls: %w", err)
+		}
+	}
+	if n.adminUnix, err = n.listenSocket(ctx); err == nil && n.adminUnix != nil {
+		n.closing(n.adminUnix.Close)
+	}
+	return err
 }
 
 var errNoMember = errors.New("not a member of the mesh")

@@ -115,10 +115,19 @@ type TLSConfig struct {
 	Key  string `yaml:"key"`
 }
 
-// AdminConfig is the private listener.
+// AnonymousRead lets whoever reaches admin.listen, on loopback, read what auditors may.
+const AnonymousRead = "read"
+
+// AdminConfig is the private listeners. Whoever calls must prove who it is; see package gate.
 type AdminConfig struct {
-	// Listen is an HTTP address; anybody who reaches it may operate the node. Default 127.0.0.1:7902.
+	// Listen is the address of HTTP, or HTTPS beyond loopback or with TLS. Default 127.0.0.1:7902.
 	Listen string `yaml:"listen"`
+	// Socket is the Unix socket at which the node's own user and root are operators. Default DATA_DIR/admin.sock; "off": none.
+	Socket string `yaml:"socket"`
+	// TLS is the certificate of HTTPS at Listen. Default: the node's own, beyond loopback.
+	TLS TLSConfig `yaml:"tls"`
+	// Anonymous is what a caller at Listen without any proof may do: none (default), or read (on loopback alone).
+	Anonymous string `yaml:"anonymous"`
 }
 
 // FilterConfig is the packet filter.
@@ -169,8 +178,8 @@ func LoadConfig(path string, environ []string) (Config, error) {
 
 // resolve makes file names relative to the configuration file.
 func (c *Config) resolve(dir string) {
-	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Control.KeyFile, &c.Access.TLS.Cert, &c.Access.TLS.Key} {
-		if *p != "" && !filepath.IsAbs(*p) {
+	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Control.KeyFile, &c.Access.TLS.Cert, &c.Access.TLS.Key, &c.Admin.TLS.Cert, &c.Admin.TLS.Key, &c.Admin.Socket} {
+		if *p != "" && *p != socketOff && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
@@ -227,6 +236,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	c.validateAddresses(fail)
+	c.validateAdmin(fail)
 	oneOf := func(key, v string, allowed ...string) {
 		for _, a := range allowed {
 			if v == a {

@@ -14,6 +14,7 @@
 //	operate.go                  changes of one part of the policy: drain, cordon
 //	revoke.go                   nodes and certificates that the policy takes out of the mesh
 //	drain.go                    what a node does while it is drained or cordoned
+//	adminauth.go                who may call what of the admin API; tokens of operators
 //	admin.go, status.go         the private listener and what it shows
 //	findings.go                 what is not as it should be, and what to do; pure
 //	channels.go, history.go     who publishes and watches where in the mesh; the node's last hour

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // Check is one thing that Examine looked at. Status is ok, warning or critical; Do says how to mend it, empty if ok.
@@ -83,11 +84,16 @@ func (d *doctor) bad(severity, name, what, do string) {
 func (d *doctor) ask(ctx context.Context) (s Status, err error) {
 	ctx, cancel := context.WithTimeout(ctx, localPatience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.cfg.Admin.Listen+"/v1/status", nil)
+	client, base, err := gate.Target{Address: d.cfg.adminSocket()}.Client()
 	if err != nil {
 		return s, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return s, err
 	}

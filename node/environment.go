@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 
 // envPrefix starts the name of every override.
 const envPrefix = "TERN_"
+
+// clientVariables are read by the commands that talk to a node, not by the node.
+var clientVariables = []string{"TERN_ADMIN", "TERN_ADMIN_TOKEN_FILE", "TERN_ADMIN_CA"}
 
 // override sets the keys that TERN_* variables name. Lists take commas. A TERN_ variable that names no key
 // is an error, so that a misspelt one does not go unnoticed.
@@ -24,7 +28,7 @@ func override(c *Config, environ []string) error {
 	var errs []error
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, envPrefix) {
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(clientVariables, name) {
 			continue
 		}
 		f, ok := fields[name]

@@ -128,7 +128,7 @@ func (n *Node) filteredAccess() (net.PacketConn, error) {
 }
 
 // filterRoutes is the filter's part of the admin API.
-func (n *Node) filterRoutes(mux *http.ServeMux) {
+func (n *Node) filterRoutes(mux *adminRoutes) {
 	mux.HandleFunc("GET /v1/filter", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Report()) })
 	mux.HandleFunc("GET /v1/filter/drops", n.serveDrops)
 	mux.HandleFunc("GET /v1/filter/quarantine", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, n.filter.Quarantine()) })

@@ -14,6 +14,8 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 		counter(descJoins, k, e.Kind, e.Reason)
 	}
 	counter(descBlocked, a.RequestsBlocked)
+	counter(descAdminDeny, c.node.denials.unknown.Load(), "401")
+	counter(descAdminDeny, c.node.denials.forbidden.Load(), "403")
 	sets := c.node.keysets.Stats()
 	gauge(descKeySets, float64(sets.Sources-sets.Empty), "true")
 	gauge(descKeySets, float64(sets.Empty), "false")

@@ -22,6 +22,7 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/keyset"
 	"github.com/ternmesh/tern/node/udp"
 )
@@ -71,6 +72,9 @@ type Node struct {
 	drain       *drainer
 	accessHTTP  net.Listener
 	adminHTTP   net.Listener
+	adminUnix   net.Listener // nil without admin.socket
+	adminPair   certificate  // of admin.tls
+	denials     adminCounts
 	accessUDP   net.PacketConn
 	rtpPorts    *portRange
 	closeOnFail []func() error
@@ -173,7 +177,12 @@ func (n *Node) Region() string { return n.id.Region }
 func (n *Node) AccessURL() string { return n.cfg.accessURL(n.accessHTTP.Addr()) }
 
 // AdminURL is the base URL of the private listener, once Ready.
-func (n *Node) AdminURL() string { return "http://" + n.adminHTTP.Addr().String() }
+func (n *Node) AdminURL() string {
+	if n.cfg.adminHasTLS() {
+		return "https://" + n.adminHTTP.Addr().String()
+	}
+	return "http://" + n.adminHTTP.Addr().String()
+}
 
 // assemble opens the sockets and builds the parts, lowest layer first. The stages that it returns start in
 // this order and stop in the reverse: clients are told goodbye first, the filter is detached last.
@@ -206,12 +215,17 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		}
 	}
 	n.serveDirect()
+	admin, err := n.adminHandler()
+	if err != nil {
+		return nil, err
+	}
 	return []stage{
 		{"filter", n.filter.Run},
 		{"quarantine", n.quarantine.run},
 		{"key sets", n.keysets.Run},
 		{"mesh port", n.runPort},
-		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, sameOrigin(n.adminHandler()), nil)},
+		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, admin, n.adminTLS())},
+		{"admin socket", n.serveSocket(admin)},
 		{"direct", n.direct.Run},
 		{"braid", n.braid.Run},
 		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
@@ -220,7 +234,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"routes", n.routes.run},
 		{"media", n.hub.Run},
 		{"sessions", n.access.Run},
-		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsCertificate())},
+		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsConfig())},
 		{"files", n.watchFiles},
 		{"drain", n.drain.run},
 		{"history", n.keepHistory},
@@ -241,16 +255,24 @@ const (
 	maxAdmin   = 64
 )
 
-// httpsCertificate is the clients' listener's, nil if it speaks plain HTTP.
-func (n *Node) httpsCertificate() *certificate {
+// httpsConfig is the clients' listener's TLS, nil if it speaks plain HTTP.
+func (n *Node) httpsConfig() *tls.Config {
 	if !n.reloadable.isServed {
 		return nil
 	}
-	return &n.reloadable.https
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: n.reloadable.https.get}
 }
 
-// serveHTTP serves a listener, with TLS if a certificate is given, and ends open requests when ctx does.
-func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, pair *certificate) func(context.Context) error {
+// serveSocket serves the admin API on its Unix socket, if there is one.
+func (n *Node) serveSocket(h http.Handler) func(context.Context) error {
+	if n.adminUnix == nil {
+		return func(ctx context.Context) error { <-ctx.Done(); return nil }
+	}
+	return n.serveHTTP(n.adminUnix, maxAdmin, h, nil)
+}
+
+// serveHTTP serves a listener, with TLS if conf is not nil, and ends open requests when ctx does.
+func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, conf *tls.Config) func(context.Context) error {
 	ln = netutil.LimitListener(ln, limit)
 	return func(ctx context.Context) error {
 		srv := &http.Server{
@@ -260,7 +282,8 @@ func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, pair *certi
 			IdleTimeout:       60 * time.Second,
 			MaxHeaderBytes:    16 << 10,
 			ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-			TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSConfig:         conf,
+			ConnContext:       gate.ConnContext,
 		}
 		stop := context.AfterFunc(ctx, func() {
 			end, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -271,8 +294,7 @@ func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, pair *certi
 		})
 		defer stop()
 		var err error
-		if pair != nil {
-			srv.TLSConfig.GetCertificate = pair.get
+		if conf != nil {
 			err = srv.ServeTLS(ln, "", "")
 		} else {
 			err = srv.Serve(ln)

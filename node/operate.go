@@ -15,6 +15,7 @@ import (
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/control/document"
 	"github.com/ternmesh/tern/mesh"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 const (
@@ -69,7 +70,11 @@ func (n *Node) deleteNode(w http.ResponseWriter, r *http.Request) {
 
 // setNode writes a node's state into the policy; nil takes it out.
 func (n *Node) setNode(w http.ResponseWriter, r *http.Request, name string, want *control.NodeState) {
-	p, err := n.editPolicy(r.Context(), n.author(r), func(p *control.Policy) {
+	action := "undrain " + name
+	if want != nil {
+		action = want.State + " " + name
+	}
+	p, err := n.editPolicy(r, action, func(p *control.Policy) {
 		p.Nodes = maps.Clone(p.Nodes)
 		if p.Nodes == nil {
 			p.Nodes = make(map[string]control.NodeState)
@@ -137,9 +142,9 @@ func readOrder(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-// editPolicy changes a part of the policy in force, and starts anew where another change came in between. Secrets travel as
-// fingerprints: this node need not know them.
-func (n *Node) editPolicy(ctx context.Context, who string, edit func(*control.Policy)) (control.Policy, error) {
+// editPolicy changes a part of the policy in force for a request, and starts anew where another change came in between.
+// Secrets travel as fingerprints: this node need not know them. action names the act in the audit log.
+func (n *Node) editPolicy(r *http.Request, action string, edit func(*control.Policy)) (control.Policy, error) {
 	for try := 1; ; try++ {
 		p := control.Redact(n.control.Policy())
 		version := p.Version
@@ -148,12 +153,14 @@ func (n *Node) editPolicy(ctx context.Context, who string, edit func(*control.Po
 		if err != nil {
 			return control.Policy{}, err
 		}
-		out, err := n.control.Propose(ctx, control.Proposal{Document: doc, Who: who, Action: "policy edit", IfVersion: &version})
+		out, err := n.control.Propose(r.Context(), control.Proposal{
+			Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: action, IfVersion: &version,
+		})
 		var conflict *control.ConflictError
 		if !errors.As(err, &conflict) || try == editTries {
 			return out.Policy, err
 		}
-		n.awaitVersion(ctx, conflict.Current)
+		n.awaitVersion(r.Context(), conflict.Current)
 	}
 }
 
@@ -190,6 +197,3 @@ func sections(p control.Policy) ([]byte, error) {
 	}
 	return json.Marshal(doc)
 }
-
-// author is who goes into the history for a request.
-func (n *Node) author(*http.Request) string { return "admin of " + n.cfg.Node }

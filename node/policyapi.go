@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // policyRoutes are the admin API's calls about policy, its history and the audit log.
-func (n *Node) policyRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/policy", n.servePolicy)
+func (n *Node) policyRoutes(mux *adminRoutes) {
+	mux.with(gate.ReadOwn, "GET /v1/policy", http.HandlerFunc(n.servePolicy))
 	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
 	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
 	mux.HandleFunc("GET /v1/policy/explain", n.serveExplain)
@@ -53,7 +54,7 @@ func (n *Node) servePolicy(w http.ResponseWriter, r *http.Request) {
 		writeError(w, statusOf(err), err)
 		return
 	}
-	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: control.Redact(p)})
+	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: own(control.Redact(p), gate.From(r.Context()))})
 }
 
 // number reads an optional whole number of the query.
@@ -84,7 +85,7 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 	}
 	q := r.URL.Query()
 	out, err := n.control.Propose(r.Context(), control.Proposal{
-		Document: doc, Who: n.author(r), From: r.RemoteAddr, Action: q.Get("action"), IfVersion: ifVersion,
+		Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
 		Force: q.Get("force") != "", DryRun: q.Get("dry_run") != "",
 	})
 	if err != nil {

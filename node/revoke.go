@@ -71,7 +71,7 @@ func (n *Node) postRevoked(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusConflict, err)
 		return
 	}
-	n.editRevoked(w, r, func(list []control.Revocation) []control.Revocation {
+	n.editRevoked(w, r, "revoke "+o.Node+o.Serial, func(list []control.Revocation) []control.Revocation {
 		if slices.ContainsFunc(list, func(have control.Revocation) bool { return have.Node == o.Node && have.Serial == o.Serial }) {
 			return list
 		}
@@ -87,13 +87,13 @@ func (n *Node) deleteRevoked(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, errors.New("the policy does not revoke that: tern policy get shows what it revokes"))
 		return
 	}
-	n.editRevoked(w, r, func(list []control.Revocation) []control.Revocation {
+	n.editRevoked(w, r, "readmit "+want.Node+want.Serial, func(list []control.Revocation) []control.Revocation {
 		return slices.DeleteFunc(slices.Clone(list), same)
 	})
 }
 
-func (n *Node) editRevoked(w http.ResponseWriter, r *http.Request, edit func([]control.Revocation) []control.Revocation) {
-	p, err := n.editPolicy(r.Context(), n.author(r), func(p *control.Policy) { p.Revoked = edit(p.Revoked) })
+func (n *Node) editRevoked(w http.ResponseWriter, r *http.Request, action string, edit func([]control.Revocation) []control.Revocation) {
+	p, err := n.editPolicy(r, action, func(p *control.Policy) { p.Revoked = edit(p.Revoked) })
 	if err != nil {
 		writeError(w, statusOf(err), err)
 		return

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // adminTimeout bounds one request to the admin API.
@@ -21,39 +24,78 @@ const adminTimeout = 30 * time.Second
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 32 << 20
 
-// adminFlag adds --admin; the default is the address that the node's own environment names.
-func adminFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("admin", cmp.Or(os.Getenv("TERN_ADMIN_LISTEN"), "127.0.0.1:7902"), "admin listener of a node (HOST:PORT or URL)")
+const (
+	// packagedSocket is where the packaged service opens its socket.
+	packagedSocket = "/run/tern/admin.sock"
+	// standardListen is the default of admin.listen.
+	standardListen = "127.0.0.1:7902"
+)
+
+// adminFlag adds the flags that say which node to ask, and as whom.
+func adminFlag(cmd *cobra.Command) *gate.Target {
+	t := &gate.Target{}
+	f := cmd.Flags()
+	f.StringVar(&t.Address, "admin", defaultAdmin(), "a node's admin socket (path), listener (HOST:PORT) or URL; also TERN_ADMIN")
+	f.StringVar(&t.TokenFile, "token-file", os.Getenv("TERN_ADMIN_TOKEN_FILE"), "file with an admin token, where it is not a socket; also TERN_ADMIN_TOKEN_FILE")
+	f.StringVar(&t.CA, "admin-ca", os.Getenv("TERN_ADMIN_CA"), "the mesh's ca.crt, for HTTPS with a node's own certificate; also TERN_ADMIN_CA")
+	f.StringVar(&t.Cert, "admin-cert", "", "admin certificate (tern ca admin), for HTTPS")
+	f.StringVar(&t.Key, "admin-key", "", "its key")
+	return t
+}
+
+// defaultAdmin is what the environment names, the client's variable before the node's own; else the packaged service's socket if
+// there is one.
+func defaultAdmin() string {
+	if named := cmp.Or(os.Getenv("TERN_ADMIN"), os.Getenv("TERN_ADMIN_SOCKET"), os.Getenv("TERN_ADMIN_LISTEN")); named != "" {
+		return named
+	}
+	if _, err := os.Stat(packagedSocket); err == nil {
+		return packagedSocket
+	}
+	return standardListen
 }
 
 // admin sends one request to a node's admin API and decodes the JSON answer into out.
-func admin(ctx context.Context, base, method, path string, body []byte, out any) error {
-	if !strings.Contains(base, "://") {
-		base = "http://" + base
+func admin(ctx context.Context, target gate.Target, method, path string, body []byte, out any) error {
+	client, base, err := target.Client()
+	if err != nil {
+		return usageError{err}
 	}
+	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
-		return usageError{fmt.Errorf("--admin %s: %w", base, err)}
+		return usageError{fmt.Errorf("--admin %s: %w", target.Address, err)}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w\nis a node running, and is %s its admin.listen? (--admin HOST:PORT names another)", err, base)
+		return unreachable(target, err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", base, err)
+		return fmt.Errorf("reading the answer of %s: %w", target.Address, err)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
+	if resp.StatusCode >= http.StatusMultipleChoices {
 		var refused struct{ Error string }
 		if json.Unmarshal(answer, &refused) == nil && refused.Error != "" {
 			return fmt.Errorf("%s", refused.Error)
 		}
-		return fmt.Errorf("%s answered %s", base, resp.Status)
+		return fmt.Errorf("%s answered %s", target.Address, resp.Status)
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// unreachable says what to look at when a node does not answer.
+func unreachable(target gate.Target, err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w\n%s is for the node's own user and root: use sudo, or a token (--admin HOST:PORT --token-file FILE)", err, target.Address)
+	case strings.Contains(target.Address, "/") && !strings.Contains(target.Address, "://"):
+		return fmt.Errorf("%w\nis a node running, and is %s its admin.socket (DATA_DIR/admin.sock unless configured)?", err, target.Address)
+	}
+	return fmt.Errorf("%w\nis a node running, and is %s its admin.listen? (--admin names another, or the path of its socket)", err, target.Address)
 }
 
 // printJSON writes v as indented JSON.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 const (
@@ -29,7 +30,7 @@ func auditCommand() *cobra.Command {
 }
 
 // auditEntries reads the whole log behind seq, page by page.
-func auditEntries(ctx context.Context, base string, seq uint64) (out []control.AuditEntry, err error) {
+func auditEntries(ctx context.Context, base gate.Target, seq uint64) (out []control.AuditEntry, err error) {
 	for {
 		var page []control.AuditEntry
 		if err := admin(ctx, base, http.MethodGet, fmt.Sprintf("/v1/audit?after=%d", seq), nil, &page); err != nil {

@@ -11,7 +11,7 @@ import (
 
 func caCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "ca", Short: "Make the mesh's certificate authority and node certificates"}
-	cmd.AddCommand(caInitCommand(), caIssueCommand())
+	cmd.AddCommand(caInitCommand(), caIssueCommand(), caAdminCommand())
 	return cmd
 }
 

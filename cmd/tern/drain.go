@@ -14,6 +14,7 @@ import (
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // drainPoll is how often --wait looks.
@@ -90,7 +91,7 @@ func cordonCommand() *cobra.Command {
 }
 
 // orderNode sends an order, nil to put the node back into service, and says what holds now.
-func orderNode(cmd *cobra.Command, base, name string, o *node.NodeOrder) error {
+func orderNode(cmd *cobra.Command, base gate.Target, name string, o *node.NodeOrder) error {
 	method, body := http.MethodDelete, []byte(nil)
 	if o != nil {
 		var err error
@@ -112,7 +113,7 @@ func orderNode(cmd *cobra.Command, base, name string, o *node.NodeOrder) error {
 }
 
 // awaitDrained looks at the node through the one that took the order, until the node says of itself that it is drained.
-func awaitDrained(cmd *cobra.Command, base, name string, limit time.Duration) error {
+func awaitDrained(cmd *cobra.Command, base gate.Target, name string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(drainPoll)

@@ -101,7 +101,7 @@ func askIngest(t *testing.T, p *process) *http.Response {
 // readiness asks a node whether clients should be sent there.
 func readiness(t *testing.T, p *process) int {
 	t.Helper()
-	resp, err := http.Get("http://" + p.admin + "/readyz")
+	resp, err := http.Get("http://" + p.listen + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}

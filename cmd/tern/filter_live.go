@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternmesh/tern/ebpf"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // watchEvery is how often filter watch asks: well within the time that a node keeps samples.
@@ -46,7 +47,7 @@ func filterWatchCommand() *cobra.Command {
 }
 
 // watchDrops begins with what comes from now on.
-func watchDrops(ctx context.Context, w io.Writer, base string, asJSON bool) error {
+func watchDrops(ctx context.Context, w io.Writer, base gate.Target, asJSON bool) error {
 	var old []ebpf.Dropped
 	if err := admin(ctx, base, http.MethodGet, "/v1/filter/drops", nil, &old); err != nil {
 		return err

@@ -27,6 +27,7 @@
 //	simlink.go   tern sim link
 //	bench.go     tern bench list, run
 //	load.go      tern load
+//	admintoken.go  tern admin token create, list, revoke; tern ca admin
 //	admin.go     the HTTP client of the admin API
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -87,6 +88,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand( // a line each: parallel changes do not collide
+		adminCommand(),
 		benchCommand(),
 		caCommand(),
 		auditCommand(),

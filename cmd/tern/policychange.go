@@ -17,6 +17,7 @@ import (
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // waitStep is how often --wait asks who enforces.
@@ -24,7 +25,7 @@ const waitStep = 250 * time.Millisecond
 
 // change is how a change of the policy is made and reported, for apply, diff and rollback.
 type change struct {
-	base      *string
+	base      *gate.Target
 	ifVersion int64
 	force     bool
 	dryRun    bool
@@ -280,7 +281,7 @@ func policyExplainCommand() *cobra.Command {
 	return cmd
 }
 
-func explain(cmd *cobra.Command, base, file, app, from, to string) (e control.Explanation, err error) {
+func explain(cmd *cobra.Command, base gate.Target, file, app, from, to string) (e control.Explanation, err error) {
 	if file == "" {
 		q := url.Values{"app": {app}, "from": {from}, "to": {to}}
 		return e, admin(cmd.Context(), base, http.MethodGet, "/v1/policy/explain?"+q.Encode(), nil, &e)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 const (
@@ -39,7 +40,8 @@ type process struct {
 	binary string
 	dir    string
 	name   string
-	admin  string
+	admin  string // its Unix socket
+	listen string // its admin.listen
 	cmd    *exec.Cmd
 	log    *lockedBuffer
 }
@@ -111,7 +113,7 @@ func startMesh(t *testing.T, binary string, further ...string) []*process {
 		if err := os.WriteFile(filepath.Join(home, "node.yaml"), []byte(config), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p := &process{t: t, binary: binary, dir: home, name: name, admin: admin, log: &lockedBuffer{}}
+		p := &process{t: t, binary: binary, dir: home, name: name, listen: admin, admin: filepath.Join(home, "data", "admin.sock"), log: &lockedBuffer{}}
 		p.start()
 		nodes = append(nodes, p)
 	}
@@ -145,7 +147,7 @@ func (p *process) stop(sig syscall.Signal) error {
 }
 
 func (p *process) status() (s node.Status, err error) {
-	err = admin(p.t.Context(), p.admin, http.MethodGet, "/v1/status", nil, &s)
+	err = admin(p.t.Context(), gate.Target{Address: p.admin}, http.MethodGet, "/v1/status", nil, &s)
 	return s, err
 }
 
@@ -203,7 +205,7 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 		t.Fatalf("restarted as %s", s.Node)
 	}
 	out, err := tern(t, binary, "policy", "history", "--admin", leader.admin)
-	if err != nil || strings.Count(out, "admin of") != 2 {
+	if err != nil || strings.Count(out, "by socket") != 2 {
 		t.Errorf("history lost a change: %v\n%s", err, out)
 	}
 	if strings.Contains(out, testCertificate) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 func revokeCommand() *cobra.Command {
@@ -76,7 +77,7 @@ func tidySerial(s string) string {
 	return strings.TrimLeft(strings.ToLower(strings.ReplaceAll(s, ":", "")), "0")
 }
 
-func sendRevocation(cmd *cobra.Command, base, method, path string, body []byte) error {
+func sendRevocation(cmd *cobra.Command, base gate.Target, method, path string, body []byte) error {
 	var a node.RevokedAnswer
 	if err := admin(cmd.Context(), base, method, path, body, &a); err != nil {
 		return err

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"control/document":  {},
 	"node/udp":          {},
 	"node/direct":       {"mesh/identity"},
+	"node/gate":         {},
 	"node/console":      {},
 	"mesh":              {"routing"},
 	"control":           {"routing"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // clearScreen puts the cursor home and clears what follows (ECMA-48).
@@ -40,7 +41,7 @@ func topCommand() *cobra.Command {
 }
 
 // top prints a look every interval; the first one has no rates yet.
-func top(ctx context.Context, w io.Writer, base string, every time.Duration, count int) error {
+func top(ctx context.Context, w io.Writer, base gate.Target, every time.Duration, count int) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var last node.Status

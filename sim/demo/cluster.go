@@ -1,13 +1,10 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"sync"
 	"time"
@@ -35,6 +32,7 @@ type meshNode interface {
 	Status() node.Status
 	AccessURL() string
 	AdminURL() string
+	ApplyPolicy(ctx context.Context, doc []byte, who string) error
 }
 
 // maker starts a node's construction; the host is its mesh network.
@@ -273,20 +271,13 @@ func (c *cluster) formed() (bool, string) {
 // apply gives the policy to a voter, as an operator would; it is refused until raft has a leader.
 func (c *cluster) apply(ctx context.Context) error {
 	c.mu.Lock()
-	admin := c.members[0].node.AdminURL()
+	voter := c.members[0].node
 	c.mu.Unlock()
 	err := c.wait(ctx, func() (bool, string) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPut, admin+"/v1/policy", bytes.NewReader(c.ground.policy()))
-		if err != nil {
+		if err := voter.ApplyPolicy(ctx, c.ground.policy(), "demo"); err != nil {
 			return false, err.Error()
 		}
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return false, err.Error()
-		}
-		defer func() { _ = answer.Body.Close() }()
-		body, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))
-		return answer.StatusCode == http.StatusOK, fmt.Sprintf("status %d: %s", answer.StatusCode, body)
+		return true, ""
 	})
 	if err != nil {
 		return fmt.Errorf("demo: the policy was not taken: %w", err)

@@ -119,9 +119,10 @@ func (f *fakeNode) Run(ctx context.Context) error {
 	f.http.Close()
 	return nil
 }
-func (f *fakeNode) Ready() <-chan struct{} { return f.ready }
-func (f *fakeNode) AccessURL() string      { return f.http.URL }
-func (f *fakeNode) AdminURL() string       { return f.http.URL }
+func (f *fakeNode) Ready() <-chan struct{}                            { return f.ready }
+func (f *fakeNode) AccessURL() string                                 { return f.http.URL }
+func (f *fakeNode) AdminURL() string                                  { return f.http.URL }
+func (f *fakeNode) ApplyPolicy(context.Context, []byte, string) error { return nil }
 func (f *fakeNode) Status() node.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
