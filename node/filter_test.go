@@ -104,7 +104,7 @@ func quarantineIsToldAndTakenBack(t *testing.T) {
 func TestSourcesAreReleasedThroughTheAdminAPI(t *testing.T) {
 	n := newFilterNode(t, &bytes.Buffer{})
 	mux := http.NewServeMux()
-	n.filterRoutes(mux)
+	n.filterRoutes(openRoutes(t, mux))
 	n.filter.Adopt("iad", ebpf.Quarantined{Source: netip.MustParsePrefix("2001:db8:1:2::/64"), Until: time.Now().Add(time.Minute)})
 	for _, c := range []struct {
 		source string

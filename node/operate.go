@@ -157,7 +157,11 @@ func (n *Node) editPolicy(r *http.Request, action string, edit func(*control.Pol
 			Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: action, IfVersion: &version,
 		})
 		var conflict *control.ConflictError
-		if !errors.As(err, &conflict) || try == editTries {
+		switch {
+		case err == nil:
+			n.awaitVersion(r.Context(), out.Version) // who asks this node next finds it in force
+			return out.Policy, nil
+		case !errors.As(err, &conflict) || try == editTries:
 			return out.Policy, err
 		}
 		n.awaitVersion(r.Context(), conflict.Current)
