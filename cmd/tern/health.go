@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ternmesh/tern/node/gate"
 )
 
 // healthTimeout is what a probe waits for an answer.
@@ -35,19 +37,21 @@ draining or has no policy is not ready, and must not be restarted for it. Ends w
 }
 
 // health asks one of the two questions; they need no proof of who asks.
-func health(ctx context.Context, base, question string, w io.Writer) error {
-	if !strings.Contains(base, "://") {
-		base = "http://" + base
+func health(ctx context.Context, target gate.Target, question string, w io.Writer) error {
+	client, base, err := target.Client()
+	if err != nil {
+		return usageError{err}
 	}
+	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/"+question, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/"+question, nil)
 	if err != nil {
-		return usageError{fmt.Errorf("--admin %s: %w", base, err)}
+		return usageError{fmt.Errorf("--admin %s: %w", target.Address, err)}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return unreachable(target, err)
 	}
 	defer resp.Body.Close()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
