@@ -48,6 +48,7 @@ var (
 	descKeySets    = metric("access_key_sets", "Sources of public keys that the policy names, by whether they have usable keys now.", "usable")
 	descKeyReads   = metric("access_key_set_reads_total", "Readings of sources of public keys, by result.", "result")
 	descAdminDeny  = metric("admin_requests_refused_total", "Requests to the admin API without a proof of who asks (401), or without the right (403).", "status")
+	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
 	descBlocked    = metric("access_requests_blocked_total", "HTTP requests of blocked sources.")
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")

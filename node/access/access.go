@@ -139,12 +139,13 @@ type Access struct {
 	used    usedTokens
 	peers   *peerMaker
 
-	mu       sync.Mutex
-	sessions map[string]*session // by id
-	reserved int                 // joins in progress, counted against MaxSessions
-	running  bool                // between the start of Run and shutdown
-	closed   bool                // no goroutine may start any more
-	wg       sync.WaitGroup      // Add only under mu while !closed
+	mu        sync.Mutex
+	sessions  map[string]*session // by id
+	audiences map[media.Key]*audience
+	reserved  int            // joins in progress, counted against MaxSessions
+	running   bool           // between the start of Run and shutdown
+	closed    bool           // no goroutine may start any more
+	wg        sync.WaitGroup // Add only under mu while !closed
 }
 
 // New validates cfg. Nothing runs and nothing is sent before Run.
@@ -183,7 +184,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		joins:    newSourceLimits(cfg.JoinRate, cfg.JoinBurst),
 		decoy:    App{App: token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}}},
 		used:     usedTokens{by: map[usedToken]time.Time{}},
-		sessions: map[string]*session{},
+		sessions: map[string]*session{}, audiences: map[media.Key]*audience{},
 	}
 	a.counts.init()
 	a.ingests.init(cfg.MaxRTPPerApp, cfg.MaxRTPPerSource)

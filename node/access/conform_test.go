@@ -26,7 +26,7 @@ func problemOf(t *testing.T, name string, res answer) {
 	if err := json.Unmarshal([]byte(res.body), &p); err != nil || p.Status != res.code || p.Type == "" || res.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%s: no problem+json: %d %q %q (%v)", name, res.code, res.header.Get("Content-Type"), res.body, err)
 	}
-	for _, secret := range []string{"expired", "signature", "certificate", "unknown", "secret"} {
+	for _, secret := range []string{"expired", "signature", "certificate", "unknown_key", "no such app", "secret"} {
 		if strings.Contains(res.body, secret) {
 			t.Errorf("%s: the body says %q: %s", name, secret, res.body)
 		}

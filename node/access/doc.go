@@ -33,9 +33,10 @@
 //	peer.go       one pion PeerConnection per session, and its codecs
 //	mux.go        the one UDP port, advertised under the addresses of Config
 //	filter.go     what the packet filter is told: ufrags, proved addresses
-//	repair.go     NACK answers for packets that the library can keep
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
-//	viewer.go     RTP from media to one viewer: queue, writer, keyframe requests from it
+//	audience.go   the viewers of one stream: packets shared and kept, written by shards
+//	viewer.go     one viewer: headers, encryption, repair, reports, its RTCP
+//	viewertrack.go what the library negotiates for it, and its keys
 //	runs.go       the packets of a burst to one viewer as one system call
 //	splice.go     joins two sources of one stream into one RTP sequence; pure
 //	hub.go        what is asked of media
@@ -46,9 +47,10 @@
 //
 // Access.mu guards the registry and the closed flag. A session's end runs once, by
 // whoever comes first: DELETE, the round, media, the peer, Reauthorise or shutdown.
-// session.negotiation serialises PATCHes of one session. A viewer's queue is filled by
-// media and emptied by the viewer's one writer goroutine. All goroutines are started
-// by spawn; Run waits for them, at most 3 s.
+// session.negotiation serialises PATCHes of one session. An audience's packets are
+// brought by media through any of its viewers, and written by its shards: a shard's
+// goroutine holds the shard's lock for a burst, and with it its viewers' numbers and
+// keys. All goroutines are started by spawn; Run waits for them, at most 3 s.
 //
 // # Bounds
 //
@@ -57,7 +59,10 @@
 //	log lines per reason        10 at once, 1 each second, then a sum every 10 s
 //	body                        64 KiB, then 413
 //	candidates of one peer      64, the rest ignored
-//	viewer queue                512 packets, newest dropped and counted
+//	queue of a shard            512 packets, newest dropped and counted for each viewer
+//	kept for repair             512 packets of a track of a stream, oldest let go
+//	repair of one viewer        half of what it is sent, 128 at once, then counted
+//	queue of an RTP egress      512 packets, newest dropped and counted
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
 //	plain RTP sessions          32 of an app (or a quarter of the sessions), 8 of an address, then 429
 //	silent RTP ingest           15 s; 10 s until its first packet
@@ -83,8 +88,7 @@
 // No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
 // TCP, no ICE-lite. A session whose
 // counter-offer was answered cannot restart ICE. No app can have the id "s",
-// which the policy refuses: its paths are those of sessions. Packets over 1,458 bytes
-// of payload are sent but not kept for repair. Sender reports to viewers take their
+// which the policy refuses: its paths are those of sessions. Sender reports to viewers take their
 // clock from this node, so audio and video are in step only as far as they arrive in
 // step.
 package access

@@ -37,7 +37,7 @@ const (
 // peerMaker makes the PeerConnections of all sessions. Its certificate is shared,
 // since making one costs more than the rest of a join, and renewed weekly.
 type peerMaker struct {
-	conn      *runConn
+	conn      *clientPort
 	advertise []netip.AddrPort
 	filter    Filter // may be nil
 	log       pionLog
@@ -51,7 +51,7 @@ type peerMaker struct {
 }
 
 func newPeerMaker(cfg Config) (*peerMaker, error) {
-	p := &peerMaker{conn: newRunConn(cfg.UDP), advertise: cfg.UDPAdvertise, filter: cfg.Filter, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
+	p := &peerMaker{conn: newClientPort(cfg.UDP), advertise: cfg.UDPAdvertise, filter: cfg.Filter, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
 	_, err := p.certificate()
 	return p, err
 }
@@ -163,16 +163,12 @@ func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
 	return m, nil
 }
 
-// newChain makes the RTCP machinery: towards a publisher receiver reports, NACKs and
-// transport-wide feedback; towards a viewer sender reports and answers to NACKs.
+// newChain makes the RTCP machinery towards a publisher: receiver reports, NACKs and
+// transport-wide feedback.
 func newChain(publisher bool, log pionLog) (*interceptor.Registry, error) {
 	chain := new(interceptor.Registry)
 	if !publisher {
-		answers, err1 := nack.NewResponderInterceptor(nack.ResponderSize(repairPackets), nack.WithResponderLoggerFactory(log))
-		reports, err2 := report.NewSenderInterceptor(report.WithSenderLoggerFactory(log))
-		chain.Add(repairFactory{answers})
-		chain.Add(reports)
-		return chain, errors.Join(err1, err2)
+		return chain, nil // viewer.go reports and repairs
 	}
 	requests, err1 := nack.NewGeneratorInterceptor(nack.WithGeneratorLoggerFactory(log), nack.GeneratorMaxNacksPerPacket(10))
 	reports, err2 := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(log))

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/pion/rtp"
-	"github.com/pion/webrtc/v4"
 
 	"github.com/ternmesh/tern/media"
 )
@@ -179,33 +178,4 @@ func TestSplice(t *testing.T) {
 			t.Errorf("%s: %d %d %v, want %d %d %v", tc.name, seq, ts, ok, tc.wantSeq, tc.wantTS, tc.ok)
 		}
 	}
-}
-
-func TestAFullViewerQueueDropsAndNeverWaits(t *testing.T) {
-	w := newWorld(t, nil)
-	s := w.a.newSession(kindWHEP, join{app: "open", channel: "room"}, rightSubscribe, w.a.now())
-	v := newViewer(s)
-	v.Write(0, []byte{1})
-	s.connected.Store(true)
-	v.Write(0, []byte{1}) // a track that nobody asked for
-	v.tracks = append(v.tracks, nil)
-	v.Write(0, []byte{1})
-	w2 := newTrack(t)
-	v.tracks[0] = w2
-	v.Write(0, make([]byte, maxPacket+1))
-	for range viewerQueue + 10 { // no writer runs: the queue only fills
-		v.Write(0, []byte{1})
-	}
-	if st := w.a.Stats(); st.DropsQueue != 10 || st.DropsEarly != 1 || st.DropsSize != 1 {
-		t.Errorf("%+v, want 10 dropped at the queue, 1 early, 1 too long", st)
-	}
-}
-
-func newTrack(t *testing.T) *webrtc.TrackLocalStaticRTP {
-	t.Helper()
-	track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8}, "v", "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return track
 }

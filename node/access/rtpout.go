@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 )
 
 const (
+	egressQueue = 512             // packets that wait for one receiver; when it is full the newest is dropped and counted
 	reportEvery = 2 * time.Second // sender reports
 	// A receiver whose port is closed is refused by its host. refusedFor of nothing else
 	// ends the session; refusedGap without one, and the host has stopped refusing.
@@ -93,6 +95,15 @@ func (a *Access) destination(r *http.Request, req rtpOutRequest) (netip.Addr, *p
 	return addr, nil
 }
 
+// packet is a queued copy; media's own is valid during Write only.
+type packet struct {
+	track int
+	size  int
+	data  [maxPacket]byte
+}
+
+var packets = sync.Pool{New: func() any { return new(packet) }}
+
 // rtpOut is media's Sink for one egress: a bounded queue, and one goroutine that writes.
 type rtpOut struct {
 	s      *session
@@ -126,7 +137,7 @@ type rtpOutTrack struct {
 func (a *Access) egress(r *http.Request, s *session, req rtpOutRequest, to netip.Addr) (string, *problem) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.atEnd(cancel)
-	o := &rtpOut{s: s, queue: make(chan *packet, viewerQueue), done: ctx}
+	o := &rtpOut{s: s, queue: make(chan *packet, egressQueue), done: ctx}
 	wait, enough := context.WithTimeout(r.Context(), hubFor)
 	defer enough()
 	sub, err := a.hub.subscribe(wait, media.Key{App: s.app, Channel: s.channel, Stream: req.Stream}, o)

@@ -3,7 +3,6 @@ package access
 import (
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 )
 
@@ -18,109 +17,91 @@ type runWriter interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error
 }
 
-// runConn is the one UDP port of all clients. What a viewer's writer sends between gather and flush to its own
-// address leaves as runs of equal segments, one system call for a frame's packets instead of one each; everything
-// else passes straight through. A socket that knows no runs is used as it is.
-type runConn struct {
+// clientPort is the one UDP port of all WebRTC clients, with the means to send runs if the socket has them. The library
+// reads and writes it for ICE, DTLS and RTCP; RTP to viewers is written by outboxes.
+type clientPort struct {
 	net.PacketConn
-	wire runWriter // nil: no runs
-
-	mu   sync.RWMutex
-	open map[netip.AddrPort]*run // guarded by mu
-
-	failed atomic.Uint64 // datagrams that the network refused after WriteTo had taken them
+	wire   runWriter     // nil: no runs
+	failed atomic.Uint64 // datagrams of outboxes that the network refused
 }
 
-func newRunConn(conn net.PacketConn) *runConn {
+func newClientPort(conn net.PacketConn) *clientPort {
 	wire, _ := conn.(runWriter)
-	return &runConn{PacketConn: conn, wire: wire, open: make(map[netip.AddrPort]*run)}
+	return &clientPort{PacketConn: conn, wire: wire}
 }
 
-// run collects datagrams to one address. Its owner calls gather and flush; any goroutine may add.
-type run struct {
-	to netip.AddrPort
-
-	mu      sync.Mutex      // guards the rest
-	buf     *[runBytes]byte // nil once the run has ended
+// outbox collects datagrams to one address after the other and sends them as runs of equal segments, one system call
+// for a frame's packets instead of one each. Not for concurrent use; its owner calls to, then room and add for every
+// datagram, then flush.
+type outbox struct {
+	port    *clientPort
+	address netip.AddrPort
 	used    int
 	segment int
 	count   int
+	buf     [runBytes]byte
 }
 
-var runBuffers = sync.Pool{New: func() any { return new([runBytes]byte) }}
-
-// gather begins to collect what is sent to an address. False: runs are not to be had, or another session collects for
-// that address already.
-func (c *runConn) gather(to netip.AddrPort) *run {
-	if c.wire == nil || !to.IsValid() {
-		return nil
+// to says where the next datagrams go. What waits for another address leaves first.
+func (o *outbox) to(address netip.AddrPort) {
+	if address != o.address {
+		o.flush()
+		o.address = address
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.open[to] != nil {
-		return nil
+}
+
+// room returns where to write the next datagram, of at most size bytes.
+func (o *outbox) room(size int) []byte {
+	if o.used+size > len(o.buf) || o.count >= runSegments {
+		o.flush()
 	}
-	r := &run{to: to, buf: runBuffers.Get().(*[runBytes]byte)}
-	c.open[to] = r
-	return r
+	return o.buf[o.used : o.used+size : o.used+size]
 }
 
-// flush sends what was collected and ends collecting.
-func (c *runConn) flush(r *run) {
-	c.mu.Lock()
-	delete(c.open, r.to)
-	c.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.send(r)
-	runBuffers.Put(r.buf)
-	r.buf = nil
+// add takes the first size bytes of the last room as a datagram. A longer one than those before begins a run of its own, a
+// shorter one ends a run.
+func (o *outbox) add(size int) {
+	if o.count > 0 && size > o.segment {
+		at := o.used
+		o.flush()
+		copy(o.buf[:], o.buf[at:at+size])
+	}
+	if o.count == 0 {
+		o.segment = size
+	}
+	o.used += size
+	o.count++
+	if size < o.segment {
+		o.flush()
+	}
 }
 
-// send writes the run that stands in the buffer. Called with r.mu held.
-func (c *runConn) send(r *run) {
-	if r.count == 0 {
+// flush sends what waits.
+func (o *outbox) flush() {
+	if o.count == 0 {
 		return
 	}
-	if err := c.wire.WriteRun(r.buf[:r.used], r.segment, r.to); err != nil {
-		c.failed.Add(uint64(r.count))
+	var err error
+	if o.port.wire != nil {
+		err = o.port.wire.WriteRun(o.buf[:o.used], o.segment, o.address)
+	} else {
+		err = o.oneByOne()
 	}
-	r.used, r.count = 0, 0
+	if err != nil {
+		o.port.failed.Add(uint64(o.count))
+	}
+	o.used, o.count = 0, 0
 }
 
-// WriteTo implements net.PacketConn.
-func (c *runConn) WriteTo(p []byte, addr net.Addr) (int, error) {
-	if u, ok := addr.(*net.UDPAddr); ok && c.wire != nil {
-		to := u.AddrPort()
-		to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-		c.mu.RLock()
-		r := c.open[to]
-		c.mu.RUnlock()
-		if r != nil && c.add(r, p) {
-			return len(p), nil
+// oneByOne is for sockets that know no runs: an emulated network's.
+func (o *outbox) oneByOne() (err error) {
+	to := net.UDPAddrFromAddrPort(o.address)
+	for rest := o.buf[:o.used]; len(rest) > 0; {
+		n := min(o.segment, len(rest))
+		if _, e := o.port.WriteTo(rest[:n], to); e != nil {
+			err = e
 		}
+		rest = rest[n:]
 	}
-	return c.PacketConn.WriteTo(p, addr)
-}
-
-// add appends a datagram to a run, and sends the run first if it does not fit or is longer than the others. False: the
-// run has ended meanwhile, or the datagram is larger than a run.
-func (c *runConn) add(r *run, p []byte) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.buf == nil || len(p) > runBytes {
-		return false
-	}
-	if r.count > 0 && (len(p) > r.segment || r.count >= runSegments || r.used+len(p) > runBytes) {
-		c.send(r)
-	}
-	if r.count == 0 {
-		r.segment = len(p)
-	}
-	r.used += copy(r.buf[r.used:], p)
-	r.count++
-	if len(p) < r.segment { // a shorter one can only be the last
-		c.send(r)
-	}
-	return true
+	return err
 }

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -14,21 +13,42 @@ import (
 type recordingWire struct {
 	net.PacketConn
 	said []string
+	sent []byte
 	fail error
+
+	discard bool
 }
 
 func (w *recordingWire) WriteTo(p []byte, to net.Addr) (int, error) {
 	w.said = append(w.said, fmt.Sprintf("one %d to %s", len(p), to))
-	return len(p), nil
+	w.sent = append(w.sent, p...)
+	return len(p), w.fail
 }
 
 func (w *recordingWire) WriteRun(run []byte, segment int, to netip.AddrPort) error {
+	if w.discard {
+		return nil
+	}
 	w.said = append(w.said, fmt.Sprintf("run %d of %d to %s", len(run), segment, to))
+	w.sent = append(w.sent, run...)
 	return w.fail
 }
 
+// fill puts datagrams of these sizes in, each full of its own number.
+func fill(o *outbox, sizes ...int) (want []byte) {
+	for i, size := range sizes {
+		b := o.room(size + 16) // room may be more than is taken
+		for j := range size {
+			b[j] = byte(i + 1)
+		}
+		want = append(want, b[:size]...)
+		o.add(size)
+	}
+	return want
+}
+
 func TestABurstLeavesAsRunsOfEqualSegments(t *testing.T) {
-	viewer, other := netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:1000")
+	viewer := netip.MustParseAddrPort("192.0.2.1:1000")
 	for name, c := range map[string]struct {
 		sizes []int
 		want  []string
@@ -39,57 +59,50 @@ func TestABurstLeavesAsRunsOfEqualSegments(t *testing.T) {
 		"nothing":                  {nil, nil},
 	} {
 		w := &recordingWire{}
-		conn := newRunConn(w)
-		r := conn.gather(viewer)
-		for _, size := range c.sizes {
-			if n, err := conn.WriteTo(make([]byte, size), net.UDPAddrFromAddrPort(viewer)); n != size || err != nil {
-				t.Fatalf("%s: WriteTo took %d of %d: %v", name, n, size, err)
-			}
-		}
-		conn.flush(r)
-		if got := strings.Join(w.said, "; "); got != strings.Join(c.want, "; ") {
+		o := &outbox{port: newClientPort(w)}
+		o.to(viewer)
+		want := fill(o, c.sizes...)
+		o.flush()
+		if got := strings.Join(w.said, "; "); got != strings.Join(c.want, "; ") || string(w.sent) != string(want) {
 			t.Errorf("%s: sent %s, want %s", name, got, strings.Join(c.want, "; "))
 		}
-		w.said = nil
-		_, _ = conn.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(viewer))
-		if len(w.said) != 1 || w.said[0] != "one 1 to 192.0.2.1:1000" {
-			t.Errorf("%s: after the flush: %v", name, w.said)
-		}
 	}
+}
+
+func TestAnotherViewersPacketsAreAnotherRun(t *testing.T) {
 	w := &recordingWire{}
-	conn := newRunConn(w)
-	r := conn.gather(viewer)
-	_, _ = conn.WriteTo([]byte("xy"), net.UDPAddrFromAddrPort(other))
-	if len(w.said) != 1 || w.said[0] != "one 2 to 192.0.2.2:1000" {
-		t.Errorf("another address had to wait: %v", w.said)
+	o := &outbox{port: newClientPort(w)}
+	for _, to := range []string{"192.0.2.1:1", "192.0.2.2:2", "192.0.2.2:2"} {
+		o.to(netip.MustParseAddrPort(to))
+		fill(o, 50)
 	}
-	conn.flush(r)
+	o.flush()
+	if got := strings.Join(w.said, "; "); got != "run 50 of 50 to 192.0.2.1:1; run 100 of 50 to 192.0.2.2:2" {
+		t.Error(got)
+	}
 }
 
 func TestRunsKeepTheirBounds(t *testing.T) {
-	viewer := netip.MustParseAddrPort("[2001:db8::1]:1000")
 	w := &recordingWire{fail: errors.New("network is down")}
-	conn := newRunConn(w)
-	if conn.gather(netip.AddrPort{}) != nil {
-		t.Error("collects for no address")
+	o := &outbox{port: newClientPort(w)}
+	o.to(netip.MustParseAddrPort("[2001:db8::1]:1000"))
+	sizes := make([]int, 100)
+	for i := range sizes {
+		sizes[i] = 1400
 	}
-	r := conn.gather(viewer)
-	if conn.gather(viewer) != nil {
-		t.Error("two sessions collect for one address")
+	want := fill(o, sizes...)
+	o.flush()
+	if len(w.said) < 5 || string(w.sent) != string(want) {
+		t.Errorf("100 packets left as %d runs: larger than %d bytes, or changed", len(w.said), runBytes)
 	}
-	packet := bytes.Repeat([]byte("x"), 1400)
-	for range 100 {
-		_, _ = conn.WriteTo(packet, net.UDPAddrFromAddrPort(viewer))
-	}
-	conn.flush(r)
-	if len(w.said) < 5 {
-		t.Errorf("100 packets left as %d runs: larger than %d bytes", len(w.said), runBytes)
-	}
-	if got := conn.failed.Load(); got != 100 {
+	if got := o.port.failed.Load(); got != 100 {
 		t.Errorf("%d refused datagrams counted, want 100", got)
 	}
-	plain := newRunConn(struct{ net.PacketConn }{w})
-	if plain.gather(viewer) != nil {
-		t.Error("a socket without runs collects")
+	plain := &outbox{port: newClientPort(struct{ net.PacketConn }{w})}
+	plain.to(netip.MustParseAddrPort("192.0.2.1:1"))
+	w.said = nil
+	fill(plain, 20, 20, 10)
+	if got := strings.Join(w.said, "; "); got != "one 20 to 192.0.2.1:1; one 20 to 192.0.2.1:1; one 10 to 192.0.2.1:1" {
+		t.Errorf("a socket without runs: %s", got)
 	}
 }

@@ -29,6 +29,10 @@ type Stats struct {
 	Renewed         uint64 // sessions that showed a new token
 	RequestsBlocked uint64 // requests from an address that Config.Allow refuses
 
+	Repaired      uint64 // packets sent again because a viewer asked
+	RepairLimited uint64 // not sent again: the viewer asks for more than it may
+	RepairGone    uint64 // not sent again: no longer kept
+
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
 	KeyframesSent  uint64 // PLI to publishers
 }
@@ -39,7 +43,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, repaired, repairLimit, repairGone atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -67,7 +71,7 @@ func (a *Access) Stats() Stats {
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
 		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
-		Renewed:        c.renewed.Load(),
+		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 	}
 	for _, one := range a.all() {

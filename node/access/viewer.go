@@ -1,82 +1,87 @@
 package access
 
 import (
-	"context"
+	"encoding/binary"
 	"net/netip"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
-// viewerQueue is how many packets wait for one viewer: a second of 5 Mbit/s. When it
-// is full the newest is dropped: the decoder asks for what it misses.
-const viewerQueue = 512
+const (
+	// keyframeEvery bounds how often one viewer's requests go on. Media coalesces those of
+	// all viewers.
+	keyframeEvery = 250 * time.Millisecond
+	// A viewer's packets may be sent again at half the rate of the others, with so many at
+	// once: whoever loses more needs a smaller stream, not the same one twice.
+	repairBurst = 128
+	// srtpRoom is the most that protection adds to a packet.
+	srtpRoom = 16
+)
 
-// packet is a queued copy; media's own is valid during Write only.
-type packet struct {
-	track int
-	size  int
-	data  [maxPacket]byte
-}
-
-var packets = sync.Pool{New: func() any { return new(packet) }}
-
-// viewer is media's Sink for one WHEP session: a bounded queue, and one goroutine that
-// writes to the peer. So neither the network nor the library can hold up the stream.
+// viewer is media's Sink for one WHEP session. It has no goroutine and no queue of its
+// own: the shard that it sits in writes its packets.
 type viewer struct {
-	s      *session
-	queue  chan *packet
-	cancel context.CancelFunc
-	ctx    context.Context // ends with the session
+	s        *session
+	sub      subscription
+	audience atomic.Pointer[audience]
+	shard    atomic.Pointer[shard]          // nil until it is connected
+	to       atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen
 
-	sub    subscription
-	tracks []*webrtc.TrackLocalStaticRTP  // by track, nil where the viewer wants none
-	rates  []uint32                       // clock rates by track
-	joined []splice                       // by track, owned by the writer
-	to     atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen
+	tracks []*viewerTrack // by track, nil where the viewer wants none; fixed
+
+	// Guarded by the shard's lock.
+	crypt  *srtp.Context // nil: the library writes
+	credit int           // packets that may be sent again, in halves
 }
 
-func newViewer(s *session) *viewer {
-	ctx, cancel := context.WithCancel(context.Background())
-	v := &viewer{s: s, queue: make(chan *packet, viewerQueue), ctx: ctx, cancel: cancel}
-	s.atEnd(cancel)
-	return v
+// viewerTrack is one track's way to the viewer. Its numbers are guarded by the shard's
+// lock; what Bind sets is fixed before the viewer sits.
+type viewerTrack struct {
+	id, stream string
+	codec      codec
+	rate       uint32
+
+	ssrc, rtxSSRC       uint32
+	payload, rtxPayload uint8 // rtx 0: lost packets go again as they were
+	plain               webrtc.TrackLocalWriter
+
+	joined  splice
+	rtxSeq  uint16
+	packets uint32
+	octets  uint32
+	last    uint32 // timestamp sent last
+	lastAt  time.Time
 }
+
+func newViewer(s *session) *viewer { return &viewer{s: s, credit: 2 * repairBurst} }
 
 // Write implements media.Sink.
 func (v *viewer) Write(track int, data []byte) {
-	counts := &v.s.a.counts
+	u := v.audience.Load()
 	switch {
-	case !v.s.connected.Load():
-		counts.early.Add(1)
-		return
+	case u == nil || !v.s.connected.Load():
+		v.s.a.counts.early.Add(1)
 	case len(data) > maxPacket:
-		counts.size.Add(1)
-		return
-	case track >= len(v.tracks) || v.tracks[track] == nil:
-		return // not asked for
-	}
-	p := packets.Get().(*packet)
-	p.track, p.size = track, copy(p.data[:], data)
-	select {
-	case v.queue <- p:
+		v.s.a.counts.size.Add(1)
 	default:
-		packets.Put(p)
-		counts.queue.Add(1)
+		u.write(track, data)
 	}
 }
 
 // Ended implements media.Sink.
 func (v *viewer) Ended(reason string) { v.s.end("stream_" + reason) }
 
-// connected begins to write and asks for the first keyframes.
+// connected takes the viewer's place in the audience and asks for the first keyframes.
 func (v *viewer) connected() {
-	v.s.a.spawn(v.write)
+	v.crypt = v.keys()
+	if u := v.audience.Load(); u != nil {
+		u.sit(v)
+	}
 	for i, t := range v.tracks {
 		if t != nil && t.Kind() == webrtc.RTPCodecTypeVideo {
 			v.askKeyframe(i)
@@ -87,41 +92,6 @@ func (v *viewer) connected() {
 func (v *viewer) askKeyframe(track int) {
 	v.s.a.counts.asked.Add(1)
 	v.sub.RequestKeyframe(track)
-}
-
-// write is the viewer's one writer. The packets of a frame reach the queue one after the other, so it steps aside once
-// before it looks how many there are: they then leave together.
-func (v *viewer) write() {
-	for {
-		select {
-		case <-v.ctx.Done():
-			return
-		case p := <-v.queue:
-			runtime.Gosched()
-			v.burst(p)
-		}
-	}
-}
-
-// burst sends a packet and those that wait behind it.
-func (v *viewer) burst(p *packet) {
-	more := len(v.queue)
-	var together *run
-	if more > 0 {
-		together = v.together()
-	}
-	for {
-		v.send(p)
-		packets.Put(p)
-		if more == 0 {
-			break
-		}
-		more--
-		p = <-v.queue
-	}
-	if together != nil {
-		v.s.a.peers.conn.flush(together)
-	}
 }
 
 // moved takes note of where the viewer's packets go from now on.
@@ -135,43 +105,118 @@ func (v *viewer) moved(pair *webrtc.ICECandidatePair) {
 	v.to.Store(&to)
 }
 
-// together begins to collect a burst; nil where it cannot be, and then every packet leaves alone.
-func (v *viewer) together() *run {
-	if to := v.to.Load(); to != nil {
-		return v.s.a.peers.conn.gather(*to)
-	}
-	return nil
-}
-
-// send rewrites the header and hands the packet to the library, which puts in the
-// session's SSRC and payload type. The payload is not touched.
-func (v *viewer) send(p *packet) {
+// send writes a burst to the viewer. Called with the shard's lock held.
+func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 	counts := &v.s.a.counts
-	var out rtp.Packet
-	if out.Unmarshal(p.data[:p.size]) != nil {
-		counts.write.Add(1)
-		return
+	out, stale, failed := uint64(0), uint64(0), uint64(0)
+	for _, p := range burst {
+		t := v.tracks[p.track]
+		if t == nil {
+			continue // not asked for
+		}
+		h := p.header
+		if !t.joined.apply(&h, now.UnixNano(), t.rate) {
+			stale++
+			continue
+		}
+		h.SSRC, h.PayloadType = t.ssrc, t.payload
+		if !v.put(box, t, &h, p.payload(), nil) {
+			failed++
+			continue
+		}
+		out++
+		t.packets++
+		t.octets += uint32(p.size)
+		t.last, t.lastAt = h.Timestamp, now
 	}
-	// Numbers and contents of extensions belong to the publisher's connection: its MID
-	// could name the viewer's other section.
-	out.Extension, out.ExtensionProfile, out.Extensions = false, 0, nil
-	if !v.joined[p.track].apply(&out.Header, time.Now().UnixNano(), v.rates[p.track]) {
-		counts.stale.Add(1)
-		return
+	box.flush()
+	v.credit = min(v.credit+int(out), 2*repairBurst)
+	counts.out.Add(out)
+	if stale > 0 {
+		counts.stale.Add(stale)
 	}
-	if v.tracks[p.track].WriteRTP(&out) != nil {
-		counts.write.Add(1)
-		return
+	if failed > 0 {
+		counts.write.Add(failed)
 	}
-	counts.out.Add(1)
 }
 
-// keyframeEvery bounds how often one viewer's requests go on. Media coalesces those of
-// all viewers.
-const keyframeEvery = 250 * time.Millisecond
+// put encrypts one packet into the outbox. before stands in front of the payload.
+func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before []byte) bool {
+	to := v.to.Load()
+	switch {
+	case v.crypt == nil:
+		_, err := t.plain.WriteRTP(h, append(before, payload...))
+		return err == nil
+	case to == nil: // never by the library: two writers would use a key stream twice
+		return false
+	}
+	box.to(*to)
+	size := 12 + len(before) + len(payload)
+	b := box.room(size + srtpRoom)
+	if _, err := h.MarshalTo(b); err != nil {
+		return false
+	}
+	copy(b[12:], before)
+	copy(b[12+len(before):], payload)
+	sealed, err := v.crypt.EncryptRTP(b[:0], b[:size], h)
+	if err != nil {
+		return false
+	}
+	box.add(len(sealed))
+	return true
+}
 
-// listen reads a track's RTCP: reading feeds the library's NACK answers, and finds the
-// requests for keyframes. It ends when the peer is closed.
+// resend answers a NACK from what the audience keeps, as RTX where the viewer has it.
+func (v *viewer) resend(track int, lost []uint16) {
+	u, s, t := v.audience.Load(), v.shard.Load(), v.tracks[track]
+	if u == nil || s == nil {
+		return
+	}
+	counts := &v.s.a.counts
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seq := range lost {
+		if v.credit < 2 {
+			counts.repairLimit.Add(1)
+			continue
+		}
+		p := u.tracks[track].find(t.joined.ssrc, seq-t.joined.seq)
+		if p == nil {
+			counts.repairGone.Add(1)
+			continue
+		}
+		v.credit -= 2
+		h := p.header
+		h.SequenceNumber, h.Timestamp = seq, h.Timestamp+t.joined.ts
+		h.SSRC, h.PayloadType = t.ssrc, t.payload
+		var before []byte
+		if t.rtxPayload != 0 {
+			before = binary.BigEndian.AppendUint16(nil, seq)
+			h.SSRC, h.PayloadType, h.SequenceNumber = t.rtxSSRC, t.rtxPayload, t.rtxSeq
+			t.rtxSeq++
+		}
+		if v.put(&s.box, t, &h, p.payload(), before) {
+			counts.repaired.Add(1)
+		}
+		p.release()
+	}
+	s.box.flush()
+}
+
+// reports are the sender reports of all tracks. Called with the shard's lock held.
+func (v *viewer) reports(now time.Time) (all []rtcp.Packet) {
+	for _, t := range v.tracks {
+		if t == nil || t.packets == 0 {
+			continue
+		}
+		ahead := uint32(now.Sub(t.lastAt).Seconds() * float64(t.rate))
+		all = append(all, &rtcp.SenderReport{SSRC: t.ssrc, NTPTime: ntp(now), RTPTime: t.last + ahead, PacketCount: t.packets, OctetCount: t.octets})
+	}
+	return all
+}
+
+// listen reads a track's RTCP: requests for keyframes, and for packets that were lost. It
+// ends when the peer is closed.
 func (v *viewer) listen(track int, sender *webrtc.RTPSender) {
 	buf := make([]byte, packetBuffer)
 	var last time.Time
@@ -180,19 +225,37 @@ func (v *viewer) listen(track int, sender *webrtc.RTPSender) {
 		if err != nil {
 			return
 		}
-		if now := time.Now(); wantsKeyframe(buf[:n]) && now.Sub(last) >= keyframeEvery {
+		all, err := rtcp.Unmarshal(buf[:n])
+		if err != nil {
+			continue
+		}
+		if now := time.Now(); asksKeyframe(all) && now.Sub(last) >= keyframeEvery {
 			last = now
 			v.askKeyframe(track)
 		}
+		for _, p := range all {
+			if nack, ok := p.(*rtcp.TransportLayerNack); ok && nack.MediaSSRC == v.tracks[track].ssrc {
+				v.resend(track, lostOf(nack))
+			}
+		}
 	}
+}
+
+// lostOf lists what a NACK names.
+func lostOf(n *rtcp.TransportLayerNack) (lost []uint16) {
+	for i := range n.Nacks {
+		lost = append(lost, n.Nacks[i].PacketList()...)
+	}
+	return lost
 }
 
 // wantsKeyframe finds a PLI or FIR in a compound RTCP packet.
 func wantsKeyframe(b []byte) bool {
 	all, err := rtcp.Unmarshal(b)
-	if err != nil {
-		return false
-	}
+	return err == nil && asksKeyframe(all)
+}
+
+func asksKeyframe(all []rtcp.Packet) bool {
 	for _, p := range all {
 		switch p.(type) {
 		case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:

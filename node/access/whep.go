@@ -98,35 +98,30 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 	}
 	v.s.attach(pc, v.connected)
 	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(v.moved)
-	out := make([]*webrtc.TrackLocalStaticRTP, len(matched))
-	v.rates = make([]uint32, len(matched))
-	v.joined = make([]splice, len(matched))
+	v.tracks = make([]*viewerTrack, len(matched))
 	for i, c := range matched {
 		if c == nil {
 			continue
 		}
-		if out[i], err = v.addTrack(pc, i, *c); err != nil {
+		if err := v.addTrack(pc, i, *c, tracks[i].ClockRate); err != nil {
 			return internal(err)
 		}
-		v.rates[i] = tracks[i].ClockRate
 	}
-	// Published to Write by the connected flag, which is set after this.
-	v.tracks = out
+	v.s.a.attend(v)
+	v.s.atEnd(func() { v.s.a.quit(v) })
 	return nil
 }
 
 // addTrack adds one sender and listens to its RTCP.
-func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec) (*webrtc.TrackLocalStaticRTP, error) {
-	local, err := webrtc.NewTrackLocalStaticRTP(c.parameters(nil)[0].RTPCodecCapability, c.track().Kind, v.s.stream)
+func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec, rate uint32) error {
+	track := &viewerTrack{id: c.track().Kind, stream: v.s.stream, codec: c, rate: rate}
+	t, err := pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t, err := pc.AddTransceiverFromTrack(local, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
-	if err != nil {
-		return nil, err
-	}
+	v.tracks[index] = track
 	v.s.a.spawn(func() { v.listen(index, t.Sender()) })
-	return local, nil
+	return nil
 }
 
 // counterOffer answers 406 with an offer of ours; the client has 30 s to answer it by
