@@ -166,7 +166,7 @@ func TestForgedCardsAndRowsAreRefused(t *testing.T) {
 		{"claims a vote", cardOf(fra, v(7, 11), func(r *card) { r.health.Voter = true }), ""},
 	} {
 		before := n.Stats()
-		n.offer(c.it)
+		n.offer(c.it, true)
 		after := n.Stats()
 		if c.why != "" && after.RecordsRefused[c.why] != before.RecordsRefused[c.why]+1 || c.why == "" && after.RecordsAccepted != before.RecordsAccepted+1 {
 			t.Errorf("%s: want refusal %q: %v", c.story, c.why, after.RecordsRefused)
@@ -178,10 +178,10 @@ func TestForgedCardsAndRowsAreRefused(t *testing.T) {
 	n.goneBy("fra")
 	n.joinedBy("fra", addr)
 	stale := n.Stats().RecordsRefused[refuseStale]
-	if n.offer(good); n.Stats().RecordsRefused[refuseStale] != stale+1 {
+	if n.offer(good, true); n.Stats().RecordsRefused[refuseStale] != stale+1 {
 		t.Error("an old card was accepted after the node was gone for a while")
 	}
-	if n.offer(cardOf(fra, v(7, 11), nil)); !n.Stats().has("fra", n) {
+	if n.offer(cardOf(fra, v(7, 11), nil), true); !n.Stats().has("fra", n) {
 		t.Error("the last card of a node that is back must count")
 	}
 }
@@ -243,7 +243,7 @@ func TestOwnOldItemsAreOutnumbered(t *testing.T) {
 	n := w.add("ams", 1, nil)
 	n.speak(time.Now())
 	old := linkstate.Version{Epoch: math.MaxUint32 - 5, Counter: 70}
-	n.offer(sealCard(t, n.cfg.Identity, old, card{"ams", n.cfg.Self()}))
+	n.offer(sealCard(t, n.cfg.Identity, old, card{"ams", n.cfg.Self()}), true)
 	n.speak(time.Now())
 	if v, _ := n.core.Held(n.ID()); !v.Newer(old) {
 		t.Errorf("the next card is %v, the old one %v", v, old)

@@ -34,18 +34,19 @@ func (m *Mesh) receive(message []byte) {
 		m.refused(refuseForm, len(message))
 	}
 	for _, it := range items {
-		m.offer(it)
+		m.offer(it, true)
 	}
 	m.post(answers)
 }
 
-// offer takes in an item from anywhere. Cheap checks come first, so that old news cost no signature check.
-func (m *Mesh) offer(it linkstate.Item) {
+// offer takes in an item from anywhere, to be pushed on or only kept. Cheap checks come first, so that old news cost no
+// signature check.
+func (m *Mesh) offer(it linkstate.Item, push bool) {
 	var why string
 	if it.Kind == linkstate.Card {
-		why = m.judgeCard(it)
+		why = m.judgeCard(it, push)
 	} else {
-		why = m.judgeRow(it)
+		why = m.judgeRow(it, push)
 	}
 	if why != "" {
 		m.refused(why, len(it.Sealed))
@@ -71,7 +72,7 @@ func why(v linkstate.Verdict) string {
 	}[v]
 }
 
-func (m *Mesh) judgeCard(it linkstate.Item) string {
+func (m *Mesh) judgeCard(it linkstate.Item, push bool) string {
 	if it.Origin == m.id {
 		return m.echo(it, it.Certificate)
 	}
@@ -101,7 +102,7 @@ func (m *Mesh) judgeCard(it linkstate.Item) string {
 		m.meet(r.health.Mesh)
 		return refuseUnknown
 	}
-	return m.takeCard(it, r, signer)
+	return m.takeCard(it, r, signer, push)
 }
 
 // known judges a card by what is known of its node, before its signature.
@@ -123,7 +124,7 @@ func (m *Mesh) knownLocked(r *card, h linkstate.Head) string {
 }
 
 // takeCard stores a verified card and lets it be passed on.
-func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer) string {
+func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer, push bool) string {
 	r.health.Voter = r.health.Voter && signer.Voter
 	now := m.now()
 	m.mu.Lock()
@@ -131,7 +132,7 @@ func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer) string 
 		m.mu.Unlock()
 		return refuse
 	}
-	if !m.core.Put(it) {
+	if !m.core.Put(it, push) {
 		m.mu.Unlock()
 		return refuseUnknown // full
 	}
@@ -150,7 +151,7 @@ func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer) string 
 	return ""
 }
 
-func (m *Mesh) judgeRow(it linkstate.Item) string {
+func (m *Mesh) judgeRow(it linkstate.Item, push bool) string {
 	if it.Origin == m.id {
 		return m.echo(it, m.cfg.Identity.Cert.Certificate[0])
 	}
@@ -183,14 +184,14 @@ func (m *Mesh) judgeRow(it linkstate.Item) string {
 	case signer.Node != name:
 		return refuseSigner
 	}
-	return m.takeRow(it, change)
+	return m.takeRow(it, change, push)
 }
 
 // takeRow stores a verified row and notes which links it changes.
-func (m *Mesh) takeRow(it linkstate.Item, change linkstate.Change) string {
+func (m *Mesh) takeRow(it linkstate.Item, change linkstate.Change, push bool) string {
 	m.mu.Lock()
 	p := m.peers[m.ids[it.Origin]]
-	if p == nil || !m.core.Put(it) {
+	if p == nil || !m.core.Put(it, push) {
 		m.mu.Unlock()
 		return refuseUnknown // gone, or overtaken, meanwhile
 	}
@@ -274,7 +275,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		if err != nil {
 			break
 		}
-		d.m.offer(it)
+		d.m.offer(it, false)
 		b = b[2+n:]
 	}
 	if len(b) > 0 {

@@ -4,64 +4,92 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
 const (
-	keyBytes = 32
-	// maxKeys bounds the ring: one key per mesh that was started alone and merged later. Further keys are not taken, which
-	// the operator sees as refused gossip.
-	maxKeys = 64
+	keyBytes   = 32
+	stampBytes = 8
+	// maxKeys is how many keys count: the one before, the one in use, the next.
+	maxKeys = 3
+	// keySettle is how long a new key is only accepted: everybody must have it before anybody sends with it.
+	keySettle = time.Minute
+	// keyLife is the age at which the key is replaced without being asked.
+	keyLife = 24 * time.Hour
+	// keyAhead is how far a clock may be ahead; keys from later are not taken.
+	keyAhead = time.Minute
 )
 
-// keys is the ring of gossip keys. Every node sends with the smallest key that it knows, so nodes with equal rings agree on
-// it without a word; receivers try all.
+// keys is the ring of gossip keys. A key travels behind the time of its making (u64, Unix seconds, big-endian), so that nodes
+// with equal rings agree without a word which one to send with: the newest that is settled. Receivers try all.
 type keys struct {
 	changed func([][]byte)
 
 	mu   sync.Mutex
 	ring *memberlist.Keyring // guarded by mu for changes; memberlist reads it under the ring's own lock
-	all  [][]byte            // guarded by mu, sorted
+	all  [][]byte            // guarded by mu: stamped, oldest first
+	main []byte              // guarded by mu: the one to send with, stamped
 }
 
-func newKeys(initial [][]byte, changed func([][]byte)) (*keys, error) {
+func newKeys(now time.Time, initial [][]byte, changed func([][]byte)) (*keys, error) {
 	ring, err := memberlist.NewKeyring(nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{ring: ring, changed: changed}
+	k := &keys{ring: ring}
 	for _, key := range initial {
-		if err := memberlist.ValidateKey(key); err != nil {
-			return nil, fmt.Errorf("mesh: gossip key of %d bytes: %w", len(key), err)
+		if len(key) != stampBytes+keyBytes {
+			return nil, fmt.Errorf("mesh: gossip key of %d bytes; want %d, as KeysChanged gives them", len(key), stampBytes+keyBytes)
 		}
 	}
-	k.add(initial)
+	k.add(now, initial)
+	k.changed = changed
 	return k, nil
 }
 
-// add unites the ring with others' keys and tells whether it changed. Keys of a wrong size are passed over.
-func (k *keys) add(theirs [][]byte) bool {
+// stamp makes a key that carries the time of its making.
+func stamp(now time.Time, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(max(now.Unix(), 0))), key...)
+}
+
+func stampOf(key []byte) time.Time {
+	return time.Unix(int64(min(binary.BigEndian.Uint64(key), math.MaxInt64)), 0)
+}
+
+// add unites the ring with others' keys, of which the newest maxKeys stay, and tells whether it changed. Keys of a wrong size or
+// of the future are passed over.
+func (k *keys) add(now time.Time, theirs [][]byte) bool {
 	k.mu.Lock()
-	before := len(k.all)
+	before := k.all
 	for _, key := range theirs {
-		at, known := slices.BinarySearchFunc(k.all, key, bytes.Compare)
-		if known || memberlist.ValidateKey(key) != nil || len(k.all) >= maxKeys {
+		if len(key) != stampBytes+keyBytes || stampOf(key).After(now.Add(keyAhead)) {
 			continue
 		}
-		key = bytes.Clone(key)
-		if k.ring.AddKey(key) == nil {
-			k.all = slices.Insert(k.all, at, key)
+		if at, known := slices.BinarySearchFunc(k.all, key, bytes.Compare); !known {
+			k.all = slices.Insert(slices.Clone(k.all), at, bytes.Clone(key))
 		}
 	}
-	grown := len(k.all) > before
+	k.all = k.all[max(len(k.all)-maxKeys, 0):]
+	grown := !slices.EqualFunc(before, k.all, bytes.Equal)
 	if grown {
-		_ = k.ring.UseKey(k.all[0]) // just added, or there before
+		for _, key := range k.all {
+			_ = k.ring.AddKey(key[stampBytes:]) // the size is right; one that is there is no error
+		}
+	}
+	k.useLocked(now)
+	for _, key := range before {
+		if !slices.ContainsFunc(k.all, func(kept []byte) bool { return bytes.Equal(kept, key) }) {
+			_ = k.ring.RemoveKey(key[stampBytes:]) // never the one in use: that is in all
+		}
 	}
 	all := slices.Clone(k.all)
 	k.mu.Unlock()
@@ -71,7 +99,44 @@ func (k *keys) add(theirs [][]byte) bool {
 	return grown
 }
 
-// list returns the ring, smallest key first.
+// use chooses the key to send with, as time goes by.
+func (k *keys) use(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.useLocked(now)
+}
+
+// useLocked sends with the newest settled key, or, while none is, with the oldest.
+func (k *keys) useLocked(now time.Time) {
+	if len(k.all) == 0 {
+		return
+	}
+	best := k.all[0]
+	for _, key := range k.all {
+		if !stampOf(key).Add(keySettle).After(now) {
+			best = key
+		}
+	}
+	if !bytes.Equal(best, k.main) && k.ring.UseKey(best[stampBytes:]) == nil {
+		k.main = best
+	}
+}
+
+// due tells whether the newest key is old enough to be replaced.
+func (k *keys) due(now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.all) > 0 && now.Sub(stampOf(k.all[len(k.all)-1])) >= keyLife
+}
+
+// draw puts a new key into the ring.
+func (k *keys) draw(now time.Time) bool {
+	key := make([]byte, keyBytes)
+	_, _ = rand.Read(key) // never fails
+	return k.add(now, [][]byte{stamp(now, key)})
+}
+
+// list returns the ring, oldest key first.
 func (k *keys) list() [][]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -80,30 +145,56 @@ func (k *keys) list() [][]byte {
 
 // answer is list for somebody who asks. An empty ring draws its first key then: of nodes that start together, those asked
 // first have the keys, and the others take them instead of adding their own.
-func (k *keys) answer() [][]byte {
-	k.ensure()
+func (k *keys) answer(now time.Time) [][]byte {
+	k.ensure(now)
 	return k.list()
 }
 
 // ensure draws a key if there is none.
-func (k *keys) ensure() {
+func (k *keys) ensure(now time.Time) {
 	k.mu.Lock()
 	empty := len(k.all) == 0
 	k.mu.Unlock()
 	if empty {
-		key := make([]byte, keyBytes)
-		_, _ = rand.Read(key) // never fails
-		k.add([][]byte{key})
+		k.draw(now)
 	}
 }
 
 // learnKeys takes keys into the ring and passes changes on.
 func (m *Mesh) learnKeys(theirs [][]byte) {
-	if m.keys.add(theirs) {
-		select {
-		case m.keyPush <- struct{}{}:
-		default:
-		}
+	if m.keys.add(m.now(), theirs) {
+		m.pushKeysSoon()
+	}
+}
+
+func (m *Mesh) pushKeysSoon() {
+	select {
+	case m.keyPush <- struct{}{}:
+	default:
+	}
+}
+
+// RotateKey puts a new gossip key into force: it is handed to all members now, and everybody sends with it a minute from now.
+// Three keys are accepted, so a node that is kept out of layer 1 understands no gossip after the third rotation.
+func (m *Mesh) RotateKey() {
+	if m.keys.draw(m.now()) {
+		m.pushKeysSoon()
+	}
+}
+
+// tendKeys chooses the key to send with, and replaces one that is a day old: the live member of the lowest id does, so that
+// there is one new key and not one from each node.
+func (m *Mesh) tendKeys(now time.Time) {
+	m.keys.use(now)
+	if !m.keys.due(now) {
+		return
+	}
+	m.mu.Lock()
+	first := len(m.reachable) == 0 || m.id < m.reachable[0]
+	m.mu.Unlock()
+	if first {
+		m.log.Info("new gossip key", "reason", "age")
+		m.RotateKey()
 	}
 }
 
@@ -125,7 +216,7 @@ func (m *Mesh) shareKeys(ctx context.Context, addr netip.AddrPort) {
 	}
 }
 
-// pushKeys hands the ring to all members whenever it grew, so that two halves that were started apart, and met through one
+// pushKeys hands the ring to all members whenever it changed, so that two halves that were started apart, and met through one
 // node, understand each other everywhere. A member that cannot be reached gets it
 // later: every round of rejoin also exchanges keys with one member.
 func (m *Mesh) pushKeys(ctx context.Context) error {

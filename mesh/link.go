@@ -24,7 +24,7 @@ const (
 	lossWindow   = 20              // snapshots: loss is over the last 100 probes
 	lossMinimum  = 25              // probes before loss is judged at all
 	burstShots   = 4               // a loss that begins now shows in the last 20 probes ...
-	burstLost    = 3               // ... if that many of them were lost
+	burstChance  = 2               // ... but for so many lost by chance
 	jitterWeight = 8               // of the moving averages: a new sample counts an eighth
 )
 
@@ -200,8 +200,8 @@ func lossBetween(from, recent, to tally, before float64) float64 {
 		return before
 	}
 	loss := float64(lost) / float64(sent)
-	if lost, sent := share(recent); lost >= burstLost {
-		loss = max(loss, float64(lost)/float64(sent))
+	if lost, sent := share(recent); lost > burstChance {
+		loss = max(loss, float64(lost-burstChance)/float64(sent))
 	}
 	return min(loss, 1)
 }

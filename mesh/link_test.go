@@ -149,7 +149,7 @@ func TestSuddenLossShowsSoon(t *testing.T) {
 	for i := range 20 {
 		d.round(i%5 != 4, true)
 	}
-	if d.a.lossOut < 0.1 || d.b.in < 0.1 {
+	if d.a.lossOut < 0.05 || d.b.in < 0.05 {
 		t.Errorf("after 4 s of 20 %% loss: out %.3f, in %.3f", d.a.lossOut, d.b.in)
 	}
 }

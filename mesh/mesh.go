@@ -62,7 +62,7 @@ type Config struct {
 	ProbeRate int
 	// Resolve turns the host of a join address into addresses, at every attempt. nil: net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	// InitialKeys are gossip keys known from before (16, 24 or 32 bytes each); nil: the first node of a mesh draws one.
+	// InitialKeys are gossip keys known from before, as KeysChanged gave them; nil: the first node of a mesh draws one.
 	InitialKeys [][]byte
 	// KeysChanged, if set, gets the whole ring after every change, for keeping it.
 	KeysChanged func(keys [][]byte)
@@ -84,7 +84,7 @@ type Mesh struct {
 
 	changed chan struct{} // capacity 1
 	fatal   chan error    // capacity 1: ends Run
-	keyPush chan struct{} // capacity 1: the ring of keys grew
+	keyPush chan struct{} // capacity 1: the ring of keys changed
 
 	strangers chan netip.AddrPort // capacity maxStrangers: nodes to join
 
@@ -126,7 +126,7 @@ func New(cfg Config) (*Mesh, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	ring, err := newKeys(cfg.InitialKeys, cfg.KeysChanged)
+	ring, err := newKeys(time.Now(), cfg.InitialKeys, cfg.KeysChanged)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (m *Mesh) HandleStream(conn net.Conn) { m.wire.accept(conn) }
 // HandleKeys answers a peer's exchange of gossip keys: both sides end up with the union. L1 has authenticated the peer.
 func (m *Mesh) HandleKeys(theirs [][]byte) (mine [][]byte) {
 	m.learnKeys(theirs)
-	return m.keys.answer()
+	return m.keys.answer(m.now())
 }
 
 // HandleProbe takes a link probe from an authenticated peer; the payload is not kept.

@@ -154,6 +154,83 @@ func TestHalvesStartedApartMerge(t *testing.T) {
 	})
 }
 
+// Keys come and go and nobody is lost: by command, and by age; a node that got no new key understands nothing after the third.
+func TestKeysRotateWithoutLoss(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		oldest := string(nodes[0].keys.list()[0])
+		agreed := func(rings int) func() bool {
+			return func() bool {
+				for _, n := range nodes {
+					if len(n.keys.list()) != rings || string(n.keys.main) != string(nodes[0].keys.main) {
+						return false
+					}
+				}
+				return true
+			}
+		}
+		for i := range 4 {
+			nodes[i].RotateKey()
+			within(t, 5*time.Second, "everybody has the new key", agreed(min(i+2, maxKeys)))
+			before := string(nodes[0].keys.main)
+			within(t, 2*keySettle, "everybody sends with the new key", func() bool { return string(nodes[0].keys.main) != before && agreed(min(i+2, maxKeys))() })
+			if !allSee(nodes, 6)() {
+				t.Fatalf("rotation %d lost a member", i+1)
+			}
+		}
+		for _, n := range nodes {
+			if string(n.keys.list()[0]) == oldest {
+				t.Errorf("%s still accepts the first key", n.name)
+			}
+			if n.Stats().RecordsRefused[refuseForm] > 0 || strings.Contains(n.logs.String(), "decrypt") {
+				t.Errorf("%s could not read something: %s", n.name, n.logs)
+			}
+		}
+	})
+}
+
+// A day-old key is replaced by one node, not by each.
+func TestAnOldKeyIsReplacedByOneNode(t *testing.T) {
+	w := newWorld(t)
+	start := time.Now()
+	drawn := 0
+	ids := []uint32{1, 2, 3}
+	for i, name := range []string{"ams", "fra", "iad"} {
+		n := w.add(name, i+1, nil)
+		n.keys.draw(start)
+		n.Mesh.id = ids[i]
+		for _, id := range ids {
+			if id != n.id {
+				n.reachable = append(n.reachable, id)
+			}
+		}
+		n.tendKeys(start.Add(keyLife - time.Second))
+		if n.Stats().Keys != 1 {
+			t.Errorf("%s replaced a key that is younger than a day", name)
+		}
+		n.now = func() time.Time { return start.Add(keyLife) }
+		n.tendKeys(n.now())
+		drawn += n.Stats().Keys - 1
+	}
+	if drawn != 1 {
+		t.Errorf("%d new keys were drawn by three nodes, want one", drawn)
+	}
+}
+
+func TestKeysOfTheFutureAndOfNoUseArePassedOver(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	k, err := newKeys(now, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := make([]byte, keyBytes)
+	for _, bad := range [][]byte{nil, key, stamp(now.Add(time.Hour), key), make([]byte, 100)} {
+		if k.add(now, [][]byte{bad}) {
+			t.Errorf("a key of %d bytes was taken", len(bad))
+		}
+	}
+}
+
 func TestGoodbyeIsNotFailure(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		nodes := sixNodes(t, w)

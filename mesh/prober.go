@@ -13,7 +13,7 @@ import (
 
 const (
 	probeTick = 40 * time.Millisecond
-	// A latency, jitter or loss is news if it moved by more than these; a loss of some size: by half.
+	// A latency, jitter or loss is news if it moved by more than these; a loss of some size: by a third.
 	newsDelay = 2 * time.Millisecond // and an eighth; jitter, which is noisy: twice that and a half
 	newsLoss  = 0.03
 	// inboundIdle ends a link that the other chose, after its last request.
@@ -266,7 +266,7 @@ func differs(a, b linkstate.Link) bool {
 	}
 	lost := func(x, y uint8) bool {
 		p, q := linkstate.LossOf(x), linkstate.LossOf(y)
-		return max(p, q)-min(p, q) > max(newsLoss, max(p, q)/2)
+		return max(p, q)-min(p, q) > max(newsLoss, max(p, q)/3)
 	}
 	return a.Down != b.Down || moved(a.Latency, b.Latency, newsDelay, 8) || moved(a.Jitter, b.Jitter, 2*newsDelay, 2) ||
 		lost(a.LossOut, b.LossOut) || lost(a.LossIn, b.LossIn)

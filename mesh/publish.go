@@ -122,7 +122,7 @@ func (m *Mesh) publish(context string, body []byte, done func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	done()
-	if m.core.Put(it) {
+	if m.core.Put(it, true) {
 		m.stats.published.Add(1)
 	}
 }

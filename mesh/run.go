@@ -99,7 +99,7 @@ func (m *Mesh) firstKeys(ctx context.Context, join []string) {
 			enough() // the others are asked when they are joined
 		}
 	})
-	m.keys.ensure()
+	m.keys.ensure(m.now())
 }
 
 func (m *Mesh) create() (*memberlist.Memberlist, error) {
@@ -154,6 +154,7 @@ func (m *Mesh) step(now time.Time, tick int) {
 	if tick%int(spreadEvery/probeTick) == 0 {
 		m.speak(now)
 		m.spread()
+		m.tendKeys(now)
 	}
 }
 

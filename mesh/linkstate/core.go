@@ -48,8 +48,9 @@ type Core struct {
 	have     map[uint32]*holding
 	ids      []uint32 // keys of have, rising
 	departed map[uint32]departed
-	hot      []hotItem
-	slice    int // next place of the digest
+	hot      map[hotKey]hotItem
+	queue    []hotKey // keys of hot, in the order in which they are pushed
+	slice    int      // next place of the digest
 	ticks    int
 	dropped  uint64
 }
@@ -63,6 +64,12 @@ type departed struct {
 	expected   bool    // it is said to be back: the same card counts again
 }
 
+// hotKey tells what a fresh item is: of each kind of each node only the newest is pushed.
+type hotKey struct {
+	origin uint32
+	kind   Kind
+}
+
 type hotItem struct {
 	it     Item
 	pushes int
@@ -70,7 +77,7 @@ type hotItem struct {
 
 // NewCore makes the replica of a node.
 func NewCore(self uint32) *Core {
-	return &Core{self: self, have: make(map[uint32]*holding), departed: make(map[uint32]departed)}
+	return &Core{self: self, have: make(map[uint32]*holding), departed: make(map[uint32]departed), hot: make(map[hotKey]hotItem)}
 }
 
 func (h *holding) row() Version {
@@ -148,9 +155,9 @@ func (c *Core) Judge(h Head) Verdict {
 	return Fresh
 }
 
-// Put stores an item that Judge called Fresh and whose signature is good, and queues it to be pushed on. It tells whether it
-// was taken.
-func (c *Core) Put(it Item) bool {
+// Put stores an item that Judge called Fresh and whose signature is good, and queues it to be pushed on if it is news to others
+// too: what a newcomer is told of the mesh is not. It tells whether it was taken.
+func (c *Core) Put(it Item, push bool) bool {
 	if c.Judge(it.Head) != Fresh {
 		return false
 	}
@@ -177,27 +184,38 @@ func (c *Core) Put(it Item) bool {
 	case Delta:
 		h.delta = it
 	}
-	c.heat(it)
+	if push {
+		c.heat(it)
+	}
 	return true
 }
 
-// heat queues an item for pushing; a newer one of the same kind takes the place of an older. What is cumulative is pushed last.
+// heat queues an item for pushing; it takes the place of an older one, and a full row that of the deltas before it.
 func (c *Core) heat(it Item) {
 	pushes := 1
 	if it.Origin == c.self {
 		pushes = ownPushes
 	}
-	for i := range c.hot {
-		if old := &c.hot[i].it; old.Origin == it.Origin && (old.Kind == it.Kind || it.Kind == Full && old.Kind == Delta) {
-			c.hot[i] = hotItem{it, pushes}
+	k := hotKey{it.Origin, it.Kind}
+	if _, waits := c.hot[k]; !waits {
+		if len(c.queue) >= hotMost {
+			c.dropped++
 			return
 		}
+		c.queue = append(c.queue, k)
 	}
-	if len(c.hot) >= hotMost {
-		c.hot = slices.Delete(c.hot, 0, 1)
-		c.dropped++
+	c.hot[k] = hotItem{it, pushes}
+	if it.Kind == Full {
+		c.cool(hotKey{it.Origin, Delta})
 	}
-	c.hot = append(c.hot, hotItem{it, pushes})
+}
+
+// cool takes an item out of the queue.
+func (c *Core) cool(k hotKey) {
+	if _, waits := c.hot[k]; waits {
+		delete(c.hot, k)
+		c.queue = slices.DeleteFunc(c.queue, func(q hotKey) bool { return q == k })
+	}
 }
 
 // Drop forgets a node, but not how new its last word was.
@@ -218,7 +236,9 @@ func (c *Core) Drop(origin uint32) {
 	if at, ok := slices.BinarySearch(c.ids, origin); ok {
 		c.ids = slices.Delete(c.ids, at, at+1)
 	}
-	c.hot = slices.DeleteFunc(c.hot, func(h hotItem) bool { return h.it.Origin == origin })
+	for _, kind := range [...]Kind{Card, Full, Delta} {
+		c.cool(hotKey{origin, kind})
+	}
 }
 
 // All returns everything that is held, cards first: for a newcomer.
@@ -257,31 +277,34 @@ func (c *Core) Tick(rng *rand.Rand, peers []uint32) (out []Packet) {
 		}
 	}
 	if c.ticks%2 == 0 {
-		out = append(out, Packet{peers[rng.IntN(len(peers))], c.digest()})
+		// As many digests as it takes to go through all that is held in about a second.
+		for range 1 + len(c.ids)/(4*sliceMost) {
+			out = append(out, Packet{peers[rng.IntN(len(peers))], c.digest()})
+		}
 	}
 	return out
 }
 
-// fresh packs what is hot into messages and cools it.
+// fresh packs what is hot into messages and cools it. What was sent and is still hot goes behind what waits.
 func (c *Core) fresh() (out [][]byte) {
 	p := packer{self: c.self}
+	var again []hotKey
 	sent := 0
-	for i := range c.hot {
-		if !p.fits(len(c.hot[i].it.Sealed)) && len(p.done) == pushMost-1 {
+	for _, k := range c.queue {
+		h := c.hot[k]
+		if !p.fits(len(h.it.Sealed)) && len(p.done) == pushMost-1 {
 			break
 		}
-		p.add(c.hot[i].it.Sealed)
-		c.hot[i].pushes--
+		p.add(h.it.Sealed)
 		sent++
-	}
-	// What was sent and is still hot goes behind what waits.
-	waiting := slices.Clone(c.hot[sent:])
-	for _, h := range c.hot[:sent] {
-		if h.pushes > 0 {
-			waiting = append(waiting, h)
+		if h.pushes--; h.pushes > 0 {
+			c.hot[k] = h
+			again = append(again, k)
+		} else {
+			delete(c.hot, k)
 		}
 	}
-	c.hot = waiting
+	c.queue = append(slices.Clone(c.queue[sent:]), again...)
 	return p.messages()
 }
 

@@ -32,8 +32,8 @@
 // # How it spreads
 //
 // Push: a fresh item goes to three random peers (its origin tells nine), within a tick. That reaches some 94 % of a mesh of any
-// size. Anti-entropy: every other tick a node sends one slice of a digest of all it knows to a random peer, which answers with
-// what is newer there, and asks for what is newer here. So no loss and no partition lasts.
+// size. Anti-entropy: every other tick a node sends slices of a digest of all it knows to random peers, all of it in about a
+// second; they answer with what is newer there, and ask for what is newer here. So no loss and no partition lasts.
 //
 // # Files
 //

@@ -184,7 +184,7 @@ func TestJudgement(t *testing.T) {
 		if got := c.Judge(s.it.Head); got != s.want {
 			t.Fatalf("%s: %v, want %v", s.story, got, s.want)
 		}
-		if c.Put(s.it) != (s.want == Fresh) {
+		if c.Put(s.it, true) != (s.want == Fresh) {
 			t.Fatalf("%s: Put disagrees with Judge", s.story)
 		}
 	}
@@ -226,8 +226,8 @@ func FuzzOpen(f *testing.F) {
 func FuzzHandle(f *testing.F) {
 	c := NewCore(1)
 	for i := range uint32(30) {
-		c.Put(cardItem(f, i+1, Version{1, 1}))
-		c.Put(rowItem(f, i+1, Version{1, 2}, 0))
+		c.Put(cardItem(f, i+1, Version{1, 1}), true)
+		c.Put(rowItem(f, i+1, Version{1, 2}, 0), true)
 	}
 	f.Add(c.digest())
 	f.Add(appendSummary(header(kindWant, 2), summary{origin: 3}))
