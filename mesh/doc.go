@@ -40,9 +40,11 @@
 //
 // # Gossip keys
 //
-// All of a ring's keys decrypt, the smallest encrypts. Keys are exchanged over layer 1 at every join (Config.Keys), rings are
-// united, and a ring that grew is handed to all members, so halves that were started apart merge. A node that joins takes the
-// mesh's keys; one that finds nobody draws one.
+// Three keys decrypt: the one before, the one in use, the next. A key carries the time of its making, and the newest that is a
+// minute old encrypts, so that everybody has it before anybody uses it. Keys are exchanged over layer 1 at every join and, with
+// one member, in every round of rejoining (Config.Keys); rings are united, of which the newest three stay; a ring that changed
+// is handed to all members, so halves that were started apart merge. A node that joins takes the mesh's keys; one that finds
+// nobody draws one. RotateKey draws a new one, and so does the member of the lowest id when the newest is a day old.
 //
 // # Files, in the order of a node's life
 //
@@ -74,7 +76,7 @@
 // # What it does not do
 //
 // Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
-// makes that one's card be refused, or declare others dead; they refute it. Keys are never taken out of the ring: a node that
-// is thrown out keeps the gossip key, though not the certificate's right to join. Measured latency is half a round trip, so an
+// makes that one's card be refused, or declare others dead; they refute it. A node that is
+// thrown out reads gossip until the third rotation, and a member can make keys as it likes. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric.
 package mesh

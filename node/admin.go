@@ -40,6 +40,7 @@ func (n *Node) adminHandler() (http.Handler, error) {
 	mux.HandleFunc("GET /v1/console", n.serveConsole)
 	mux.HandleFunc("GET /v1/graph", n.serveGraph)
 	mux.HandleFunc("GET /v1/nearest", n.serveNearest)
+	mux.HandleFunc("POST /v1/mesh/rotate-key", n.serveRotateKey)
 	n.filterRoutes(mux)
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
@@ -158,4 +159,12 @@ func writeError(w http.ResponseWriter, code int, err error) {
 func (n *Node) serveGraph(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = n.mesh.Graph().Export(w)
+}
+
+// serveRotateKey puts a new gossip key into force everywhere.
+func (n *Node) serveRotateKey(w http.ResponseWriter, _ *http.Request) {
+	n.mesh.RotateKey()
+	keys := n.mesh.Stats().Keys
+	n.log.Info("new gossip key", "reason", "asked for", "accepted", keys)
+	writeJSON(w, http.StatusOK, map[string]int{"keys": keys})
 }

@@ -14,8 +14,11 @@ import (
 const (
 	maxPaths  = 3
 	maxRelays = 2
-	// routeSpread collects changes of the mesh before path sets are computed again.
-	routeSpread = 50 * time.Millisecond
+	// routeSpread collects changes of the mesh before path sets are computed again; more by routeSpreadEach for every member,
+	// because in a large mesh something changes all the time, up to routeSpreadMost.
+	routeSpread     = 50 * time.Millisecond
+	routeSpreadEach = time.Millisecond
+	routeSpreadMost = 250 * time.Millisecond
 	// routeTick computes them again even without a change, so that a gain that lasts is taken.
 	routeTick = time.Second
 	// readyWithin bounds how long a path stays in use because the one that replaces it is not ready; readyPoll is how often
@@ -83,7 +86,7 @@ func (r *routes) run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(routeSpread):
+			case <-time.After(min(routeSpread+routeSpreadEach*time.Duration(len(r.node.mesh.Members())), routeSpreadMost)):
 			}
 		}
 		r.node.showMembers()
@@ -149,7 +152,7 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 	k := routeKey{peer, fence}
 	kept := r.sets[k]
 	if kept == nil {
-		kept = &route{}
+		kept = &route{keeper: routing.Keeper{Patience: routing.PatienceOf(r.node.cfg.Node, m.Node)}}
 		r.sets[k] = kept
 	}
 	kept.used = now

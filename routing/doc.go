@@ -35,7 +35,7 @@
 //	shared.go      the least shared set, when something must be shared
 //	explain.go     why this set and not the next best
 //	table.go       all path sets of one node, kept up to date link by link
-//	keeper.go      hysteresis: when a new path set replaces the one in use
+//	keeper.go      hysteresis: when a new path set replaces the one in use; patience, against herds
 //
 // # State and invariants
 //

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"hash/fnv"
 	"slices"
 	"time"
 )
@@ -9,17 +10,30 @@ const (
 	// gainShare or gainMS is what a new set must save, over all its paths, to be worth a change.
 	gainShare = 0.10
 	gainMS    = 5.0
-	// gainHold is how long the gain must last.
+	// gainHold is how long the gain must last, at least.
 	gainHold = 3 * time.Second
+	// patienceMost is more than it takes until everybody knows a relay's new load.
+	patienceMost = 9 * time.Second
 )
+
+// PatienceOf spreads pairs over patienceMost, the same pair always alike. When a relay turns cheap or fills up, its users come
+// and go one after the other and see what the ones before them did, instead of all at once.
+func PatienceOf(from, to string) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(from + "\x00" + to))
+	return time.Duration(h.Sum64()%uint64(patienceMost/time.Millisecond)) * time.Millisecond
+}
 
 // Keeper is the hysteresis of one path set: it holds on to the set in use until a better one has stayed better. The zero
 // value is ready. It is not safe for concurrent use.
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
-//	shares less, or saves 10 % or 5 ms           -> change after 3 s of it without a break
+//	shares less, or saves 10 % or 5 ms           -> change after 3 s and Patience of it without a break
 //	otherwise                                    -> keep
 type Keeper struct {
+	// Patience is how much longer than 3 s a gain must last for this pair; see PatienceOf.
+	Patience time.Duration
+
 	since time.Time // when the gain was first seen; zero: there is none
 }
 
@@ -40,7 +54,7 @@ func (k *Keeper) Keep(now time.Time, old, fresh PathSet, g *Graph) PathSet {
 	if k.since.IsZero() {
 		k.since = now
 	}
-	if now.Sub(k.since) < gainHold {
+	if now.Sub(k.since) < gainHold+k.Patience {
 		return current
 	}
 	k.since = time.Time{}

@@ -22,6 +22,7 @@
 //	filter.go    tern filter status, top, check, bench, verdict
 //	routes.go    tern routes (offline)
 //	export.go    tern export graph
+//	mesh.go      tern mesh rotate-key
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
 //	simlink.go   tern sim link
@@ -97,11 +98,13 @@ func rootCommand() *cobra.Command {
 		demoCommand(),
 		doctorCommand(),
 		drainCommand(),
+		exportCommand(),
 		fenceCommand(),
 		filterCommand(),
 		loadCommand(),
 		healthCommand(),
 		manualCommand(),
+		meshCommand(),
 		nodeCommand(),
 		pathsCommand(),
 		policyCommand(),
