@@ -43,6 +43,7 @@ func (n *Node) adminHandler() (http.Handler, error) {
 	mux.HandleFunc("POST /v1/mesh/rotate-key", n.serveRotateKey)
 	n.filterRoutes(mux)
 	mux.HandleFunc("POST /v1/reload", n.serveReload)
+	mux.HandleFunc("POST /v1/probe/{node}", n.serveProbe)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
 	mux.HandleFunc("POST /v1/revoked", n.postRevoked)

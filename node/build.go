@@ -20,6 +20,7 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/probe"
 )
 
 // meshFence is the reserved fence of link probes; it never carries an app's data.
@@ -227,6 +228,7 @@ func (n *Node) buildMedia(context.Context) (err error) {
 		Load:   n.load,
 		Copies: n.enforcer.copies,
 	})
+	n.prober = probe.New(n.hub)
 	return err
 }
 

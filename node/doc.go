@@ -13,6 +13,7 @@
 //	enforce.go                  policy into admission, fences and filter rules: the one place
 //	operate.go                  changes of one part of the policy: drain, cordon
 //	revoke.go                   nodes and certificates that the policy takes out of the mesh
+//	probing.go                  one end of tern probe (the work is in node/probe)
 //	drain.go                    what a node does while it is drained or cordoned
 //	adminauth.go                who may call what of the admin API; tokens of operators
 //	admin.go, status.go         the private listener and what it shows

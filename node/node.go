@@ -24,6 +24,7 @@ import (
 	"github.com/ternmesh/tern/node/direct"
 	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/keyset"
+	"github.com/ternmesh/tern/node/probe"
 	"github.com/ternmesh/tern/node/udp"
 )
 
@@ -60,6 +61,7 @@ type Node struct {
 	braid       *braid.Braid
 	control     *control.Control
 	hub         *media.Hub
+	prober      *probe.Prober
 	links       media.BraidLinks
 	access      *access.Access
 	keysets     *keyset.Store
@@ -233,6 +235,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"enforce", n.keepEnforcing},
 		{"routes", n.routes.run},
 		{"media", n.hub.Run},
+		{"probes", n.prober.Run},
 		{"sessions", n.access.Run},
 		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsConfig())},
 		{"files", n.watchFiles},

@@ -45,6 +45,7 @@ func (n *Node) serveDirect() {
 	})
 	n.direct.HandleCalls(kindInventory, 1, n.answerInventory)
 	n.direct.HandleCalls(kindEvidence, maxEvidence, n.answerEvidence)
+	n.direct.HandleCalls(kindProbe, maxProbe, n.answerProbe)
 	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})

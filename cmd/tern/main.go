@@ -29,6 +29,7 @@
 //	bench.go     tern bench list, run
 //	load.go      tern load
 //	admintoken.go  tern admin token create, list, revoke; tern ca admin
+//	probe.go     tern probe
 //	admin.go     the HTTP client of the admin API
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -109,6 +110,7 @@ func rootCommand() *cobra.Command {
 		pathsCommand(),
 		policyCommand(),
 		portsCommand(),
+		probeCommand(),
 		reloadCommand(),
 		readmitCommand(),
 		revokeCommand(),

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"mesh/linkstate":    {},
 	"control/document":  {},
 	"node/udp":          {},
+	"node/probe":        {"media"},
 	"node/direct":       {"mesh/identity"},
 	"node/gate":         {},
 	"node/console":      {},

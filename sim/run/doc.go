@@ -15,6 +15,7 @@
 //	checks.go         checkers apart from scenarios: safety, then liveness
 //	copies.go         copies of a packet, counted on the wire
 //	sample.go         what each path carried, from the receiving end
+//	probe.go          the same figures from two nodes of a live mesh
 //	profile.go        processor time by node
 //	report.go         the JSON report and the summary
 //	page.go, plots.go, map.go   the HTML report
