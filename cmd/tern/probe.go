@@ -15,6 +15,7 @@ import (
 
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/node"
+	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/probe"
 	simrun "github.com/ternmesh/tern/sim/run"
 )
@@ -93,7 +94,7 @@ func checkProbe(o simrun.ProbeOptions) error {
 }
 
 // chooseApp finds the app and its fence in the policy; the regions of both nodes must be inside.
-func chooseApp(ctx context.Context, base string, o *simrun.ProbeOptions) error {
+func chooseApp(ctx context.Context, base gate.Target, o *simrun.ProbeOptions) error {
 	var s node.Status
 	if err := admin(ctx, base, http.MethodGet, "/v1/status", nil, &s); err != nil {
 		return err
