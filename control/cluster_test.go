@@ -288,3 +288,30 @@ func TestTwoHalvesNeverFoundTwoVoterSets(t *testing.T) {
 		})
 	})
 }
+
+// Any number of subscribers costs the leader as much as five: copies travel from peer to peer. TERN_SUBSCRIBERS asks for more.
+func TestManySubscribersCostTheLeaderFive(t *testing.T) {
+	for _, subscribers := range []int{5, envInt("TERN_SUBSCRIBERS", 40)} {
+		bubble(t, 40*time.Millisecond, func(t *testing.T, m *mesh) {
+			for _, v := range []string{"v1", "v2", "v3"} {
+				m.start(v, 3)
+			}
+			m.until(20*time.Second, "led", func() bool { return m.leader() != nil })
+			for i := range subscribers {
+				m.start(fmt.Sprint("f", i), 0)
+			}
+			const changes = 10
+			var slowest time.Duration
+			before := m.leader().c.Status().Served
+			for i := range changes {
+				p := apply(t, m.get("f1"), numbered(i))
+				slowest = max(slowest, m.until(10*time.Second, "enforced everywhere", m.everyoneAt(p.Version)))
+			}
+			served := m.leader().c.Status().Served - before
+			t.Logf("%d subscribers: the leader handed out %d copies for %d changes; everywhere at most %v after the answer", subscribers, served, changes, slowest)
+			if served > newsFanout*changes+newsFanout {
+				t.Errorf("the leader handed out %d copies for %d changes to %d subscribers", served, changes, subscribers)
+			}
+		})
+	}
+}

@@ -59,11 +59,12 @@ type Config struct {
 
 // Control holds this node's policy. See the package comment for who owns what.
 type Control struct {
-	cfg  Config
-	dir  string // Config.Dir
-	fsm  *fsm
-	wake chan struct{} // capacity 1: fetch now
-	news chan struct{} // capacity 1: the log applied something
+	cfg    Config
+	dir    string // Config.Dir
+	fsm    *fsm
+	wake   chan struct{} // capacity 1: fetch now
+	news   chan struct{} // capacity 1: the log applied something
+	spread chan struct{} // capacity 1: a new version is in force, tell others
 
 	running atomic.Bool
 	stage   atomic.Int32 // stageOpening ...; see bootstrap.go
@@ -71,6 +72,8 @@ type Control struct {
 
 	turn        chan struct{} // capacity 1, a lock that can be waited for with a context: one proposal or membership change at a time
 	barrierTerm uint64        // guarded by turn: the term in which this leader has caught up
+
+	aheadSince time.Time // owned by fetchLoop: since when gossip has shown a higher version
 
 	installMu sync.Mutex // held while a copy is stored and enforced, so that both happen in order
 
@@ -84,6 +87,7 @@ type Control struct {
 	vault      []vaultKey           // guarded by mu: of the copy
 	sealedApps int                  // guarded by mu: apps of this region whose certificates could not be opened
 	learned    map[string]time.Time // guarded by mu: when a learner said last that it has the log, on the leader
+	told       map[string]uint64    // guarded by mu: peers that said they enforce a higher version
 	rival      string               // guarded by mu: another raft group, in words
 	voterKeys  map[string]voterKey  // guarded by mu: public keys, on voters
 
@@ -97,7 +101,7 @@ type Control struct {
 
 // counters are the numbers of Status.
 type counters struct {
-	fetched, refused, failed, requests, unrecorded atomic.Uint64
+	fetched, refused, failed, requests, unrecorded, served atomic.Uint64
 }
 
 // New validates cfg, prepares the data directory and loads the last policy from it. A damaged or foreign directory
@@ -112,7 +116,7 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }
@@ -163,6 +167,7 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.fetchLoop(ctx) })
+	g.Go(func() error { return c.spreadLoop(ctx) })
 	g.Go(func() error { return c.recordLoop(ctx) })
 	g.Go(func() error { return c.keysLoop(ctx) })
 	if c.cfg.Voter {
@@ -205,6 +210,7 @@ type Status struct {
 	Refused       uint64   `json:"refused"`        // copies that failed verification
 	FetchErrors   uint64   `json:"fetch_errors"`   // peers that did not answer
 	Requests      uint64   `json:"requests"`       // served
+	Served        uint64   `json:"served"`         // copies handed to peers
 	Unrecorded    uint64   `json:"unrecorded"`     // denied actions that did not fit into the audit log's queue
 
 	Audit AuditMark `json:"audit"` // the newest line of the audit log that this node knows
@@ -228,6 +234,7 @@ func (c *Control) Status() Status {
 	c.mu.Unlock()
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
+	s.Served = c.counts.served.Load()
 	s.Unrecorded, s.Audit = c.counts.unrecorded.Load(), c.auditMark()
 	switch {
 	case r != nil:

@@ -10,10 +10,18 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// Copies travel by pull: a node that sees a higher PolicyVersion among its members asks one of them, at random.
+// Copies travel by pull: a node that sees a higher PolicyVersion among its members, or is told of one, asks one of them, at
+// random. Who enforces a new version tells a few that are behind, who do the same: the news is everywhere after a few
+// steps, and the leader serves no more than these few, however many nodes there are. Gossip reaches the rest.
 const (
+	newsFanout   = 5
+	newsTimeout  = 2 * time.Second
+	newsPatience = 500 * time.Millisecond
+
 	fetchInterval = 300 * time.Millisecond // plus up to as much again; a look at a local table
 	fetchTimeout  = 5 * time.Second
 	fetchPeers    = 3 // asked in one round before it is given up
@@ -102,6 +110,7 @@ func (c *Control) install(e envelope, p Policy) {
 	c.copy, c.vault, c.policy, c.sealedApps = e, p.vault, p, missing
 	c.mu.Unlock()
 	c.cfg.Enforce(p)
+	nudge(c.spread)
 	c.cfg.Logger.Info("policy enforced", "version", p.Version, "apps", len(p.Apps), "blocklist", len(p.Blocklist))
 }
 
@@ -155,10 +164,24 @@ func (c *Control) fetchNewer(ctx context.Context) {
 			ahead = append(ahead, m.Node)
 		}
 	}
+	// Whoever is told fetches at once; who sees it in gossip waits for the news a little, or all would ask the first.
+	told := c.toldBy(have)
+	switch {
+	case len(ahead) == 0:
+		c.aheadSince = time.Time{}
+	case c.aheadSince.IsZero():
+		c.aheadSince = time.Now()
+	}
+	if len(told) > 0 {
+		ahead = told
+	} else if len(ahead) > 0 && time.Since(c.aheadSince) < newsPatience {
+		return
+	}
 	rand.Shuffle(len(ahead), func(i, j int) { ahead[i], ahead[j] = ahead[j], ahead[i] })
 	for _, node := range slices.Clip(ahead[:min(len(ahead), fetchPeers)]) {
 		err := c.fetch(ctx, node, have)
 		if err == nil {
+			c.aheadSince = time.Time{}
 			c.fail("")
 			return
 		}
@@ -191,4 +214,62 @@ func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 	c.takeKeys(a.Keys) // before the policy that needs them
 	c.install(*a.Envelope, p)
 	return nil
+}
+
+// spreadLoop tells others of the version that came into force here, once.
+func (c *Control) spreadLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.spread:
+		}
+		have := c.Policy().Version
+		var behind []string
+		for _, m := range c.cfg.Members() {
+			if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion < have {
+				behind = append(behind, m.Node)
+			}
+		}
+		rand.Shuffle(len(behind), func(i, j int) { behind[i], behind[j] = behind[j], behind[i] })
+		tell, cancel := context.WithTimeout(ctx, newsTimeout)
+		var g errgroup.Group
+		for _, node := range behind[:min(len(behind), newsFanout)] {
+			g.Go(func() error {
+				_, err := c.call(tell, node, request{Op: opNews, Version: have})
+				return err
+			})
+		}
+		_ = g.Wait() // who did not hear it sees it in gossip
+		cancel()
+	}
+}
+
+// hear notes that a peer enforces a version.
+func (c *Control) hear(from string, version uint64) {
+	if version <= c.Policy().Version {
+		return
+	}
+	c.mu.Lock()
+	if len(c.told) < maxTold {
+		c.told[from] = version
+	}
+	c.mu.Unlock()
+	nudge(c.wake)
+}
+
+// maxTold bounds how many peers' news wait.
+const maxTold = 64
+
+// toldBy takes the peers that told of a version above have; the rest is old.
+func (c *Control) toldBy(have uint64) (out []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for node, version := range c.told {
+		if version > have {
+			out = append(out, node)
+		}
+	}
+	clear(c.told)
+	return out
 }

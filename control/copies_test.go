@@ -34,8 +34,8 @@ func follower(t *testing.T, e envelope) (*Control, *[]uint64) {
 
 func TestFollowerTakesAGoodCopyOnceAndKeepsItOverARestart(t *testing.T) {
 	c, enforced := follower(t, signed(t, "v1", 5, storedDoc(t, sampleYAML)))
-	c.fetchNewer(t.Context())
-	c.fetchNewer(t.Context())
+	c.fetchNow(t.Context())
+	c.fetchNow(t.Context())
 	if fmt.Sprint(*enforced) != "[5]" || c.Policy().Version != 5 {
 		t.Fatalf("enforced %v", *enforced)
 	}
@@ -61,7 +61,7 @@ func TestFollowerRefusesBadCopies(t *testing.T) {
 		"not JSON":              signed(t, "v1", 5, []byte("regions: []")),
 	} {
 		c, enforced := follower(t, e)
-		c.fetchNewer(t.Context())
+		c.fetchNow(t.Context())
 		if s := c.Status(); len(*enforced) != 0 || s.PolicyVersion != 0 || s.Refused != 1 || s.LastError == "" {
 			t.Errorf("%s: must be refused, counted and reported: %+v, enforced %v", name, s, *enforced)
 		}
@@ -71,7 +71,7 @@ func TestFollowerRefusesBadCopies(t *testing.T) {
 func TestFollowerRefusesLowerVersions(t *testing.T) {
 	e := signed(t, "v1", 5, storedDoc(t, sampleYAML))
 	c, enforced := follower(t, e)
-	c.fetchNewer(t.Context())
+	c.fetchNow(t.Context())
 	if err := c.fetch(t.Context(), "f9", 6); err == nil {
 		t.Error("a copy of version 5 is no answer to somebody at 6")
 	}
@@ -103,7 +103,7 @@ func TestWriteWithoutLeaderSaysSo(t *testing.T) {
 
 func TestServeAnswersAndBounds(t *testing.T) {
 	c, _ := follower(t, signed(t, "v1", 5, storedDoc(t, sampleYAML)))
-	c.fetchNewer(t.Context())
+	c.fetchNow(t.Context())
 	get := func(req string) answer {
 		a, err := decodeAnswer(c.Serve(t.Context(), "f2", []byte(req)))
 		if err != nil {
@@ -181,4 +181,10 @@ func FuzzAnswer(f *testing.F) {
 			_, _ = a.Envelope.open(func(_, _, _ []byte) (string, bool, error) { return "v1", true, nil })
 		}
 	})
+}
+
+// fetchNow is fetchNewer without the wait for news.
+func (c *Control) fetchNow(ctx context.Context) {
+	c.aheadSince = time.Now().Add(-newsPatience)
+	c.fetchNewer(ctx)
 }

@@ -31,6 +31,7 @@ const (
 	opHello       = "hello"       // see bootstrap.go
 	opJoin        = "join"        // add a voter; forwarded to the leader
 	opAudit       = "audit"       // append to the audit log; forwarded to the leader
+	opNews        = "news"        // the asker enforces this version
 	opPublicKey   = "public_key"  // the asked node's own
 	opKeys        = "keys"        // the fence keys that the asker may read, sealed to its public key
 	opEnforcement = "enforcement" // what the asked node enforces
@@ -183,6 +184,9 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 			a.Keys, err = c.handOut(from, req.PublicKey)
 		}
 		return a, err
+	case opNews:
+		c.hear(from, req.Version)
+		return answer{}, nil
 	case opKeys:
 		box, err := c.handOut(from, req.PublicKey)
 		return answer{Keys: box}, err
@@ -238,6 +242,7 @@ func (c *Control) serveEnvelope(have uint64) (answer, error) {
 	if e.Version <= have || len(e.Sig) == 0 {
 		return answer{Version: e.Version}, nil
 	}
+	c.counts.served.Add(1)
 	return answer{Version: e.Version, Envelope: &e}, nil
 }
 

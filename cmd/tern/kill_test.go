@@ -14,12 +14,12 @@ import (
 )
 
 // TestNoPolicyIsLostToKill9 kills real voters at random instants while policies are applied, and starts them again on what
-// is left on their disks. TERN_KILLS asks for more kills, TERN_SEED for others.
+// is left on their disks. KILL9_COUNT asks for more kills, KILL9_SEED for others.
 func TestNoPolicyIsLostToKill9(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real processes take some seconds")
 	}
-	kills, seed := fromEnv("TERN_KILLS", 3), fromEnv("TERN_SEED", 1)
+	kills, seed := fromEnv("KILL9_COUNT", 3), fromEnv("KILL9_SEED", 1)
 	rng := rand.New(rand.NewPCG(uint64(seed), 9))
 	binary := buildTern(t)
 	nodes := startMesh(t, binary)
@@ -93,6 +93,7 @@ func (w *killWriter) write() uint64 {
 	return version
 }
 
+// fromEnv reads a number; the name must not begin with TERN_, which nodes take for configuration.
 func fromEnv(key string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(key)); err == nil {
 		return n
