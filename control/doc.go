@@ -26,7 +26,7 @@
 //	audit.go      the audit log: a hash chain, its bounds, its verification
 //	record.go     denied actions on their way into the audit log; what every node remembers of it
 //	enforcers.go  who enforces which version, asked of all
-//	copies.go     voters sign what they applied; everybody else fetches, verifies, stores, enforces
+//	copies.go     news of a version from node to node; voters sign what they applied; everybody else fetches, verifies, stores, enforces
 //	control.go    Config, New, Run, Status
 //	voters.go     which nodes vote: the policy's rule, one safe step at a time; rival groups
 //	backup.go     snapshot files: save, check, restore

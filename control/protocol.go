@@ -44,6 +44,7 @@ const (
 const (
 	writePatience = 8 * time.Second
 	writeRetry    = 250 * time.Millisecond
+	writeMargin   = 1500 * time.Millisecond
 	callTimeout   = 4 * time.Second
 	leaderCheck   = 100 * time.Millisecond
 )
@@ -68,7 +69,8 @@ type request struct {
 	After     uint64   `json:"after,omitempty"`      // with audit_read
 	PublicKey []byte   `json:"public_key,omitempty"` // the asker's
 
-	Audit []json.RawMessage `json:"audit,omitempty"`
+	Audit    []json.RawMessage `json:"audit,omitempty"`
+	Envelope *envelope         `json:"envelope,omitempty"` // with news
 }
 
 // answer is one answer, as JSON. Code is empty on success.
@@ -185,7 +187,7 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 		}
 		return a, err
 	case opNews:
-		c.hear(from, req.Version)
+		c.hear(from, req.Version, req.Envelope)
 		return answer{}, nil
 	case opKeys:
 		box, err := c.handOut(from, req.PublicKey)
@@ -361,10 +363,13 @@ func (c *Control) forward(ctx context.Context, node string, req request) (answer
 
 // toLeader repeats onceToLeader while there is no leader or no answer, for writePatience: a write in the middle of an
 // election should succeed a little later, not fail. A change carries its id, so that asking again is safe; when one try
-// ended without an answer and no later one brought any, the outcome is unknown.
+// ended without an answer and no later one brought any, the outcome is unknown. The last try begins early enough before
+// the caller's deadline to be answered, so that a mesh without a leader says so instead of leaving the outcome open.
 func (c *Control) toLeader(ctx context.Context, req request) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, writePatience)
-	defer cancel()
+	last := time.Now().Add(writePatience)
+	if deadline, has := ctx.Deadline(); has && deadline.Add(-writeMargin).Before(last) {
+		last = deadline.Add(-writeMargin)
+	}
 	var unknown error
 	for {
 		a, err := c.onceToLeader(ctx, req)
@@ -373,7 +378,7 @@ func (c *Control) toLeader(ctx context.Context, req request) (answer, error) {
 		} else if !errors.Is(err, ErrNoLeader) {
 			return a, err
 		}
-		if !pause(ctx, writeRetry) {
+		if !time.Now().Before(last) || !pause(ctx, writeRetry) {
 			return a, cmp.Or(unknown, err)
 		}
 	}

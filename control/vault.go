@@ -151,6 +151,12 @@ func (c *Control) unseal(p Policy) (_ Policy, missing int) {
 	return p, missing
 }
 
+// holdsKeys says whether this node can open all certificates of p that it should.
+func (c *Control) holdsKeys(p Policy) bool {
+	_, missing := c.unseal(p)
+	return missing == 0
+}
+
 var errNoFenceKey = errors.New("this node does not hold the key of that fence")
 
 func (c *Control) unsealOne(app, s string) (string, error) {
