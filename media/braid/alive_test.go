@@ -85,7 +85,7 @@ func TestTimesAMomentAheadAreNotAges(t *testing.T) {
 	}
 	var m missing
 	m.know(3, 1000)
-	if got := m.poll(999, 1, func(uint64) bool { return false }, make([]uint64, 0, maxAsked)); len(got) != 0 {
+	if got := m.poll(999, only(1), func(uint64) bool { return false }, make([]uint64, 0, maxAsked)); len(got) != 0 {
 		t.Errorf("asked for %v before they were a moment old", got)
 	}
 	var c repairCache

@@ -123,7 +123,7 @@ func TestHoleIsAskedForOnceEveryPathHasPassed(t *testing.T) {
 	var m missing
 	seen := map[uint64]bool{}
 	isSeen := func(seq uint64) bool { return seen[seq] }
-	poll := func(now uint64) []uint64 { return m.poll(now, 0b11, isSeen, make([]uint64, 0, maxAsked)) }
+	poll := func(now uint64) []uint64 { return m.poll(now, only(0b11), isSeen, make([]uint64, 0, maxAsked)) }
 	arrive := func(seq uint64, path uint8) { seen[seq] = true; m.arrive(seq, path, 0) }
 	for seq := range uint64(20) {
 		if seq != 5 && seq != 9 {
@@ -157,7 +157,7 @@ func TestHolesAreBounded(t *testing.T) {
 	if m.n > holesMax || m.overflow == 0 {
 		t.Errorf("%d holes kept, %d given up", m.n, m.overflow)
 	}
-	got := m.poll(holeMS, 1, func(uint64) bool { return false }, make([]uint64, 0, maxAsked))
+	got := m.poll(holeMS, only(1), func(uint64) bool { return false }, make([]uint64, 0, maxAsked))
 	if len(got) != maxAsked {
 		t.Errorf("asked for %d at once, want %d", len(got), maxAsked)
 	}
@@ -232,3 +232,6 @@ func FuzzFeedback(f *testing.F) {
 		parseDatagramHeader(b)
 	})
 }
+
+// only awaits the same paths for every frame.
+func only(paths uint16) func(uint64) uint16 { return func(uint64) uint16 { return paths } }

@@ -13,7 +13,8 @@ const (
 type hole struct{ seq, atMS uint64 }
 
 // missing decides which frames to ask the source for again. A hole is asked for once: as soon as every live path has
-// delivered something newer (each path keeps its order, so none of them will bring it), or after holeMS.
+// on which its neighbours went out has delivered something newer (each path keeps its order, so none of them will bring
+// it), or after holeMS.
 // The zero value is ready. Guarded by flow.rxMu.
 type missing struct {
 	holes    []hole // ring of holesMax; sequence numbers and times ascend
@@ -52,16 +53,15 @@ func (m *missing) know(seq, nowMS uint64) {
 }
 
 // poll appends the holes to ask for to out, at most cap(out)-len(out), and forgets them. seen reports frames that have
-// arrived meanwhile; live says which paths count.
-func (m *missing) poll(nowMS uint64, live uint16, seen func(seq uint64) bool, out []uint64) []uint64 {
-	passed := m.passed(live)
+// arrived meanwhile; awaited says which paths may still bring one.
+func (m *missing) poll(nowMS uint64, awaited func(seq uint64) uint16, seen func(seq uint64) bool, out []uint64) []uint64 {
 	for m.n > 0 && len(out) < cap(out) {
 		h := m.holes[m.head]
 		if seen(h.seq) {
 			m.pop()
 			continue
 		}
-		if h.seq+reorderSlack >= passed && nowMS < h.atMS+holeMS {
+		if nowMS < h.atMS+holeMS && h.seq+reorderSlack >= m.passed(awaited(h.seq)) {
 			break
 		}
 		out = append(out, h.seq)
@@ -72,7 +72,7 @@ func (m *missing) poll(nowMS uint64, live uint16, seen func(seq uint64) bool, ou
 
 func (m *missing) pop() { m.head, m.n = (m.head+1)%holesMax, m.n-1 }
 
-// passed is the frame that every live path has reached; 0 if no path is live.
+// passed is the frame that every path of a set has reached; 0 if the set is empty.
 func (m *missing) passed(live uint16) uint64 {
 	var low uint64
 	for i := range m.newest {

@@ -229,6 +229,7 @@ type inMedia struct {
 	frames  bool     // the peer's newest media came in frames, so it can be repaired
 	asks    []uint64 // frames to ask for; capacity maxAsked
 	pace    paceState
+	lastOn  [slots]uint64 // one past the newest frame that went out on a slot, as frames say
 	rescued func(path uint8)
 }
 
@@ -244,7 +245,7 @@ func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, co
 			path.seal.note(false, nowMS)
 		}
 		m.settle.arrive(seq, path.id, copies, path.lowest, false, nowMS, m.rescued)
-		m.missing.arrive(seq, path.id, nowMS)
+		m.hold(seq, path.id, copies, nowMS)
 		return nil, DropNone
 	}
 	if records, why = m.open(frame, epoch); why != DropNone {
@@ -259,7 +260,7 @@ func (m *inMedia) accept(frame []byte, epoch uint8, seq uint64, path *inPath, co
 	m.frames = true
 	path.first++
 	m.settle.arrive(seq, path.id, copies, path.lowest, true, nowMS, m.rescued)
-	m.missing.arrive(seq, path.id, nowMS)
+	m.hold(seq, path.id, copies, nowMS)
 	return records, DropNone
 }
 
@@ -287,10 +288,38 @@ func (m *inMedia) acceptDatagram(seq, nowMS uint64) bool {
 	return true
 }
 
+// hold notes a frame for finding holes.
+func (m *inMedia) hold(seq uint64, path, copies uint8, nowMS uint64) {
+	for slot := range m.lastOn {
+		if copies&(1<<slot) != 0 {
+			m.lastOn[slot] = max(m.lastOn[slot], seq+1)
+		}
+	}
+	m.missing.arrive(seq, path, nowMS)
+}
+
+// carriersSpan is how many media frames back a path must have been used to be taken for one that may bring a missing one.
+const carriersSpan = 32
+
+// carriers is the set of path ids on which a frame may have gone out, as far as those around it say; all if they do not.
+func (m *inMedia) carriers(seq uint64) (ids uint16) {
+	for slot, last := range m.lastOn {
+		if last+carriersSpan > seq {
+			for id := slot; id < pathIDs; id += slotMask + 1 {
+				ids |= 1 << id
+			}
+		}
+	}
+	if ids == 0 {
+		return 1<<pathIDs - 1
+	}
+	return ids
+}
+
 // due moves holes that are due to asks and reports whether there is something to ask for.
 func (m *inMedia) due(nowMS uint64, live uint16) bool {
 	before := len(m.asks)
-	m.asks = m.missing.poll(nowMS, live, m.window.Seen, m.asks)
+	m.asks = m.missing.poll(nowMS, func(seq uint64) uint16 { return live & m.carriers(seq) }, m.window.Seen, m.asks)
 	for _, seq := range m.asks[before:] {
 		m.settle.asked(seq)
 	}
