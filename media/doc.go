@@ -10,6 +10,7 @@
 //	fanout.go        copy-on-write list of a publication's receivers
 //	serve.go         subscriptions of other nodes at our publications
 //	link.go          one session to a peer, as this package uses it; receive path
+//	room.go          what the mesh can carry of a publication
 //	braidlink.go     the same over package braid
 //	upstream.go      our subscription at another node: find, subscribe, deliver, end
 //	watch.go         a node's interest in one stream; survives the loss of its source

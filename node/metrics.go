@@ -49,6 +49,7 @@ var (
 	descKeyReads   = metric("access_key_set_reads_total", "Readings of sources of public keys, by result.", "result")
 	descAdminDeny  = metric("admin_requests_refused_total", "Requests to the admin API without a proof of who asks (401), or without the right (403).", "status")
 	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
+	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole.")
 	descBlocked    = metric("access_requests_blocked_total", "HTTP requests of blocked sources.")
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")

@@ -26,6 +26,7 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	counter(descKeyReads, sets.Failures, "failed")
 	counter(descAccessPkt, a.PacketsIn, "in")
 	counter(descAccessPkt, a.PacketsOut, "out")
+	counter(descAsks, a.BitrateAsks)
 	for reason, k := range map[string]uint64{
 		"queue_full": a.DropsQueue, "not_connected": a.DropsEarly, "too_long": a.DropsSize,
 		"not_ingest": a.DropsIngest, "write": a.DropsWrite, "stale": a.DropsStale,

@@ -20,6 +20,7 @@ type Publisher struct {
 	bytes     atomic.Uint64
 	failed    atomic.Uint64
 	keyframes atomic.Uint64
+	cap       atomic.Uint64
 	err       atomic.Pointer[error]
 }
 
@@ -28,6 +29,7 @@ type PublishStats struct {
 	Packets, Bytes uint64 // RTP packets and payload bytes handed to the transport
 	Failed         uint64 // packets that the transport refused
 	Keyframes      uint64 // PLI and FIR received
+	MaxBitrate     uint64 // bit/s, of the newest REMB; 0: none came
 }
 
 // Publish joins by WHIP and then sends what cfg.Source yields until Close, or until
@@ -81,7 +83,9 @@ func (p *Publisher) listen(sender *webrtc.RTPSender) {
 			return
 		}
 		for _, one := range all {
-			switch one.(type) {
+			switch one := one.(type) {
+			case *rtcp.ReceiverEstimatedMaximumBitrate:
+				p.cap.Store(uint64(one.Bitrate))
 			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
 				p.keyframes.Add(1)
 				select {
@@ -105,7 +109,9 @@ func (p *Publisher) send(track int, packet *rtp.Packet) error {
 
 // Stats returns a snapshot.
 func (p *Publisher) Stats() PublishStats {
-	return PublishStats{Packets: p.sent.Load(), Bytes: p.bytes.Load(), Failed: p.failed.Load(), Keyframes: p.keyframes.Load()}
+	return PublishStats{
+		Packets: p.sent.Load(), Bytes: p.bytes.Load(), Failed: p.failed.Load(), Keyframes: p.keyframes.Load(), MaxBitrate: p.cap.Load(),
+	}
 }
 
 // Err is why the source stopped before Close, nil if it did not or was dry.

@@ -202,3 +202,15 @@ func (s *Session) Estimate() (bytesPerSecond float64, by string) {
 	}
 	return bytesPerSecond, s.f.pace.Scope().String()
 }
+
+// Fit is the share of what the session is given to send that may be sent at present: below 1, packets are dropped; infinite
+// while nothing limits it. See Estimate.
+func (s *Session) Fit() float64 {
+	limit, _ := s.Estimate()
+	if limit == 0 {
+		return math.Inf(1)
+	}
+	s.f.sendMu.Lock()
+	defer s.f.sendMu.Unlock()
+	return limit * wireShare / max(1, s.f.tally.demand)
+}

@@ -34,6 +34,7 @@
 //	mux.go        the one UDP port, advertised under the addresses of Config
 //	filter.go     what the packet filter is told: ufrags, proved addresses
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
+//	estimate.go   REMB to a publisher: what the mesh can carry of its stream
 //	audience.go   the viewers of one stream: packets shared and kept, written by shards
 //	viewer.go     one viewer: headers, encryption, repair, reports, its RTCP
 //	viewertrack.go what the library negotiates for it, and its keys

@@ -142,7 +142,7 @@ func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
 			feedback = []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
 		}
 		if publisher {
-			feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC})
+			feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB})
 		}
 		for _, p := range c.parameters(feedback) {
 			if err := m.RegisterCodec(p, c.codecType()); err != nil {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
@@ -13,6 +14,7 @@ import (
 type publisher struct {
 	s      *session
 	tracks []media.Track
+	bytes  atomic.Uint64 // of RTP that arrived
 
 	mu    sync.Mutex // guards the rest
 	pub   publication
@@ -31,6 +33,7 @@ func (p *publisher) publish(h hub, key media.Key) error {
 		<-pub.Done()
 		p.s.end("stream_" + pub.Reason())
 	})
+	p.s.a.spawn(func() { p.ask(pub) })
 	p.mu.Lock()
 	p.pub = pub
 	early := p.early
@@ -87,6 +90,7 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 			continue
 		}
 		counts.in.Add(1)
+		p.bytes.Add(uint64(n))
 		pub.Write(index, buf[:n])
 	}
 }

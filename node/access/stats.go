@@ -35,6 +35,7 @@ type Stats struct {
 
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
 	KeyframesSent  uint64 // PLI to publishers
+	BitrateAsks    uint64 // REMB to publishers whose stream the mesh does not carry whole
 }
 
 // counters are the live ones.
@@ -43,7 +44,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, repaired, repairLimit, repairGone atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, repaired, repairLimit, repairGone atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -73,6 +74,7 @@ func (a *Access) Stats() Stats {
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
 		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
+		BitrateAsks: c.asks.Load(),
 	}
 	for _, one := range a.all() {
 		s.Sessions[one.kind]++
