@@ -148,20 +148,23 @@ func (f *flow) wants(m mode, first int) (set pace.Set, shift bool) {
 		return f.readySet() | 1<<first, false
 	}
 	f.target = min(f.target, m.residual())
-	var (
-		loss   [maxPaths]float64
-		usable pace.Set
-	)
+	set, usable, short := f.choose(first, m.residual())
+	f.groups++
+	if i := pace.Trial(f.groups, len(f.paths), set, usable); i >= 0 {
+		set |= 1 << i
+	}
+	return set, short > 0
+}
+
+// choose picks the paths that frames need for a residual target; short is how many steps found no path. Holds sendMu.
+func (f *flow) choose(first int, target float64) (set, usable pace.Set, short int) {
+	var loss [maxPaths]float64
 	for i, p := range f.paths {
 		loss[i] = p.loss
 		if p.ready && !p.dead {
 			usable |= 1 << i
 		}
 	}
-	set, short := pace.Choose(loss[:len(f.paths)], usable, first, m.residual(), f.extra)
-	f.groups++
-	if i := pace.Trial(f.groups, len(f.paths), set, usable); i >= 0 {
-		set |= 1 << i
-	}
-	return set, short > 0
+	set, short = pace.Choose(loss[:len(f.paths)], usable, first, target, f.extra)
+	return set, usable, short
 }

@@ -55,3 +55,117 @@ func sentOn(paths []PathStats, relays int) (sum uint64) {
 	}
 	return sum
 }
+
+// Adaptive redundancy: about one copy on clean paths, another within 200 ms of a brownout, and back over seconds.
+func TestAdaptiveFollowsABrownout(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		s := a.session(2)
+		next := uint64(0)
+		send := func(d time.Duration) (copies float64) {
+			before := mediaFrames(n)
+			count := int(d / time.Millisecond)
+			for range count {
+				s.Send(7, Video|Adaptive(0), testPacket(next, 1000))
+				next++
+				time.Sleep(time.Millisecond)
+			}
+			return float64(mediaFrames(n)-before) / float64(count)
+		}
+		watchMedia(n)
+		send(20 * time.Second)
+		clean := send(5 * time.Second)
+		n.set(func() {
+			n.link = func(from, to NodeID) (time.Duration, float64) {
+				if from == 1 && to == 2 {
+					return 20 * time.Millisecond, 0.03
+				}
+				return 20 * time.Millisecond, 0
+			}
+		})
+		send(200 * time.Millisecond)
+		first := next
+		brown := send(10 * time.Second)
+		repaired := b.session(1).Stats().Repaired
+		send(10 * time.Second)
+		if more := b.session(1).Stats().Repaired - repaired; more > 0 {
+			t.Errorf("%d frames of packets from %d on had to be repaired: the second copy came late", more, first)
+		}
+		n.set(func() { n.link = func(NodeID, NodeID) (time.Duration, float64) { return 20 * time.Millisecond, 0 } })
+		soon := send(time.Second)
+		send(60 * time.Second)
+		late := send(5 * time.Second)
+		pause(time.Second)
+		t.Logf("copies: %.2f clean, %.2f in the brownout, %.2f in the second after it, %.2f later", clean, brown, soon, late)
+		if clean > 1.2 || brown < 1.95 || soon < 1.9 || late > 1.2 {
+			t.Error("want at most 1.2, about 2, still about 2, at most 1.2")
+		}
+		if got := b.rec.got(); got != int(next) {
+			t.Errorf("%d of %d packets arrived", got, next)
+		}
+	})
+}
+
+// Where all paths lose at once, further paths do not help: what is lost comes 30 ms later by a time-shifted copy, and not a
+// round trip later by repair.
+func TestJointLossIsMetByTimeShiftedCopies(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		n.set(func() {
+			n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0 }
+			n.slot = func(from NodeID, at time.Time) bool { return from == 1 && at.UnixMilli()%200 < 5 } // 2.5 %, 5 ms long
+		})
+		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
+		m.class = Adaptive(1e-3)
+		m.run(10, 10*time.Second)
+		first := m.next
+		m.run(10, 10*time.Second)
+		pause(time.Second)
+		b.rec.mu.Lock()
+		defer b.rec.mu.Unlock()
+		var shifted, slow, lost int
+		for i := first; i < m.next; i++ {
+			at, ok := b.rec.at[i]
+			switch d := at.Sub(m.sent[i]); {
+			case !ok:
+				lost++
+			case d > 150*time.Millisecond: // repaired: three times the way
+				slow++
+			case d > 75*time.Millisecond:
+				shifted++
+			}
+		}
+		t.Logf("of %d packets %d came by a time-shifted copy, %d by repair, %d not at all", m.next-first, shifted, slow, lost)
+		if shifted < 150 || slow > shifted/10 || lost > 0 {
+			t.Error("want what all paths lost to come by time-shifted copies")
+		}
+	})
+}
+
+// watchMedia counts the media frames that node 1 sends.
+func watchMedia(n *testNet) {
+	n.set(func() {
+		n.inspect = func(from, _ NodeID, frame []byte) bool {
+			if from == 1 && frame[3]&0xf == kindMedia {
+				n.media++
+			}
+			return true
+		}
+	})
+}
+
+func mediaFrames(n *testNet) (count int) {
+	n.set(func() { count = n.media })
+	return count
+}
+
+func TestAdaptiveClassKeepsItsTarget(t *testing.T) {
+	for _, c := range []struct{ asked, got float64 }{
+		{0, 1e-4}, {1e-4, 1e-4}, {3e-4, 2e-4}, {1, 1e-2}, {1e-9, 1e-6}, {2e-6, 2e-6},
+	} {
+		class := Adaptive(c.asked) | Audio
+		if m := class.mode(); !m.adaptive() || m.single() || m.residual() != c.got || class&kindMask != Audio {
+			t.Errorf("a target of %g became %g", c.asked, m.residual())
+		}
+	}
+}

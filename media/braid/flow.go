@@ -39,6 +39,7 @@ type flow struct {
 	tally      copyTally
 	target     float64       // lowest residual that an adaptive mode has asked for since the last step
 	extra      int           // steps that measured residual loss asks for, on top of what the paths' losses do
+	chosen     pace.Set      // by the paths' losses, when residual loss was judged last
 	groups     uint64        // of frames that an adaptive mode has sent
 	avoid      []avoided     // paths that died, at most maxAvoided
 	lastReport time.Time     // from the peer

@@ -44,16 +44,17 @@ func (b *bottleneck) carry(now time.Time, size int) (wait time.Duration, ok bool
 
 // media sends packets of 1,150 bytes at a rate until d has passed, and remembers when each was sent.
 type media struct {
-	s    *Session
-	next uint64
-	sent map[uint64]time.Time
+	s     *Session
+	next  uint64
+	sent  map[uint64]time.Time
+	class Class // beside Video
 }
 
 func (m *media) run(mbit float64, d time.Duration) {
 	gap := time.Duration(1150 * 8 / mbit * 1000)
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(gap) {
 		m.sent[m.next] = time.Now()
-		m.s.Send(7, Video, testPacket(m.next, 1150))
+		m.s.Send(7, Video|m.class, testPacket(m.next, 1150))
 		m.next++
 	}
 }

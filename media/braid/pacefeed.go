@@ -187,6 +187,12 @@ func (f *flow) residual(holes uint64, now time.Time) {
 	if first || f.target > 1 {
 		return
 	}
+	if first := f.carrier(now); first >= 0 {
+		if set, _, _ := f.choose(first, f.target); set != f.chosen {
+			f.chosen = set
+			f.pace.Residual.Moved(now)
+		}
+	}
 	// Steps there are: the other paths, and a time-shifted copy.
 	f.pace.Residual.Add(now, float64(frames), float64(lost), f.target, len(f.paths), f.rtt)
 	f.extra = f.pace.Residual.Extra()

@@ -35,6 +35,7 @@ type testNet struct {
 	link    func(from, to NodeID) (delay time.Duration, loss float64) // loss 1 = down
 	narrow  func(from, to NodeID) *bottleneck                         // nil: unlimited
 	slot    func(from NodeID, at time.Time) bool                      // true: all that from sends now is lost
+	media   int                                                       // frames, counted by watchMedia
 	inspect func(from, to NodeID, frame []byte) bool                  // false: swallowed
 
 	versions map[NodeID][]string // protocols that a node offers, if not all

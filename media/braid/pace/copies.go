@@ -8,7 +8,7 @@ const (
 	// backFirst and backMost bound how long a step that measured residual loss has asked for is kept.
 	backFirst = 10 * time.Second
 	backMost  = 80 * time.Second
-	// settleFor, beyond a round trip: what is lost in this time after a step was sent before it.
+	// settleFor, beyond a round trip: what is lost in this time after a step or a move was sent before it.
 	settleFor = 250 * time.Millisecond
 	// residualLeast is how many frames must be lost before their share says anything; one path's loss is acted upon sooner.
 	residualLeast = 1.5
@@ -67,6 +67,7 @@ type Residual struct {
 	extra   int
 	most    int // steps there are at all
 	stepAt  time.Time
+	movedAt time.Time
 	backFor time.Duration
 }
 
@@ -75,7 +76,7 @@ type Residual struct {
 func (r *Residual) Add(now time.Time, frames, lost float64, target float64, most int, rtt time.Duration) {
 	r.most = most
 	r.extra = min(r.extra, most)
-	if !r.stepAt.IsZero() && now.Sub(r.stepAt) < rtt+settleFor {
+	if now.Sub(r.stepAt) < rtt+settleFor || now.Sub(r.movedAt) < rtt+settleFor {
 		return
 	}
 	r.loss.Add(now, frames, lost)
@@ -98,6 +99,10 @@ func (r *Residual) Add(now time.Time, frames, lost float64, target float64, most
 		r.loss = Loss{}
 	}
 }
+
+// Moved notes that the paths' own losses have changed the choice of paths: what is lost until that has had its effect says
+// nothing about steps.
+func (r *Residual) Moved(now time.Time) { r.movedAt = now }
 
 // Extra is the number of steps beyond what the paths' own losses ask for.
 func (r *Residual) Extra() int { return r.extra }

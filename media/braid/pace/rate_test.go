@@ -1,0 +1,104 @@
+package pace
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+const testRTT = 80 * time.Millisecond
+
+// Every state with every event: what the diagram in rate.go says.
+func TestRateStates(t *testing.T) {
+	now := time.Unix(1000, 0)
+	at := func(d time.Duration) time.Time { return now.Add(d) }
+	capped := func(cap, limit float64) Rate {
+		return Rate{cap: cap, limit: limit, beyond: beyondFirst, cutAt: now, grewAt: now}
+	}
+	queued := func(r Rate, height time.Duration) Rate { r.trouble, r.height = true, height; return r }
+	for _, c := range []struct {
+		name string
+		was  Rate
+		do   func(r *Rate)
+		want float64 // cap; 0 = open
+	}{
+		{"open, clear", Rate{}, func(r *Rate) { r.Clear(at(time.Hour), 1e6, 1e6, testRTT) }, 0},
+		{"open, short queue: most of what arrived", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, testRTT) }, 0.85e6},
+		{"open, long queue: half of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, time.Second, testRTT) }, 0.5e6},
+		{"open, nothing arrived: the least", Rate{}, func(r *Rate) { r.Queue(now, 0, time.Second, testRTT) }, floorRate},
+		{"capped, queue too soon", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(testRTT), 1e6, 0, testRTT) }, 1e6},
+		{"capped, queue again", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, testRTT) }, 0.85e6},
+		{"in trouble, queue still high", queued(capped(1e6, 2e6), 100*time.Millisecond),
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 90*time.Millisecond, testRTT) }, 0.55e6},
+		{"in trouble, queue drains", queued(capped(1e6, 2e6), 100*time.Millisecond),
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 50*time.Millisecond, testRTT) }, 1e6},
+		{"capped, clear too soon", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(testRTT/2), 1e6, 5e6, testRTT) }, 1e6},
+		{"capped far below the limit, clear: fast", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 1e6, 5e6, testRTT) }, 1.1e6},
+		{"capped near the limit, clear: slowly", capped(1.8e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 1.8e6, 5e6, testRTT) }, 1.818e6},
+		{"at the limit, clear for less than the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst/2), 2e6, 5e6, testRTT) }, 2e6},
+		{"at the limit, clear for the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst), 2e6, 5e6, testRTT) }, 2.06e6},
+		{"far beyond the limit, clear: fast", capped(2.6e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 2.6e6, 5e6, testRTT) }, 2.86e6},
+		{"capped, not in use", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1e6},
+		{"capped, more room than wanted, not for long", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(openAfter-1), 1e6, 1e6, testRTT) }, 2e6},
+		{"capped, more room than wanted, for long: open", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(openAfter), 1e6, 1e6, testRTT) }, 0},
+		{"no more than twice what is wanted", capped(2e6, 9e6), func(r *Rate) { r.Clear(at(time.Second), 2e6, 1.02e6, testRTT) }, 2.04e6},
+	} {
+		r := c.was
+		c.do(&r)
+		if math.Abs(r.cap-c.want) > 1 {
+			t.Errorf("%s: cap %.0f, want %.0f", c.name, r.cap, c.want)
+		}
+	}
+}
+
+// A lasting bottleneck is tried ever more rarely; another one is news.
+func TestPauseBeyondTheLimitDoubles(t *testing.T) {
+	var r Rate
+	now := time.Unix(1000, 0)
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 16} {
+		r.Queue(now, 1e6, 20*time.Millisecond, testRTT)
+		if r.beyond != want*time.Second {
+			t.Errorf("cut %d: a pause of %v, want %v s", i+1, r.beyond, int(want))
+		}
+		for now = now.Add(time.Second); r.cap < r.limit; now = now.Add(growEvery) {
+			r.Clear(now, r.cap, 5e6, testRTT)
+		}
+		if now.Sub(r.cutAt) > 10*time.Second {
+			t.Fatalf("it took %v to come back to a known limit", now.Sub(r.cutAt))
+		}
+	}
+	r.Queue(now.Add(time.Second), 0.3e6, 20*time.Millisecond, testRTT)
+	if r.beyond != beyondFirst {
+		t.Errorf("a bottleneck of a third: a pause of %v, want %v", r.beyond, beyondFirst)
+	}
+}
+
+func TestBucketSpendsItsRate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var b Bucket
+	if b.Room(now) > 0 || b.Unlimited() {
+		t.Error("the zero bucket gives something")
+	}
+	b.Set(now, math.Inf(1))
+	b.Take(1e9)
+	if !math.IsInf(b.Room(now), 1) || !b.Unlimited() {
+		t.Error("an unlimited bucket is empty")
+	}
+	b.Set(now, 1e6)
+	if b.Room(now) != 0 {
+		t.Errorf("what was sent while unlimited is owed: %v", b.Room(now))
+	}
+	if got := b.Room(now.Add(10 * time.Millisecond)); got != 10_000 {
+		t.Errorf("after 10 ms at 1 MB/s: %v bytes", got)
+	}
+	if got := b.Room(now.Add(time.Hour)); got != 40_000 {
+		t.Errorf("after an hour: %v bytes, want 40 ms' worth", got)
+	}
+	b.Take(100_000)
+	if got := b.Room(now.Add(time.Hour)); got != -60_000 {
+		t.Errorf("in debt: %v bytes", got)
+	}
+	if got := b.Room(now.Add(time.Hour + 60*time.Millisecond)); math.Abs(got) > 1 {
+		t.Errorf("debt paid: %v bytes", got)
+	}
+}
