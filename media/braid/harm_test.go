@@ -220,15 +220,15 @@ func TestABulkFlowKeepsItsShareAndTheMediaLosesNothing(t *testing.T) {
 		a, b, _, _ := four(n)
 		s := a.session(2)
 		x := newBulk(t, n)
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Second)
 		before := x.got.Load()
-		time.Sleep(15 * time.Second)
-		solo := perSecond(x.got.Load()-before, 15*time.Second)
+		time.Sleep(8 * time.Second)
+		solo := perSecond(x.got.Load()-before, 8*time.Second)
 
 		m := &media{s: s, sent: map[uint64]time.Time{}}
 		before = x.got.Load()
-		m.run(20, 20*time.Second)
-		beside := perSecond(x.got.Load()-before, 20*time.Second)
+		m.run(20, 8*time.Second)
+		beside := perSecond(x.got.Load()-before, 8*time.Second)
 		pause(time.Second)
 		lost, slowest := m.outcome(b.rec, 0, m.next)
 		st := s.Stats()
@@ -242,11 +242,11 @@ func TestABulkFlowKeepsItsShareAndTheMediaLosesNothing(t *testing.T) {
 		}
 		x.stop()
 		narrow.rate *= 10
-		m.run(20, 15*time.Second)
+		m.run(20, 16*time.Second)
 		sent := sentOn(s.Stats().Out, 0)
 		m.run(20, time.Second)
 		if got := sentOn(s.Stats().Out, 0) - sent; got < 2000 {
-			t.Errorf("15 s after the load was gone the path carries %d frames a second, want 2,174", got)
+			t.Errorf("16 s after the load was gone the path carries %d frames a second, want 2,174", got)
 		}
 	})
 }
@@ -265,7 +265,7 @@ func TestCopiesFallToWhatTheUplinkCarries(t *testing.T) {
 		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
 		m.run(10, time.Second)
 		second, drops := m.next, up.drops
-		m.run(10, 30*time.Second)
+		m.run(10, 10*time.Second)
 		st := m.s.Stats()
 		pause(time.Second)
 		early, _ := m.outcome(b.rec, 0, second)
@@ -296,12 +296,12 @@ func TestSenderLearnsTheRateWhenAllPathsAreNarrow(t *testing.T) {
 		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
 		m.run(20, 3*time.Second)
 		first := m.next
-		m.run(20, 20*time.Second)
+		m.run(20, 8*time.Second)
 		rate, by := m.s.Estimate()
 		st := m.s.Stats()
 		pause(time.Second)
 		lost, slowest := m.outcome(b.rec, first, m.next)
-		arrived := perSecond(int64(int(m.next-first)-lost)*1150, 20*time.Second)
+		arrived := perSecond(int64(int(m.next-first)-lost)*1150, 8*time.Second)
 		t.Logf("%.1f of 12 Mbit/s arrive, the estimate is %.1f by %s, the slowest packet took %v; drops %v", arrived, rate*8/1e6, by, slowest, st.Drops)
 		if arrived < 8 {
 			t.Errorf("%.1f Mbit/s arrive of 12", arrived)
@@ -316,7 +316,7 @@ func TestSenderLearnsTheRateWhenAllPathsAreNarrow(t *testing.T) {
 		first = m.next
 		m.run(rate*8/1e6*0.85, 3*time.Second)
 		settled := m.next
-		m.run(rate*8/1e6*0.85, 10*time.Second)
+		m.run(rate*8/1e6*0.85, 4*time.Second)
 		pause(time.Second)
 		if lost, _ = m.outcome(b.rec, settled, m.next); lost > 0 {
 			t.Errorf("at 85 %% of the estimate %d of %d packets are lost", lost, m.next-settled)

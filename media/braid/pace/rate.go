@@ -17,7 +17,7 @@ const (
 	growBeyond  = 1.03
 	cutPause    = 100 * time.Millisecond // beyond a round trip, between two cuts
 	beyondFirst = time.Second            // without a queue, before the last limit is passed
-	beyondMost  = 16 * time.Second
+	beyondMost  = 8 * time.Second
 	openAfter   = 5 * time.Second
 	openRoom    = 1.25 // times what is wanted
 	inUse       = 0.7  // of the cap: below, growth would be a guess

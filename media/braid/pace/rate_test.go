@@ -55,7 +55,7 @@ func TestRateStates(t *testing.T) {
 func TestPauseBeyondTheLimitDoubles(t *testing.T) {
 	var r Rate
 	now := time.Unix(1000, 0)
-	for i, want := range []time.Duration{1, 2, 4, 8, 16, 16} {
+	for i, want := range []time.Duration{1, 2, 4, 8, 8} {
 		r.Queue(now, 1e6, 20*time.Millisecond, testRTT)
 		if r.beyond != want*time.Second {
 			t.Errorf("cut %d: a pause of %v, want %v s", i+1, r.beyond, int(want))
