@@ -4,7 +4,7 @@ GO ?= go
 RACE := $(if $(CI),-race,$(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race))
 FUZZTIME ?= 5s
 
-.PHONY: demo build test check lint generate fuzz bench
+.PHONY: gate scenarios demo build test check lint generate fuzz bench
 
 demo: ## six nodes on this machine, with a page
 	$(GO) run ./cmd/tern demo
@@ -31,6 +31,12 @@ generate: ## BPF objects and the console; fails if they differ from what is comm
 
 fuzz: ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+gate: ## stable figures against the committed ones
+	.ci/gate
+
+scenarios: ## whole nodes in virtual time, under all checkers
+	.ci/scenarios
 
 bench: ## figures as ratios, into bench/results
 	.ci/bench

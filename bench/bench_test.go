@@ -134,3 +134,48 @@ func TestIdealLosesTheProductAndTakesTheMinimum(t *testing.T) {
 		t.Errorf("the median is %v, want the fastest path's 50 ms", p50)
 	}
 }
+
+func TestTheGateFailsPastTenPercentAndOnWhatIsNotCommitted(t *testing.T) {
+	r := settled(t, func(r *Recorder) {
+		r.Row(Row{Name: "plain", Unit: "B"}, 100)
+		r.Row(Row{Name: "same", Unit: "B", Gate: true}, 109)
+		r.Row(Row{Name: "worse", Unit: "B", Gate: true}, 111)
+		r.Row(Row{Name: "better", Unit: "B", Gate: true}, 80)
+		r.Row(Row{Name: "less of what should be more", Unit: "share", Gate: true, More: true}, 80)
+		r.Row(Row{Name: "near zero", Unit: "packets", Gate: true, Slack: 2}, 2)
+		r.Row(Row{Name: "a ratio", Unit: "B", Gate: true, Baseline: "plain"}, 150)
+		r.Row(Row{Name: "new", Unit: "B", Gate: true}, 1)
+	})
+	results := []*Result{{Name: "b", Rows: r.rows}}
+	committed := Committed{"b": {"same": 100, "worse": 100, "better": 100, "less of what should be more": 100, "near zero": 0, "a ratio": 1}}
+	want := map[string]bool{"same": false, "worse": true, "better": false, "less of what should be more": true, "near zero": false, "a ratio": true, "new": true}
+	lines := Gate(results, committed)
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d", len(lines), len(want))
+	}
+	for _, l := range lines {
+		if l.Fails != want[l.Row] || l.Improved != (l.Row == "better") {
+			t.Errorf("%s (fails %v, improved %v)", l, l.Fails, l.Improved)
+		}
+	}
+	for _, l := range Gate(results, Commit(results)) {
+		if l.Fails || l.Improved {
+			t.Errorf("what was just committed: %s", l)
+		}
+	}
+}
+
+func TestGoBenchmarksBecomeRows(t *testing.T) {
+	text := "goos: linux\npkg: github.com/ternmesh/tern/routing\nBenchmarkPathSet/n-x=100-2   100   12345 ns/op   1.5 custom/op   2048 B/op   17 allocs/op\nPASS\n" +
+		"pkg: github.com/ternmesh/tern/media\nBenchmarkFanOut   100   5 ns/op   0 B/op   0 allocs/op\n"
+	results, err := GoResults(strings.NewReader(text))
+	if err != nil || len(results) != 2 || results[1].Name != "go routing" || len(results[1].Rows) != 2 {
+		t.Fatalf("%+v (%v)", results, err)
+	}
+	if row := results[1].Rows[1]; row.Name != "BenchmarkPathSet/n-x=100 allocs/op" || row.Values[0] != 17 || !row.Gate {
+		t.Errorf("%+v", row)
+	}
+	if _, err := GoResults(strings.NewReader("BenchmarkX 1 zz B/op 3 allocs/op\n")); err == nil {
+		t.Error("a figure that is no number was accepted")
+	}
+}

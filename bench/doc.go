@@ -2,6 +2,8 @@
 // much less. tern bench runs what is registered here; benchmarks of one package's inner loops are Go benchmarks beside the code.
 //
 //	bench.go         Benchmark, register, Execute: what there is and how it is run
+//	gate.go          stable rows against the committed ones (bench/gate.json), for CI
+//	scenarios.go     whole nodes in virtual time: the gated figures
 //	result.go        rows with spread, baseline and ratio; JSON and Markdown
 //	braid_nodes.go   two braids (or QUIC connections) over real loopback sockets, or over an emulated network
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy

@@ -15,8 +15,8 @@ import (
 	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
-	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/access/token"
+	"github.com/ternmesh/tern/node/gate"
 )
 
 const (

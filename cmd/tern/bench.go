@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +20,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure this machine against named baselines, as ratios within one run",
 	}
-	c.AddCommand(benchListCommand(), benchRunCommand())
+	c.AddCommand(benchListCommand(), benchRunCommand(), benchGateCommand())
 	return c
 }
 
@@ -68,6 +71,75 @@ func benchRunCommand() *cobra.Command {
 	c.Flags().StringVar(&markdown, "markdown", "", "write the result as a Markdown table to this file")
 	c.Flags().IntVar(&repeat, "repeat", bench.DefaultRepeat, "how often noisy figures are taken")
 	return c
+}
+
+// benchGateCommand compares stable figures with the committed ones.
+func benchGateCommand() *cobra.Command {
+	var file, goFile string
+	var write bool
+	c := &cobra.Command{
+		Use:   "gate",
+		Short: "Compare figures that do not depend on the machine's speed with the committed ones; status 1 past 10 %",
+		Example: "  tern bench gate\n" +
+			"  go test -run '^$' -bench . -benchmem -benchtime 100x ./routing ./media > go.txt && tern bench gate --go go.txt\n" +
+			"  tern bench gate --write",
+		Args: args(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			results, err := gatedResults(cmd.Context(), goFile)
+			if err != nil {
+				return err
+			}
+			if write {
+				return writeTo(file, func(w io.Writer) error { return printJSON(w, bench.Commit(results)) })
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("the committed figures: %w (run it at the root of the repository, or name them with --file)", err)
+			}
+			var committed bench.Committed
+			if err := json.Unmarshal(text, &committed); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			failed := 0
+			for _, l := range bench.Gate(results, committed) {
+				fmt.Fprintln(cmd.OutOrStdout(), l)
+				if l.Fails {
+					failed++
+				}
+			}
+			if failed > 0 {
+				return fmt.Errorf("%d figures are more than %.0f %% worse than the committed ones, or new: mend it, or commit what tern bench gate --write makes and say why", failed, 100*bench.GateTolerance)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "file", "bench/gate.json", "the committed figures")
+	c.Flags().StringVar(&goFile, "go", "", "also what go test -bench -benchmem wrote to this file: allocations and bytes")
+	c.Flags().BoolVar(&write, "write", false, "write the figures instead of comparing them")
+	return c
+}
+
+// gatedResults runs the gated benchmarks, and reads those of Go.
+func gatedResults(ctx context.Context, goFile string) (results []*bench.Result, err error) {
+	for _, b := range bench.List() {
+		if !b.Gated {
+			continue
+		}
+		r, err := bench.Execute(ctx, b.Name, bench.Options{Repeat: 1, Version: version})
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	if goFile == "" {
+		return results, nil
+	}
+	text, err := os.ReadFile(goFile)
+	if err != nil {
+		return nil, err
+	}
+	of, err := bench.GoResults(bytes.NewReader(text))
+	return append(results, of...), err
 }
 
 // writeUnlessEmpty writes to the file, to standard output for -, nowhere for "".
