@@ -130,11 +130,34 @@ func TestLostPacketsAreSentAgainAsRTX(t *testing.T) {
 	if c := &u.a.counts; c.repaired.Load() != 2 || c.repairGone.Load() != 1 {
 		t.Errorf("counted %d repaired, %d gone", c.repaired.Load(), c.repairGone.Load())
 	}
+	v.resend(0, []uint16{102}) // again, before the first answer can have arrived
+	if c := &u.a.counts; c.repaired.Load() != 2 || c.repairLimit.Load() != 1 {
+		t.Errorf("counted %d repaired, %d held back", c.repaired.Load(), c.repairLimit.Load())
+	}
 	for range 10 * repairBurst {
+		v.tracks[0].again = [againMemory]againAt{} // a round trip has passed
 		v.resend(0, []uint16{101})
 	}
-	if c := &u.a.counts; c.repaired.Load() != repairBurst || c.repairLimit.Load() == 0 {
+	if c := &u.a.counts; c.repaired.Load() != repairBurst {
 		t.Errorf("%d sent again for a viewer that asks for everything, want %d", c.repaired.Load(), repairBurst)
+	}
+}
+
+func TestAPacketIsSentAgainOnceInARoundTrip(t *testing.T) {
+	_, _, all, _ := seated(t, 1)
+	track, now := all[0].tracks[0], time.Unix(1_700_000_000, 0)
+	sent := uint32(ntp(now.Add(-300*time.Millisecond)) >> 16)
+	all[0].reported(track, []rtcp.ReceptionReport{{SSRC: 77, LastSenderReport: sent, Delay: 6554}}, now) // 100 ms of them at the viewer
+	if d := track.trip - 200*time.Millisecond; d < -time.Millisecond || d > time.Millisecond {
+		t.Fatalf("round trip %s, want 200 ms", track.trip)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {100 * time.Millisecond, false}, {199 * time.Millisecond, false}, {201 * time.Millisecond, true}, {300 * time.Millisecond, false}} {
+		if got := track.due(9, now.Add(step.after)); got != step.want {
+			t.Errorf("after %s: %v", step.after, got)
+		}
 	}
 }
 

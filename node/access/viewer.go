@@ -19,6 +19,12 @@ const (
 	// A viewer's packets may be sent again at half the rate of the others, with so many at
 	// once: whoever loses more needs a smaller stream, not the same one twice.
 	repairBurst = 128
+	// A packet is sent again once in a round trip: until then the first answer may be on its
+	// way. The round trip is what the viewer's reports say, between these bounds.
+	leastAgain, mostAgain = 20 * time.Millisecond, 3 * time.Second
+	firstTrip             = 200 * time.Millisecond // before the first report
+	againMemory           = 128                    // packets that were sent again, by sequence number
+
 	// srtpRoom is the most that protection adds to a packet.
 	srtpRoom = 16
 )
@@ -52,10 +58,28 @@ type viewerTrack struct {
 
 	joined  splice
 	rtxSeq  uint16
+	again   [againMemory]againAt
+	trip    time.Duration // round trip by the last report
 	packets uint32
 	octets  uint32
 	last    uint32 // timestamp sent last
 	lastAt  time.Time
+}
+
+// againAt is when a packet was sent again.
+type againAt struct {
+	seq uint16
+	at  time.Time
+}
+
+// due says whether a packet may be sent again at now, and takes note if so.
+func (t *viewerTrack) due(seq uint16, now time.Time) bool {
+	last := &t.again[seq%againMemory]
+	if last.seq == seq && now.Sub(last.at) < min(max(t.trip, leastAgain), mostAgain) {
+		return false
+	}
+	*last = againAt{seq, now}
+	return true
 }
 
 func newViewer(s *session) *viewer { return &viewer{s: s, credit: 2 * repairBurst} }
@@ -175,7 +199,12 @@ func (v *viewer) resend(track int, lost []uint16) {
 	counts := &v.s.a.counts
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	for _, seq := range lost {
+		if !t.due(seq, now) {
+			counts.repairLimit.Add(1)
+			continue
+		}
 		if v.credit < 2 {
 			counts.repairLimit.Add(1)
 			continue
@@ -234,10 +263,29 @@ func (v *viewer) listen(track int, sender *webrtc.RTPSender) {
 			v.askKeyframe(track)
 		}
 		for _, p := range all {
-			if nack, ok := p.(*rtcp.TransportLayerNack); ok && nack.MediaSSRC == v.tracks[track].ssrc {
-				v.resend(track, lostOf(nack))
+			switch p := p.(type) {
+			case *rtcp.TransportLayerNack:
+				if p.MediaSSRC == v.tracks[track].ssrc {
+					v.resend(track, lostOf(p))
+				}
+			case *rtcp.ReceiverReport:
+				v.reported(v.tracks[track], p.Reports, time.Now())
 			}
 		}
+	}
+}
+
+// reported takes the round trip from a receiver report (RFC 3550, 6.4.1).
+func (v *viewer) reported(t *viewerTrack, reports []rtcp.ReceptionReport, now time.Time) {
+	s := v.shard.Load()
+	for _, r := range reports {
+		trip := uint32(ntp(now)>>16) - r.LastSenderReport - r.Delay
+		if s == nil || r.SSRC != t.ssrc || r.LastSenderReport == 0 || int32(trip) < 0 {
+			continue
+		}
+		s.mu.Lock()
+		t.trip = time.Duration(trip) * time.Second / 65536
+		s.mu.Unlock()
 	}
 }
 

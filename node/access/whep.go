@@ -114,7 +114,7 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 
 // addTrack adds one sender and listens to its RTCP.
 func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec, rate uint32) error {
-	track := &viewerTrack{id: c.track().Kind, stream: v.s.stream, codec: c, rate: rate}
+	track := &viewerTrack{id: c.track().Kind, stream: v.s.stream, codec: c, rate: rate, trip: firstTrip}
 	t, err := pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	if err != nil {
 		return err
