@@ -43,6 +43,7 @@ type viewer struct {
 	// Guarded by the shard's lock.
 	crypt  *srtp.Context // nil: the library writes
 	credit int           // packets that may be sent again, in halves
+	header rtp.Header    // of the packet being sent: here, so that it costs no allocation
 }
 
 // viewerTrack is one track's way to the viewer. Its numbers are guarded by the shard's
@@ -138,13 +139,14 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 		if t == nil {
 			continue // not asked for
 		}
-		h := p.header
-		if !t.joined.apply(&h, now.UnixNano(), t.rate) {
+		h := &v.header
+		*h = p.header
+		if !t.joined.apply(h, now.UnixNano(), t.rate) {
 			stale++
 			continue
 		}
 		h.SSRC, h.PayloadType = t.ssrc, t.payload
-		if !v.put(box, t, &h, p.payload(), nil) {
+		if !v.put(box, t, h, p.payload(), nil) {
 			failed++
 			continue
 		}
