@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/control"
@@ -299,6 +300,8 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		RTPHost:      netip.MustParseAddr(n.cfg.Access.RTPHost),
 		Draining:     n.refusesClients,
 		Elsewhere:    n.elsewhere,
+		TCP:          n.accessTCP,
+		Lite:         n.cfg.Access.ICELite,
 		Self:         n.cfg.Node,
 		URL:          strings.TrimRight(n.cfg.Access.URL, "/"), // as configured: a listening address is not always one to send clients to
 		NodeURL:      n.accessURLOf,
@@ -323,6 +326,14 @@ func (n *Node) listenAccess(ctx context.Context) error {
 		return fmt.Errorf("access.udp: %w", err)
 	}
 	n.closing(n.accessUDP.Close)
+	if n.cfg.Access.TCP != "" {
+		tcp, err := n.opts.ClientNetwork.Listen(ctx, n.cfg.Access.TCP)
+		if err != nil {
+			return fmt.Errorf("access.tcp: %w", err)
+		}
+		n.accessTCP = netutil.LimitListener(tcp, maxClients)
+		n.closing(n.accessTCP.Close)
+	}
 	first, last, err := n.cfg.Access.rtpRange()
 	if err != nil {
 		return err

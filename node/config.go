@@ -90,6 +90,10 @@ type AccessConfig struct {
 	UDP string `yaml:"udp"`
 	// UDPAdvertise lists the addresses in ICE candidates. Default: UDP, which must then be a real address.
 	UDPAdvertise []string `yaml:"udp_advertise"`
+	// TCP is the address of ICE over TCP, for clients whose network lets no UDP through. Default: none.
+	TCP string `yaml:"tcp"`
+	// ICELite makes the node answer connectivity checks and make none. Default false.
+	ICELite bool `yaml:"ice_lite"`
 	// RTPHost is the address of plain RTP ingest. Default 127.0.0.1.
 	RTPHost string `yaml:"rtp_host"`
 	// RTPPorts is the range of plain RTP ingest. Default 20000-20199.
@@ -282,6 +286,9 @@ func (c *Config) validateAddresses(fail func(key, format string, args ...any)) {
 	addr("mesh.advertise", c.Mesh.Advertise, true)
 	addr("access.listen", c.Access.Listen, false)
 	addr("access.udp", c.Access.UDP, false)
+	if c.Access.TCP != "" {
+		addr("access.tcp", c.Access.TCP, false)
+	}
 	for _, a := range c.Access.UDPAdvertise {
 		addr("access.udp_advertise", a, true)
 	}

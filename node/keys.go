@@ -38,6 +38,8 @@ var keys = map[string]key{
 	"access.url":              {fallback: "scheme and `access.listen`", says: "the base URL that clients see"},
 	"access.udp":              {fallback: "`127.0.0.1:8081`", says: "the one UDP port of all WebRTC clients"},
 	"access.udp_advertise":    {fallback: "`access.udp`", says: "the addresses in ICE candidates"},
+	"access.tcp":              {fallback: "empty", says: "TCP address of ICE for clients whose network lets no UDP through, such as `0.0.0.0:8443`; offered at the addresses of `access.udp_advertise` that are this machine's own"},
+	"access.ice_lite":         {fallback: "`false`", says: "answer connectivity checks and make none: for nodes that clients reach at `access.udp_advertise` as it is"},
 	"access.rtp_host":         {fallback: "`127.0.0.1`", says: "the address of plain RTP, in and out"},
 	"access.rtp_ports":        {fallback: "`20000-20199`", says: "its ports, taken in pairs: an even one for a track's RTP, the next for its RTCP"},
 	"access.max_sessions":     {fallback: "`2000`", says: "clients' sessions at once, then 503"},

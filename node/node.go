@@ -78,6 +78,7 @@ type Node struct {
 	adminPair   certificate  // of admin.tls
 	denials     adminCounts
 	accessUDP   net.PacketConn
+	accessTCP   net.Listener // ICE over TCP; nil without
 	rtpPorts    *portRange
 	closeOnFail []func() error
 

@@ -80,6 +80,15 @@ type Config struct {
 	UDPAdvertise []netip.AddrPort
 	Filter       Filter // in front of UDP; nil: none
 
+	// TCP takes ICE over TCP from clients whose network lets no UDP through, at the
+	// addresses of UDPAdvertise that are this machine's own. Access closes it when Run
+	// ends; its opener bounds the connections. Nil: UDP alone.
+	TCP net.Listener
+
+	// Lite answers connectivity checks and makes none: for nodes that every client can
+	// reach as they are advertised.
+	Lite bool
+
 	// Allow says whether an address may talk to this node where the packet filter has no
 	// rule of its own: HTTP and plain RTP. Called for each request and each packet, so
 	// it must not block; nil: everybody may.

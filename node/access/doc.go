@@ -86,10 +86,12 @@
 //
 // # What it does not do
 //
-// No simulcast (layers are taken out of the offer, so that one is sent), no ICE over
-// TCP, no ICE-lite. A session whose
-// counter-offer was answered cannot restart ICE. No app can have the id "s",
-// which the policy refuses: its paths are those of sessions. Sender reports to viewers take their
-// clock from this node, so audio and video are in step only as far as they arrive in
-// step.
+// No simulcast (layers are taken out of the offer, so that one is sent) and no
+// estimation of a viewer's bandwidth. ICE over TCP is offered at this machine's own
+// addresses only, not behind an address translator, and a viewer whose pair changes to
+// TCP in the middle is ended, to come back. A session whose counter-offer was answered
+// cannot restart ICE. No app can have the id "s", which the policy refuses: its paths
+// are those of sessions. Sender reports to viewers take their clock from this node, so
+// audio and video are in step only as far as they arrive in step. Used room tokens are
+// remembered at the node where they were used, and not by others.
 package access

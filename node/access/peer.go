@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,16 +44,20 @@ type peerMaker struct {
 	filter    Filter // may be nil
 	log       pionLog
 	now       func() time.Time
+	tcp       net.Listener // may be nil
+	lite      bool
 
 	mu   sync.Mutex // guards the rest
 	cert *webrtc.Certificate
 	made time.Time
 	se   *webrtc.SettingEngine // nil unless running
 	mux  *portMux
+
+	tcpMux ice.TCPMux // nil: UDP alone
 }
 
 func newPeerMaker(cfg Config) (*peerMaker, error) {
-	p := &peerMaker{conn: newClientPort(cfg.UDP), advertise: cfg.UDPAdvertise, filter: cfg.Filter, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now}
+	p := &peerMaker{conn: newClientPort(cfg.UDP), advertise: cfg.UDPAdvertise, filter: cfg.Filter, log: pionLog{cfg.Logger, "webrtc"}, now: time.Now, tcp: cfg.TCP, lite: cfg.Lite}
 	_, err := p.certificate()
 	return p, err
 }
@@ -78,6 +84,9 @@ func (p *peerMaker) start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mux = newPortMux(p.conn, p.advertise, p.log)
+	if p.tcp != nil {
+		p.tcpMux = webrtc.NewICETCPMux(p.log.NewLogger("tcp"), p.tcp, tcpQueue)
+	}
 	p.se = p.settings()
 }
 
@@ -87,6 +96,9 @@ func (p *peerMaker) stop() {
 	defer p.mu.Unlock()
 	p.se = nil
 	_ = p.mux.Close() // the port is gone either way
+	if p.tcpMux != nil {
+		_ = p.tcpMux.Close()
+	}
 }
 
 // settings are those of every session.
@@ -94,7 +106,15 @@ func (p *peerMaker) settings() *webrtc.SettingEngine {
 	se := &webrtc.SettingEngine{LoggerFactory: p.log}
 	se.SetICEUDPMux(p.mux)
 	se.SetIncludeLoopbackCandidate(true) // only what Config advertises is a candidate anyway
-	se.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	types := []webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6}
+	if p.tcpMux != nil {
+		types = append(types, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6)
+		se.SetICETCPMux(p.tcpMux)
+		se.DisableActiveTCP(true)
+		se.SetIPFilter(p.advertised)
+	}
+	se.SetNetworkTypes(types)
+	se.SetLite(p.lite)
 	se.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	se.SetICETimeouts(iceDisconnected, iceFailed, iceKeepalive)
 	se.SetReceiveMTU(packetBuffer)
@@ -105,6 +125,15 @@ func (p *peerMaker) settings() *webrtc.SettingEngine {
 		se.SetNet(n) // shared: each peer would list the interfaces for itself
 	}
 	return se
+}
+
+// tcpQueue is how many packets wait for a client's TCP connection to be read.
+const tcpQueue = 64
+
+// advertised keeps TCP candidates to the addresses that clients are told.
+func (p *peerMaker) advertised(ip net.IP) bool {
+	addr, ok := netip.AddrFromSlice(ip)
+	return ok && slices.ContainsFunc(p.advertise, func(a netip.AddrPort) bool { return a.Addr().Unmap() == addr.Unmap() })
 }
 
 // make builds a PeerConnection for s that knows exactly the given codecs.

@@ -36,7 +36,8 @@ type viewer struct {
 	sub      subscription
 	audience atomic.Pointer[audience]
 	shard    atomic.Pointer[shard]          // nil until it is connected
-	to       atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen
+	to       atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen, and over TCP
+	tcp      atomic.Bool                    // ICE has chosen TCP
 
 	tracks []*viewerTrack // by track, nil where the viewer wants none; fixed
 
@@ -122,8 +123,12 @@ func (v *viewer) askKeyframe(track int) {
 // moved takes note of where the viewer's packets go from now on.
 func (v *viewer) moved(pair *webrtc.ICECandidatePair) {
 	ip, err := netip.ParseAddr(pair.Remote.Address)
-	if err != nil {
+	tcp := pair.Local.Protocol == webrtc.ICEProtocolTCP
+	if was := v.tcp.Swap(tcp); err != nil || tcp {
 		v.to.Store(nil)
+		if !was && v.shard.Load() != nil { // it sits as one that we write to: it comes back as one of the library's
+			v.s.end("moved_to_tcp")
+		}
 		return
 	}
 	to := netip.AddrPortFrom(ip.Unmap(), pair.Remote.Port)
