@@ -90,7 +90,7 @@ func (m *Mesh) judgeCard(it linkstate.Item, push bool) string {
 	if refuse != "" && !stranger {
 		return refuse
 	}
-	signer, err := m.cfg.Identity.Verify(cardContext, it.Body, it.Certificate, it.Signature)
+	signer, err := m.verify(cardContext, it.Body, it.Certificate, it.Signature)
 	switch {
 	case errors.Is(err, identity.ErrRevoked):
 		return refuseRevoked
@@ -177,7 +177,7 @@ func (m *Mesh) judgeRow(it linkstate.Item, push bool) string {
 	case err != nil:
 		return refuseForm
 	}
-	signer, err := m.cfg.Identity.Verify(rowContext, it.Body, certificate, it.Signature)
+	signer, err := m.verify(rowContext, it.Body, certificate, it.Signature)
 	switch {
 	case err != nil:
 		return refuseForged
@@ -220,7 +220,7 @@ func (m *Mesh) echo(it linkstate.Item, certificate []byte) string {
 	if it.Kind != linkstate.Card {
 		context = rowContext
 	}
-	signer, err := m.cfg.Identity.Verify(context, it.Body, certificate, it.Signature)
+	signer, err := m.verify(context, it.Body, certificate, it.Signature)
 	if err != nil || signer.Node != m.cfg.Identity.Node {
 		return refuseForged
 	}

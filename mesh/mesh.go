@@ -90,6 +90,8 @@ type Mesh struct {
 
 	now  func() time.Time // time.Now, but in tests that step through time
 	dirt dirt             // has its own lock
+	// verify is Identity.Verify, but in tests that run many nodes in one process and check each signature once.
+	verify func(context string, msg, certificate, sig []byte) (identity.Peer, error)
 
 	drawing sync.Mutex     // held while the graph is drawn; taken before mu
 	graph   *routing.Graph // guarded by drawing
@@ -152,6 +154,7 @@ func New(cfg Config) (*Mesh, error) {
 		core:    linkstate.NewCore(cfg.Identity.ID()),
 		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		now:     time.Now,
+		verify:  cfg.Identity.Verify,
 
 		strangers: make(chan netip.AddrPort, maxStrangers),
 	}

@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// gainShare or gainMS is what a new set must save, over all its paths, to be worth a change.
-	gainShare = 0.10
+	// gainShare and gainMS are what a new set must save, over all its paths, to be worth a change: three paths that are a
+	// little dear do less harm than paths that come and go.
+	gainShare = 0.20
 	gainMS    = 5.0
 	// gainHold is how long the gain must last, at least.
 	gainHold = 3 * time.Second
@@ -28,7 +29,7 @@ func PatienceOf(from, to string) time.Duration {
 // value is ready. It is not safe for concurrent use.
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
-//	shares less, or saves 10 % or 5 ms           -> change after 3 s and Patience of it without a break
+//	shares less, or saves 20 % and 5 ms          -> change after 3 s and Patience of it without a break
 //	otherwise                                    -> keep
 type Keeper struct {
 	// Patience is how much longer than 3 s a gain must last for this pair; see PatienceOf.
@@ -71,7 +72,7 @@ func gains(current, fresh PathSet) bool {
 		return want < have
 	}
 	before, after := totalCost(current.Paths), totalCost(fresh.Paths)
-	return before-after >= gainMS || after <= before*(1-gainShare)
+	return before-after >= gainMS && after <= before*(1-gainShare)
 }
 
 func totalCost(paths []Path) (sum float64) {
