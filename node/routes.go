@@ -36,6 +36,11 @@ type routes struct {
 	mu   sync.Mutex
 	sets map[routeKey]*route // guarded by mu
 
+	tables struct { // what was computed on the last graph, by fence
+		sync.Mutex
+		policy *enforced
+		of     map[braid.FenceID]*routing.Table
+	}
 	bounded struct { // the last graph under the policy's bounds
 		sync.Mutex
 		from   *routing.Graph
@@ -146,7 +151,7 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 	}
 	now := time.Now()
 	graph := r.graph()
-	fresh := r.fresh(graph, m.Node, regions, r.cut(m.Node, avoid), now)
+	fresh := r.fresh(graph, m.Node, fence, regions, r.cut(m.Node, avoid), now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k := routeKey{peer, fence}
@@ -175,13 +180,37 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 }
 
 // fresh is the best path set there is now. Where only drained nodes lead to a peer, they go on relaying until their deadline.
-func (r *routes) fresh(graph *routing.Graph, to string, regions []string, cut [][2]string, now time.Time) routing.PathSet {
+func (r *routes) fresh(graph *routing.Graph, to string, fence braid.FenceID, regions []string, cut [][2]string, now time.Time) routing.PathSet {
+	policy := r.node.enforcer.current.Load() // before constrain: a newer c under an older policy is dropped with it
 	c := r.node.enforcer.constrain(routing.Constraints{MaxPaths: maxPaths, MaxRelays: maxRelays, Regions: regions, Cut: cut})
-	set := graph.PathSet(r.node.cfg.Node, to, c)
+	var set routing.PathSet
+	if len(cut) == 0 {
+		set = r.known(graph, to, fence, policy, c)
+	} else {
+		set = graph.PathSet(r.node.cfg.Node, to, c)
+	}
 	if len(set.Paths) == 0 && len(c.NoRelay) > 0 {
 		set = graph.PathSet(r.node.cfg.Node, to, r.node.enforcer.lastResort(c, now))
 	}
 	return set
+}
+
+// known is the path set inside a fence, computed anew only if something changed that can touch it. A new policy, and so
+// another meaning of c, begins anew.
+func (r *routes) known(graph *routing.Graph, to string, fence braid.FenceID, policy *enforced, c routing.Constraints) routing.PathSet {
+	t := &r.tables
+	t.Lock()
+	defer t.Unlock()
+	if t.policy != policy {
+		t.policy, t.of = policy, make(map[braid.FenceID]*routing.Table)
+	}
+	table := t.of[fence]
+	if table == nil {
+		table = routing.NewTable(graph, r.node.cfg.Node, c)
+		t.of[fence] = table
+	}
+	table.Update(graph)
+	return table.PathSet(to)
 }
 
 // handover decides which paths carry traffic while one set replaces another: make before break. live is what did, wanted

@@ -174,7 +174,7 @@ func (q *routesQuestion) rival(g *routing.Graph, limits routing.Constraints, set
 	}
 	switch {
 	case len(next.Paths) < len(set.Paths):
-		return fmt.Sprintf("next best: %s; it has %d paths only", change, len(next.Paths))
+		return fmt.Sprintf("next best: %s; only %d of %d paths", change, len(next.Paths), len(set.Paths))
 	case len(next.Shared) > 0 && !slices.Equal(next.Shared, set.Shared):
 		return fmt.Sprintf("next best: %s; its paths share %s (total %.2f ms, %+.2f)", change, strings.Join(next.Shared, ", "), sum, sum-total)
 	}
