@@ -73,7 +73,8 @@ type Control struct {
 	turn        chan struct{} // capacity 1, a lock that can be waited for with a context: one proposal or membership change at a time
 	barrierTerm uint64        // guarded by turn: the term in which this leader has caught up
 
-	aheadSince time.Time // owned by fetchLoop: since when gossip has shown a higher version
+	aheadSince time.Time // owned by fetchLoop: since when gossip has shown a version higher than aheadOf
+	aheadOf    uint64
 
 	installMu sync.Mutex // held while a copy is stored and enforced, so that both happen in order
 

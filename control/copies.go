@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -21,6 +22,8 @@ const (
 	newsFanout   = 5
 	newsInline   = 64 << 10 // bytes of a document that goes along with the news
 	newsTimeout  = 2 * time.Second
+	newsRounds   = 3
+	newsPause    = 150 * time.Millisecond
 	newsPatience = 500 * time.Millisecond
 
 	fetchInterval = 300 * time.Millisecond // plus up to as much again; a look at a local table
@@ -170,8 +173,8 @@ func (c *Control) fetchNewer(ctx context.Context) {
 	switch {
 	case len(ahead) == 0:
 		c.aheadSince = time.Time{}
-	case c.aheadSince.IsZero():
-		c.aheadSince = time.Now()
+	case c.aheadSince.IsZero() || c.aheadOf != have:
+		c.aheadSince, c.aheadOf = time.Now(), have
 	}
 	if len(told) > 0 {
 		ahead = told
@@ -217,7 +220,8 @@ func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 	return nil
 }
 
-// spreadLoop tells others of the version that came into force here, once.
+// spreadLoop tells others of the version that came into force here: a few at once, with the copy, and a few more a moment
+// later, without it, for the odd node that nobody told.
 func (c *Control) spreadLoop(ctx context.Context) error {
 	for {
 		select {
@@ -225,25 +229,45 @@ func (c *Control) spreadLoop(ctx context.Context) error {
 			return nil
 		case <-c.spread:
 		}
-		have := c.Policy().Version
-		var behind []string
-		for _, m := range c.cfg.Members() {
-			if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion < have {
-				behind = append(behind, m.Node)
+		news := c.newsOf()
+		told := make(map[string]bool)
+		for range newsRounds {
+			c.tell(ctx, news, told)
+			news.Envelope = nil
+			leads := false
+			if r := c.node(); r != nil {
+				leads = r.State() == raft.Leader // it has done its part: the others tell the rest
+			}
+			if leads || c.Policy().Version != news.Version || !pause(ctx, newsPause) {
+				break
 			}
 		}
-		rand.Shuffle(len(behind), func(i, j int) { behind[i], behind[j] = behind[j], behind[i] })
-		tell, cancel := context.WithTimeout(ctx, newsTimeout)
-		var g errgroup.Group
-		for _, node := range behind[:min(len(behind), newsFanout)] {
-			g.Go(func() error {
-				_, err := c.call(tell, node, c.newsOf())
-				return err
-			})
-		}
-		_ = g.Wait() // who did not hear it sees it in gossip
-		cancel()
 	}
+}
+
+// tell hands news to newsFanout nodes that are behind and not in told, which it adds them to.
+func (c *Control) tell(ctx context.Context, news request, told map[string]bool) {
+	var behind []string
+	for _, m := range c.cfg.Members() {
+		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion < news.Version && !told[m.Node] {
+			behind = append(behind, m.Node)
+		}
+	}
+	rand.Shuffle(len(behind), func(i, j int) { behind[i], behind[j] = behind[j], behind[i] })
+	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
+	defer cancel()
+	var g errgroup.Group
+	for _, node := range behind[:min(len(behind), newsFanout)] {
+		told[node] = true
+		if news.Envelope != nil {
+			c.counts.served.Add(1)
+		}
+		g.Go(func() error {
+			_, err := c.call(ctx, node, news)
+			return err
+		})
+	}
+	_ = g.Wait() // who did not hear it sees it in gossip
 }
 
 // newsOf is what spreadLoop tells: the version, and the copy itself if it is small.
@@ -253,7 +277,6 @@ func (c *Control) newsOf() request {
 	c.mu.Unlock()
 	req := request{Op: opNews, Version: e.Version}
 	if len(e.Document) <= newsInline && len(e.Sig) > 0 {
-		c.counts.served.Add(1)
 		req.Envelope = &e
 	}
 	return req

@@ -185,6 +185,6 @@ func FuzzAnswer(f *testing.F) {
 
 // fetchNow is fetchNewer without the wait for news.
 func (c *Control) fetchNow(ctx context.Context) {
-	c.aheadSince = time.Now().Add(-newsPatience)
+	c.aheadSince, c.aheadOf = time.Now().Add(-newsPatience), c.Policy().Version
 	c.fetchNewer(ctx)
 }

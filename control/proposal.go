@@ -73,9 +73,24 @@ func (c *Control) propose(ctx context.Context, req request) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer c.endTurn()
-	if err := c.catchUp(r); err != nil {
+	if err := c.catchUp(ctx, r); err != nil {
 		return Outcome{}, err
 	}
+	for try := 1; ; try++ {
+		out, err := c.proposeOnce(ctx, r, req, next)
+		var conflict *ConflictError
+		if !errors.As(err, &conflict) || req.IfVersion != nil || try == proposeTries {
+			return out, err
+		}
+	}
+}
+
+// proposeTries bounds how often a change that names no version is made again on top of one that came in between, which
+// only happens in the first moment of a new leader.
+const proposeTries = 3
+
+// proposeOnce judges next against what is in force and commits it; the caller holds the turn.
+func (c *Control) proposeOnce(ctx context.Context, r *raft.Raft, req request, next Policy) (Outcome, error) {
 	base, floor, err := c.base()
 	if err != nil {
 		return Outcome{}, err

@@ -12,20 +12,22 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 440 ms. It misses the
-// leader after 0.7 s, spread by raft to at most 2.1 s. A follower that errs changes nothing: the others tell it that
-// they hear the leader (pre-vote). Two candidates that ask within one round trip block each other until their election
-// timeouts end; raft's own spread is hardly longer than the round trip, so that it would happen again and again.
-// Hence every voter has its own election timeout, by its rank among the voters that are not the leader, and the
-// ranges (from once to twice the timeout) of the first two are further apart than a round trip.
+// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 420 ms. It misses the
+// leader after 0.6 s, spread by raft to at most 1.2 s. A follower that errs changes nothing: the others tell it that
+// they hear the leader (pre-vote); so nobody can be elected before all who are needed miss it. Two candidates that ask
+// within one round trip take each other's votes away until their election timeouts end; raft's own spread is hardly longer
+// than the round trip, so that it would happen again and again. Hence every voter has its own election timeout, by its rank
+// among the voters that are not the leader, and the ranges (from once to twice the timeout) of the first two are further
+// apart than a round trip.
 const (
-	heartbeatTimeout = 700 * time.Millisecond
-	leaseTimeout     = 700 * time.Millisecond
-	electionTimeout  = 700 * time.Millisecond  // of the first
-	electionStep     = 1200 * time.Millisecond // more for each one after it
+	heartbeatTimeout = 600 * time.Millisecond
+	leaseTimeout     = 600 * time.Millisecond
+	electionTimeout  = 600 * time.Millisecond  // of the first
+	electionStep     = 1000 * time.Millisecond // more for each one after it
 	commitTimeout    = 100 * time.Millisecond
 	streamTimeout    = 10 * time.Second // one exchange, at most four entries of 5 MiB
 	enqueueTimeout   = 5 * time.Second
+	catchUpPoll      = 5 * time.Millisecond
 	maxStreams       = 64 // raft connections of a voter, both directions; the next one is closed at once
 )
 
@@ -236,14 +238,21 @@ func (c *Control) takeTurn(ctx context.Context) error {
 
 func (c *Control) endTurn() { <-c.turn }
 
-// catchUp makes sure, once a term, that this leader has applied all that its predecessors committed.
-func (c *Control) catchUp(r *raft.Raft) error {
+// catchUp waits, once a term, until this leader has applied all that its predecessors committed: whatever is in its log
+// when it is first asked. What raft has passed to the state but the state has not seen yet, a moment later, makes the proposal
+// conflict, and it is made again (see propose).
+func (c *Control) catchUp(ctx context.Context, r *raft.Raft) error {
 	term := r.CurrentTerm()
 	if c.barrierTerm == term {
 		return nil
 	}
-	if err := r.Barrier(enqueueTimeout).Error(); err != nil {
-		return fmt.Errorf("%w (%w)", ErrNoLeader, err)
+	last := r.LastIndex()
+	ctx, cancel := context.WithTimeout(ctx, enqueueTimeout)
+	defer cancel()
+	for r.AppliedIndex() < last {
+		if r.State() != raft.Leader || !pause(ctx, catchUpPoll) {
+			return fmt.Errorf("%w (the new leader has not applied the log yet)", ErrNoLeader)
+		}
 	}
 	c.barrierTerm = term
 	return nil

@@ -83,12 +83,19 @@ func applyEverywhere(t *testing.T, m *mesh, i int) (time.Duration, bool) {
 		t.Errorf("change %d: %v", i, err)
 		return 0, false
 	}
+	answered := time.Since(begun)
+	last := ""
 	for time.Since(begun) < 30*time.Second {
 		late := slices.ContainsFunc(m.members, func(one *member) bool {
 			n, _ := one.living()
-			return n.Policy().Version < want
+			if n.Policy().Version < want {
+				last = one.Name
+				return true
+			}
+			return false
 		})
 		if !late {
+			t.Logf("change %d: answered after %v, enforced everywhere after %v, last by %s", i, answered, time.Since(begun), last)
 			return time.Since(begun), true
 		}
 		time.Sleep(5 * time.Millisecond)
