@@ -31,6 +31,7 @@ type simFlags struct {
 	seed           uint64
 	virtual, real  bool
 	jsonFile, html string
+	plots          string
 	verbose        bool
 }
 
@@ -50,6 +51,7 @@ func simRunCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.real, "real", false, "real time: a minute takes a minute")
 	c.Flags().StringVar(&f.jsonFile, "json", "", "write the report as JSON to this file (-: standard output)")
 	c.Flags().StringVar(&f.html, "html", "", "write the report as one HTML file")
+	c.Flags().StringVar(&f.plots, "plots", "", "write map and plots into this folder, as SVG and PNG")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show the nodes' warnings on standard error")
 	return c
 }
@@ -137,6 +139,9 @@ func writeReport(r *simrun.Report, f simFlags) error {
 		if err := writeTo(file, write); err != nil {
 			return err
 		}
+	}
+	if f.plots != "" {
+		return r.WritePlots(f.plots)
 	}
 	return nil
 }

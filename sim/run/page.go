@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"gonum.org/v1/plot"
+	_ "gonum.org/v1/plot/vg/vgimg" // the format of PNG files
 
 	"github.com/ternmesh/tern/sim/run/measure"
 	"github.com/ternmesh/tern/sim/run/scenario"
@@ -48,6 +53,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 type figure struct {
 	Title string
 	SVG   template.HTML
+	name  string     // of a file
+	plot  *plot.Plot // nil if there is nothing to draw
 }
 
 // pageView is what the template shows.
@@ -65,24 +72,68 @@ type streamView struct {
 
 // WriteHTML writes the report as one file that needs no other: plots are SVG within it.
 func (r *Report) WriteHTML(w io.Writer) error {
+	view, err := r.view()
+	if err != nil {
+		return err
+	}
+	return pageTemplate.Execute(w, view)
+}
+
+// view draws everything.
+func (r *Report) view() (pageView, error) {
 	view := pageView{Report: r, About: r.page.scenario.About}
 	m, err := r.page.drawMap()
 	if err != nil {
-		return fmt.Errorf("map: %w", err)
+		return view, fmt.Errorf("map: %w", err)
 	}
 	view.Map = m
 	for _, s := range r.page.streams {
 		one := streamView{StreamReport: s.report}
-		for _, draw := range []func(pageStream, []EventReport) (figure, error){drawLatency, drawLoss, drawCDF, drawRescued} {
-			f, err := draw(s, r.Events)
+		for _, draw := range plots {
+			f, err := draw.draw(s, r.Events)
 			if err != nil {
-				return fmt.Errorf("plot of %s at %s: %w", s.report.Name, s.report.To, err)
+				return view, fmt.Errorf("plot of %s at %s: %w", s.report.Name, s.report.To, err)
 			}
-			if f.SVG != "" {
+			if f.plot != nil {
+				f.name = fmt.Sprintf("%s-%s-%s", s.report.Name, s.report.To, draw.name)
 				one.Figures = append(one.Figures, f)
 			}
 		}
 		view.Streams = append(view.Streams, one)
 	}
-	return pageTemplate.Execute(w, view)
+	return view, nil
+}
+
+// plots are those of each stream.
+var plots = []struct {
+	name string
+	draw func(pageStream, []EventReport) (figure, error)
+}{{"latency", drawLatency}, {"loss", drawLoss}, {"cdf", drawCDF}, {"rescued", drawRescued}}
+
+// WritePlots writes the map and every plot into a folder, each as SVG and as PNG: map.svg, STREAM-TO-latency.png and so on. It makes
+// the folder.
+func (r *Report) WritePlots(dir string) error {
+	view, err := r.view()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	view.Map.name = "map"
+	figures := []figure{view.Map}
+	for _, s := range view.Streams {
+		figures = append(figures, s.Figures...)
+	}
+	for _, f := range figures {
+		if f.plot == nil {
+			continue
+		}
+		for _, format := range []string{".svg", ".png"} {
+			if err := f.plot.Save(plotWidth, plotHeight, filepath.Join(dir, f.name+format)); err != nil {
+				return fmt.Errorf("plot %s: %w", f.name, err)
+			}
+		}
+	}
+	return nil
 }

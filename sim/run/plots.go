@@ -42,7 +42,7 @@ func render(p *plot.Plot, title string) (figure, error) {
 	if i := strings.Index(svg, "<svg"); i > 0 {
 		svg = svg[i:]
 	}
-	return figure{Title: title, SVG: template.HTML(svg)}, nil // made by the plotting library, which escapes labels
+	return figure{Title: title, SVG: template.HTML(svg), plot: p}, nil // made by the plotting library, which escapes labels
 }
 
 func newPlot(x, y string) *plot.Plot {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -86,6 +87,15 @@ events:
 	}
 	checkJSON(t, r)
 	checkHTML(t, r)
+	dir := t.TempDir()
+	if err := r.WritePlots(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, begin := range map[string]string{"map.svg": "<?xml", "cam-sin-latency.png": "\x89PNG", "cam-sin-cdf.svg": "<?xml", "local-fra-loss.png": "\x89PNG"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.HasPrefix(string(b), begin) {
+			t.Errorf("%s: %v, begins with %.10q", name, err, b)
+		}
+	}
 }
 
 // checkJSON holds the report against the shape that tools rely on.
