@@ -79,7 +79,7 @@ func Execute(ctx context.Context, name string, o Options) (*Result, error) {
 	}
 	return &Result{
 		Name: name, About: b.About, Version: o.Version, Machine: machine(), Repeat: o.Repeat,
-		WallSeconds: time.Since(began).Seconds(), Rows: r.rows, Tables: r.tables, Notes: r.notes,
+		WallSeconds: time.Since(began).Seconds(), Rows: r.rows, Curves: r.curves, Tables: r.tables, Notes: r.notes,
 	}, nil
 }
 

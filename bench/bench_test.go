@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -177,5 +180,29 @@ func TestGoBenchmarksBecomeRows(t *testing.T) {
 	}
 	if _, err := GoResults(strings.NewReader("BenchmarkX 1 zz B/op 3 allocs/op\n")); err == nil {
 		t.Error("a figure that is no number was accepted")
+	}
+}
+
+func TestExponentsAndPlotsOfACurve(t *testing.T) {
+	r := &Recorder{}
+	r.Curve(Curve{Name: "Square & more", X: "N", Y: "s", Points: []Point{{1, 3}, {2, 12}, {4, 48}, {8, 192}}})
+	r.Curve(Curve{Name: "flat", X: "N", Y: "s", Points: []Point{{1, 5}, {10, 5}, {100, 0}}})
+	if e := r.curves[0].Exponent; math.Abs(e-2) > 1e-9 || math.Abs(r.curves[0].Last-2) > 1e-9 {
+		t.Errorf("3 x^2 has the exponent %v", e)
+	}
+	if e := r.curves[1].Exponent; math.Abs(e) > 1e-9 {
+		t.Errorf("a constant has the exponent %v", e)
+	}
+	res, dir := &Result{Name: "g", Curves: r.curves}, t.TempDir()
+	if err := res.WritePlots(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"g-square-more.svg", "g-square-more.png", "g-flat.png"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !strings.Contains(res.Markdown(), "| Square & more | s | 1: 3, 2: 12, 4: 48, 8: 192 | 2.00 | 2.00 |") {
+		t.Errorf("Markdown:\n%s", res.Markdown())
 	}
 }

@@ -4,6 +4,8 @@
 //	bench.go         Benchmark, register, Execute: what there is and how it is run
 //	gate.go          stable rows against the committed ones (bench/gate.json), for CI
 //	scenarios.go     whole nodes in virtual time: the gated figures
+//	growth.go        cost against nodes, viewers, streams and apps
+//	curves.go        curves: exponents, tables, plots
 //	result.go        rows with spread, baseline and ratio; JSON and Markdown
 //	braid_nodes.go   two braids (or QUIC connections) over real loopback sockets, or over an emulated network
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy

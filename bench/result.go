@@ -19,6 +19,7 @@ type Result struct {
 	Repeat      int      `json:"repeat"`
 	WallSeconds float64  `json:"wall_s"`
 	Rows        []*Row   `json:"rows"`
+	Curves      []Curve  `json:"curves,omitempty"`
 	Tables      []Table  `json:"tables,omitempty"`
 	Notes       []string `json:"notes,omitempty"`
 }
@@ -60,6 +61,7 @@ type Recorder struct {
 	Bubble run.Bubble // runs a function in virtual time
 
 	rows   []*Row
+	curves []Curve
 	tables []Table
 	notes  []string
 }
@@ -167,6 +169,9 @@ func (r *Result) Markdown() string {
 			t.Rows = append(t.Rows, row.cells())
 		}
 		b.WriteString(t.markdown())
+	}
+	if len(r.Curves) > 0 {
+		b.WriteString(curveTable(r.Curves))
 	}
 	for _, t := range r.Tables {
 		b.WriteString(t.markdown())

@@ -40,7 +40,7 @@ func benchListCommand() *cobra.Command {
 }
 
 func benchRunCommand() *cobra.Command {
-	var jsonFile, markdown string
+	var jsonFile, markdown, plots string
 	var repeat int
 	c := &cobra.Command{
 		Use:     "run NAME",
@@ -61,6 +61,11 @@ func benchRunCommand() *cobra.Command {
 			if jsonFile != "-" {
 				fmt.Fprintln(cmd.OutOrStdout(), r.Markdown())
 			}
+			if plots != "" {
+				if err := r.WritePlots(plots); err != nil {
+					return err
+				}
+			}
 			return errors.Join(
 				writeUnlessEmpty(jsonFile, r.WriteJSON),
 				writeUnlessEmpty(markdown, func(w io.Writer) error { _, err := io.WriteString(w, r.Markdown()); return err }),
@@ -69,6 +74,7 @@ func benchRunCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&jsonFile, "json", "", "write the result as JSON to this file (-: standard output)")
 	c.Flags().StringVar(&markdown, "markdown", "", "write the result as a Markdown table to this file")
+	c.Flags().StringVar(&plots, "plots", "", "draw its curves into this folder, as SVG and PNG")
 	c.Flags().IntVar(&repeat, "repeat", bench.DefaultRepeat, "how often noisy figures are taken")
 	return c
 }
