@@ -12,6 +12,7 @@
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
+//	edge_servers.go  one node against a bare pion fan-out under the same load
 //	client/          the WHIP and WHEP client
 //	load/            the load generator that drives many of them
 //	fanout/          the least WHIP and WHEP server, a baseline

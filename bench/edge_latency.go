@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/node/access/token"
@@ -195,21 +194,5 @@ func eventually(ctx context.Context, what string, ok func() bool) error {
 func edgeToken(can ...string) (string, error) {
 	return token.Create(token.CreateOptions{
 		Format: token.FormatJWT, App: edgeApp, Certificate: edgeSecret, Channel: "*", Now: time.Now(), TTL: time.Hour, Can: can,
-	})
-}
-
-// run publishes at one node and watches at another (or the same) with edgeViewers viewers.
-func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*load.Result, error) {
-	publish, err1 := edgeToken(token.CanPublishVideo, token.CanPublishAudio)
-	watch, err2 := edgeToken(token.CanSubscribe)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	return load.Run(ctx, load.Config{
-		Publishers: 1, Viewers: edgeViewers, PublishToken: publish, ViewToken: watch,
-		WHIP: "http://" + m.nodes[in].access + "/whip/" + edgeApp + "/" + channel,
-		WHEP: "http://" + m.nodes[out].access + "/whep/" + edgeApp + "/" + channel,
-		Size: edgeSize, Rate: edgePerSec, Burst: 5, Audio: edgeAudio, Warmup: edgeWarmup, For: edgeFor,
-		PID: m.nodes[out].process.Process.Pid,
 	})
 }

@@ -20,7 +20,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure this machine against named baselines, as ratios within one run",
 	}
-	c.AddCommand(benchListCommand(), benchRunCommand(), benchGateCommand())
+	c.AddCommand(benchListCommand(), benchRunCommand(), benchGateCommand(), benchFanoutCommand())
 	return c
 }
 
@@ -146,6 +146,20 @@ func gatedResults(ctx context.Context, goFile string) (results []*bench.Result, 
 	}
 	of, err := bench.GoResults(bytes.NewReader(text))
 	return append(results, of...), err
+}
+
+// benchFanoutCommand is the baseline of edge-servers, which starts it as a process.
+func benchFanoutCommand() *cobra.Command {
+	var listen string
+	c := &cobra.Command{
+		Use:     "fanout",
+		Short:   "Serve WHIP and WHEP with the least that pion can be: a baseline, for loopback alone",
+		Example: "  tern bench fanout --listen 127.0.0.1:8088\n  tern load --viewers 50 --whip http://127.0.0.1:8088/whip/a --whep http://127.0.0.1:8088/whep/a",
+		Args:    args(0, "flags only"),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return bench.ServeFanout(cmd.Context(), listen) },
+	}
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8088", "address of HTTP and of UDP media")
+	return c
 }
 
 // writeUnlessEmpty writes to the file, to standard output for -, nowhere for "".

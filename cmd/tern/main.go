@@ -26,7 +26,7 @@
 //	demo.go      tern demo
 //	sim.go       tern sim run, list, describe, new
 //	simlink.go   tern sim link
-//	bench.go     tern bench list, run, gate
+//	bench.go     tern bench list, run, gate, fanout
 //	load.go      tern load
 //	admintoken.go  tern admin token create, list, revoke; tern ca admin
 //	probe.go     tern probe
