@@ -39,6 +39,8 @@ type viewer struct {
 	to       atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen, and over TCP
 	tcp      atomic.Bool                    // ICE has chosen TCP
 
+	answers bool // the client offered, so that we are the DTLS server; set before the peer is made
+
 	tracks []*viewerTrack // by track, nil where the viewer wants none; fixed
 
 	// Guarded by the shard's lock.

@@ -50,7 +50,7 @@ func (t *viewerTrack) Kind() webrtc.RTPCodecType { return t.codec.codecType() }
 // The library does not hand the connection out, so it is taken from where it is; a test
 // guards against a version that has it elsewhere.
 func (v *viewer) keys() *srtp.Context {
-	if v.s.remote.desc == nil || v.tcp.Load() {
+	if !v.answers || v.tcp.Load() {
 		return nil // a counter-offer: the client may be the DTLS server; TCP has its own framing
 	}
 	conn := dtlsOf(v.s.pc.SCTP().Transport())

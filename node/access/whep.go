@@ -69,6 +69,7 @@ func (a *Access) subscribeViewer(r *http.Request, s *session, stream string) (*v
 func (v *viewer) reply(w http.ResponseWriter, r *http.Request, o offer) (countered bool, p *problem) {
 	tracks := v.sub.Tracks()
 	if matched, ok := o.viewed(tracks); ok {
+		v.answers = true
 		if p := v.build(tracks, matched); p != nil {
 			return false, p
 		}
