@@ -18,8 +18,8 @@ import (
 //	4  4  length of the head, then the head: JSON, see commandHead
 //	   4  length of the document, then the document (type 1 alone; otherwise empty)
 //
-// A newer program may add types, fields of the head and fields of the document. A leader proposes only what every voter
-// says it can read (see level.go), and a node that meets what it cannot read stops its log instead of skipping.
+// A newer program may add types, fields of the head and fields of the document. A node that meets what it cannot read stops
+// its log instead of skipping, and goes on enforcing what it has; so what is new may be used only when all nodes are upgraded.
 const (
 	commandFormat = 2
 	commandApply  = 1

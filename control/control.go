@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,6 +90,7 @@ type Control struct {
 	sealedApps int                  // guarded by mu: apps of this region whose certificates could not be opened
 	learned    map[string]time.Time // guarded by mu: when a learner said last that it has the log, on the leader
 	told       map[string]uint64    // guarded by mu: peers that said they enforce a higher version
+	diskErr    string               // guarded by mu: why the log cannot be written
 	rival      string               // guarded by mu: another raft group, in words
 	voterKeys  map[string]voterKey  // guarded by mu: public keys, on voters
 
@@ -229,9 +231,7 @@ func (c *Control) Status() Status {
 		}
 	})
 	c.mu.Lock()
-	if c.rival != "" {
-		s.LastError = c.rival
-	}
+	s.LastError = cmp.Or(c.diskErr, c.rival, s.LastError)
 	c.mu.Unlock()
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()

@@ -147,10 +147,11 @@ func prepareDir(dir string, want owner) error {
 func lockDir(dir string) (*os.File, error) {
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
+		return nil, fmt.Errorf("lock data directory: %w: %s must belong to the node's user, mode 0700, on a disk that can be written", err, dir)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another process: %w", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another process (%w): stop that node first, or give this one a data_dir of its own; `fuser %s` names the process",
+			dir, err, lock.Name()), lock.Close())
 	}
 	removeLeftovers(dir)
 	return lock, nil

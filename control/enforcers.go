@@ -34,7 +34,7 @@ func (c *Control) Enforcers(ctx context.Context) []Enforcer {
 		a, wasAsked := answers[m.Node]
 		switch {
 		case m.Node == c.cfg.Node:
-			e.Enforcement, e.Alive = c.enforcement(), true
+			e.Enforcement, e.Alive = c.Enforcement(), true
 		case !wasAsked:
 			e.Version, e.Error = m.PolicyVersion, "not reachable"
 		case a.err != nil:

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -251,6 +252,9 @@ func (tr *trial) nemesis() {
 		disk := tr.disk(victim)
 		disk.set(func(f *faulty) { f.full = true })
 		wait(5000)
+		if s := n.c.Status(); s.LastError != "" && strings.Contains(s.LastError, "no space") {
+			tr.faults["full disk said so"]++
+		}
 		disk.set(func(f *faulty) { f.full = false })
 		return
 	case "torn write":

@@ -40,8 +40,10 @@ func (c *Control) Propose(ctx context.Context, p Proposal) (Outcome, error) {
 	if len(p.Who) > maxWho || len(p.From) > maxWho || len(p.Action) > maxWho {
 		return Outcome{}, fmt.Errorf("who, from and action take at most %d bytes each", maxWho)
 	}
-	if _, err := Parse(p.Document); err != nil { // say so at once, without a leader
-		return Outcome{}, err
+	if r := c.node(); r == nil || r.State() != raft.Leader { // say so at once, without a leader; a leader does anyway
+		if _, err := Parse(p.Document); err != nil {
+			return Outcome{}, err
+		}
 	}
 	req := request{
 		Op: opApply, ID: rand.Text(), Document: p.Document, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,

@@ -201,7 +201,7 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 		m := c.auditMark()
 		return answer{Mark: &m}, nil
 	case opEnforcement:
-		e := c.enforcement()
+		e := c.Enforcement()
 		return answer{Enforcement: &e}, nil
 	case opApply, opHistory, opVersion, opJoin, opAudit, opAuditRead, opCommitted:
 		if req.Op == opJoin && req.Node != from && !c.isVoter(from) {

@@ -50,6 +50,7 @@ func (c *Control) runVoter(ctx context.Context) error {
 	if c.wrap != nil {
 		c.wrap(st)
 	}
+	st.log = &watchedLog{LogStore: st.log, said: c.diskSaid}
 	if err := c.loadPromise(); err != nil {
 		return err
 	}
@@ -69,6 +70,40 @@ func (c *Control) runVoter(ctx context.Context) error {
 	beside.Wait()
 	c.stopRaft(r, trans, layer)
 	return nil
+}
+
+// watchedLog tells of writes that fail, above all of a full disk: raft itself only writes a log line.
+type watchedLog struct {
+	raft.LogStore
+	said func(error)
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (w *watchedLog) IsMonotonic() bool { return true }
+
+// StoreLog implements raft.LogStore.
+func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (w *watchedLog) StoreLogs(l []*raft.Log) error {
+	err := w.LogStore.StoreLogs(l)
+	w.said(err)
+	return err
+}
+
+// diskSaid keeps the newest failure of a write to the log for Status; a write that works clears it.
+func (c *Control) diskSaid(err error) {
+	text := ""
+	if err != nil {
+		text = fmt.Sprintf("this voter cannot write its log (%v): it takes no part in changes of the policy until it can; media goes on. Make room, or mend the disk of the data directory", err)
+	}
+	c.mu.Lock()
+	changed := c.diskErr != text
+	c.diskErr = text
+	c.mu.Unlock()
+	if changed && text != "" {
+		c.cfg.Logger.Error("control", "error", text)
+	}
 }
 
 func (c *Control) setRaft(r *raft.Raft) {

@@ -42,15 +42,12 @@ var rules = map[string]rule{
 	"voters.count":         {"how many", map[string]any{"enum": []int{0, 1, 3, 5}}},
 	"voters.spread":        {"region: in as many regions as possible", oneOf(SpreadRegion, SpreadNone)},
 	"voters.grace_seconds": {"how long a voter may be dead before another takes its place; 0: 300", between(0, maxGrace)},
-	"filter":               {"the packet filter of every node", nil},
-	"filter.rates":         {"rates by name; what is left out keeps the filter's default", map[string]any{"propertyNames": map[string]any{"enum": FilterRateNames}}},
 	"alarms":               {"thresholds; 0 is no alarm", nil},
 	"audit":                {"the audit log", nil},
 
-	"apps[].limits.channels":     {"channels with a session at a node", between(0, maxLimit)},
-	"apps[].limits.publishers":   {"sessions that publish at a node", between(0, maxLimit)},
-	"apps[].limits.viewers":      {"sessions that watch at a node", between(0, maxLimit)},
-	"apps[].limits.bitrate_kbps": {"of one publisher, kbit/s of RTP", between(0, maxBitrateKbps)},
+	"apps[].limits.channels":   {"channels with a session at a node", between(0, maxLimit)},
+	"apps[].limits.publishers": {"sessions that publish at a node", between(0, maxLimit)},
+	"apps[].limits.viewers":    {"sessions that watch at a node", between(0, maxLimit)},
 
 	"apps[].admission":             {"more about who may enter", nil},
 	"apps[].admission.disabled":    {"nobody enters, and who is inside leaves", nil},
@@ -86,14 +83,10 @@ var rules = map[string]rule{
 	"routes[].use":      {"prefer: counts 10 ms less; avoid: a last resort; forbid: never", oneOf(routing.UsePrefer, routing.UseAvoid, routing.UseForbid)},
 	"routes[].price_ms": {"milliseconds of delay that the use must save", between(0, int(routing.MaxPrice/time.Millisecond))},
 
-	"filter.rates{}.per_second":      {"packets a second", between(1, maxRatePerSecond)},
-	"filter.rates{}.burst":           {"packets at once after a pause", between(1, maxRatePerSecond)},
-	"alarms.loss_percent":            {"of a link", between(0, 100)},
-	"alarms.link_delay_ms":           {"one-way, of a link", between(0, maxDelayMS)},
-	"alarms.undelivered_per_mille":   {"media frames that no path brought", between(0, 1000)},
-	"alarms.policy_lag_seconds":      {"a node that enforces an older version for so long", between(0, maxGrace)},
-	"alarms.filter_drops_per_second": {"at one node", between(0, maxRatePerSecond)},
-	"audit.retention_days":           {"how long entries are kept; 0: 90", between(0, maxRetentionDays)},
+	"alarms.loss_percent":          {"of a link", between(0, 100)},
+	"alarms.link_delay_ms":         {"one-way, of a link", between(0, maxDelayMS)},
+	"alarms.undelivered_per_mille": {"media frames that no path brought", between(0, 1000)},
+	"audit.retention_days":         {"how long entries are kept; 0: 90", between(0, maxRetentionDays)},
 }
 
 // Schema is the JSON Schema (draft 2020-12) of the policy document, made from the types that Parse fills. Parse checks

@@ -2,8 +2,6 @@ package control
 
 import (
 	"cmp"
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -13,10 +11,8 @@ import (
 // Bounds of the numbers in a policy. Zero always means "not said": the default, or no limit.
 const (
 	maxLimit         = 1_000_000           // channels, publishers, viewers
-	maxBitrateKbps   = 1_000_000           // of one publisher
 	maxGrace         = 7 * 24 * 60 * 60    // seconds
 	maxRetentionDays = 3650                //
-	maxRatePerSecond = 10_000_000          // packets
 	maxDelayMS       = 60_000              //
 	defaultGrace     = 5 * time.Minute     // of a dead voter
 	defaultRetention = 90 * 24 * time.Hour // of the audit log
@@ -24,12 +20,6 @@ const (
 	SpreadNone       = "none"              // any voters
 	maxPolicyVoters  = 5                   // more make every write slower and no safer
 )
-
-// FilterRateNames are the rates of the packet filter that a policy may set, as the filter itself calls them.
-var FilterRateNames = []string{
-	"peer", "peer_gossip", "flow", "flow_control", "source_ufrag", "source_stun", "source_mesh",
-	"budget_ufrag", "budget_stun", "budget_quic", "budget_gossip",
-}
 
 // Voters says which nodes agree on the policy. The zero value keeps every node that may vote.
 type Voters struct {
@@ -45,30 +35,16 @@ func (v Voters) Grace() time.Duration {
 
 // Limits bound what one app may use at each node; 0 is no limit.
 type Limits struct {
-	Channels    int `json:"channels,omitempty"`     // with a session at the node
-	Publishers  int `json:"publishers,omitempty"`   // sessions that publish
-	Viewers     int `json:"viewers,omitempty"`      // sessions that watch
-	BitrateKbps int `json:"bitrate_kbps,omitempty"` // of one publisher, kbit/s of RTP
+	Channels   int `json:"channels,omitempty"`   // with a session at the node
+	Publishers int `json:"publishers,omitempty"` // sessions that publish
+	Viewers    int `json:"viewers,omitempty"`    // sessions that watch
 }
 
-// FilterRules tune the packet filter of every node.
-type FilterRules struct {
-	Rates map[string]FilterRate `json:"rates,omitempty"` // by FilterRateNames; what is left out keeps its default
-}
-
-// FilterRate is packets a second and at once; see FilterRules.
-type FilterRate struct {
-	PerSecond int `json:"per_second"`
-	Burst     int `json:"burst"`
-}
-
-// Alarms are thresholds; what passes one is reported by status and metrics. 0 is no alarm.
+// Alarms are thresholds; what a node sees pass one is a finding in its status and metrics. 0 is no alarm.
 type Alarms struct {
-	LossPercent          int `json:"loss_percent,omitempty"`            // of a link
-	LinkDelayMS          int `json:"link_delay_ms,omitempty"`           // one-way, of a link
-	UndeliveredPerMille  int `json:"undelivered_per_mille,omitempty"`   // media frames that no path brought
-	PolicyLagSeconds     int `json:"policy_lag_seconds,omitempty"`      // a node that enforces an older version for so long
-	FilterDropsPerSecond int `json:"filter_drops_per_second,omitempty"` // at one node
+	LossPercent         int `json:"loss_percent,omitempty"`          // of a link
+	LinkDelayMS         int `json:"link_delay_ms,omitempty"`         // one-way, of a link
+	UndeliveredPerMille int `json:"undelivered_per_mille,omitempty"` // media frames that no path brought
 }
 
 // AuditRules say how long the audit log keeps its entries.
@@ -87,13 +63,10 @@ func (r *reader) sections(p *Policy) map[string]func(string, ast.Node) {
 		"voters": r.section(map[string]func(string, ast.Node){
 			"count": r.number(&p.Voters.Count), "spread": r.text(&p.Voters.Spread), "grace_seconds": r.number(&p.Voters.GraceSeconds),
 		}),
-		"filter": r.section(map[string]func(string, ast.Node){"rates": r.rates(&p.Filter)}),
 		"alarms": r.section(map[string]func(string, ast.Node){
-			"loss_percent":            r.number(&p.Alarms.LossPercent),
-			"link_delay_ms":           r.number(&p.Alarms.LinkDelayMS),
-			"undelivered_per_mille":   r.number(&p.Alarms.UndeliveredPerMille),
-			"policy_lag_seconds":      r.number(&p.Alarms.PolicyLagSeconds),
-			"filter_drops_per_second": r.number(&p.Alarms.FilterDropsPerSecond),
+			"loss_percent":          r.number(&p.Alarms.LossPercent),
+			"link_delay_ms":         r.number(&p.Alarms.LinkDelayMS),
+			"undelivered_per_mille": r.number(&p.Alarms.UndeliveredPerMille),
 		}),
 		"audit": r.section(map[string]func(string, ast.Node){"retention_days": r.number(&p.Audit.RetentionDays)}),
 	}
@@ -103,30 +76,12 @@ func (r *reader) sections(p *Policy) map[string]func(string, ast.Node) {
 func (r *reader) limits(to *Limits) func(string, ast.Node) {
 	return r.section(map[string]func(string, ast.Node){
 		"channels": r.number(&to.Channels), "publishers": r.number(&to.Publishers), "viewers": r.number(&to.Viewers),
-		"bitrate_kbps": r.number(&to.BitrateKbps),
 	})
 }
 
 // section is a mapping with a fixed set of keys.
 func (r *reader) section(known map[string]func(string, ast.Node)) func(string, ast.Node) {
 	return func(path string, n ast.Node) { r.fields(path, n, known) }
-}
-
-func (r *reader) rates(to *FilterRules) func(string, ast.Node) {
-	return func(path string, n ast.Node) {
-		known := make(map[string]func(string, ast.Node), len(FilterRateNames))
-		for _, name := range FilterRateNames {
-			known[name] = func(path string, n ast.Node) {
-				var rate FilterRate
-				r.fields(path, n, map[string]func(string, ast.Node){"per_second": r.number(&rate.PerSecond), "burst": r.number(&rate.Burst)})
-				if to.Rates == nil {
-					to.Rates = make(map[string]FilterRate)
-				}
-				to.Rates[name] = rate
-			}
-		}
-		r.fields(path, n, known)
-	}
 }
 
 // number stores a whole number that is written as digits.
@@ -151,20 +106,9 @@ func (v *validator) sections(p Policy) {
 		v.mode("voters.spread", p.Voters.Spread, SpreadRegion, SpreadNone)
 	}
 	v.between("voters.grace_seconds", p.Voters.GraceSeconds, maxGrace)
-	for _, name := range slices.Sorted(maps.Keys(p.Filter.Rates)) {
-		path := "filter.rates." + name
-		rate := p.Filter.Rates[name]
-		v.between(path+".per_second", rate.PerSecond, maxRatePerSecond)
-		v.between(path+".burst", rate.Burst, maxRatePerSecond)
-		if rate.PerSecond == 0 || rate.Burst == 0 {
-			v.add(path, "needs per_second and burst above 0: leave the rate out for the default")
-		}
-	}
 	v.between("alarms.loss_percent", p.Alarms.LossPercent, 100)
 	v.between("alarms.link_delay_ms", p.Alarms.LinkDelayMS, maxDelayMS)
 	v.between("alarms.undelivered_per_mille", p.Alarms.UndeliveredPerMille, 1000)
-	v.between("alarms.policy_lag_seconds", p.Alarms.PolicyLagSeconds, maxGrace)
-	v.between("alarms.filter_drops_per_second", p.Alarms.FilterDropsPerSecond, maxRatePerSecond)
 	v.between("audit.retention_days", p.Audit.RetentionDays, maxRetentionDays)
 }
 
@@ -172,7 +116,6 @@ func (v *validator) limits(path string, l Limits) {
 	v.between(path+".channels", l.Channels, maxLimit)
 	v.between(path+".publishers", l.Publishers, maxLimit)
 	v.between(path+".viewers", l.Viewers, maxLimit)
-	v.between(path+".bitrate_kbps", l.BitrateKbps, maxBitrateKbps)
 }
 
 func (v *validator) between(path string, n, most int) {

@@ -170,7 +170,7 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 		copies[i] = &with
 	}
 	if err := c.wal.StoreLogs(copies); err != nil {
-		return fmt.Errorf("store log entries: %w", err)
+		return fmt.Errorf("store log entries in %s: %w", c.dir, err)
 	}
 	return c.end.set(logs[len(logs)-1].Index, false)
 }

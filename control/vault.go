@@ -454,8 +454,8 @@ func (c *Control) reopen(version uint64) {
 	c.cfg.Logger.Info("certificates opened", "version", p.Version, "still_sealed", missing)
 }
 
-// enforcement adds to what the node says what the certificates say.
-func (c *Control) enforcement() Enforcement {
+// Enforcement is what this node says of itself: what its parts took, and whether certificates are still sealed.
+func (c *Control) Enforcement() Enforcement {
 	e := c.cfg.Enforced()
 	c.mu.Lock()
 	defer c.mu.Unlock()

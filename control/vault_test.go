@@ -54,7 +54,7 @@ func TestCertificatesReachOnlyNodesInsideTheFence(t *testing.T) {
 			if got := secretsOf(m.get(name)); fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%s holds %v, want %v", name, got, want)
 			}
-			if e := m.get(name).c.enforcement(); e.Trouble != "" {
+			if e := m.get(name).c.Enforcement(); e.Trouble != "" {
 				t.Errorf("%s: %s", name, e.Trouble)
 			}
 		}
@@ -78,7 +78,7 @@ func TestCertificatesReachOnlyNodesInsideTheFence(t *testing.T) {
 		if got := secretsOf(lone)["only-eu"]; got != "" {
 			t.Errorf("opened without the key file: %q", got)
 		}
-		if e := lone.c.enforcement(); !strings.Contains(e.Trouble, "certificates of 2 apps are sealed") {
+		if e := lone.c.Enforcement(); !strings.Contains(e.Trouble, "certificates of 2 apps are sealed") {
 			t.Errorf("it must say what it cannot enforce: %+v", e)
 		}
 		m.start("v1-eu", 3)

@@ -56,7 +56,7 @@ type FenceEvidence struct {
 
 // evidence is what this node says about an app.
 func (n *Node) evidence(app string) FenceEvidence {
-	own := n.enforcer.enforcement()
+	own := n.control.Enforcement()
 	e := FenceEvidence{
 		Node: n.cfg.Node, Region: n.id.Region, PolicyVersion: own.Version, Trouble: own.Trouble,
 		RefusedFrames: make(map[string]uint64), Paths: []FencePath{},

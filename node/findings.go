@@ -43,11 +43,13 @@ const (
 	findFilterFull  = "filter_full"
 	findCertificate = "certificate_expires"
 	findAlone       = "alone"
+	findEnforce     = "not_enforced"
+	findAlarm       = "alarm"
 )
 
 var findingNames = []string{
 	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
-	findFilter, findFilterFull, findCertificate, findAlone,
+	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm,
 }
 
 // Thresholds of findings.
@@ -67,6 +69,10 @@ func findings(s Status, now time.Time) []Finding {
 	controlFindings(s, add)
 	memberFindings(s, add)
 	braidFindings(s, add)
+	alarmFindings(s, add)
+	if s.Trouble != "" {
+		add(SeverityCritical, findEnforce, s.Node, "the policy is not enforced wholly: "+s.Trouble, "it is tried again every two seconds; `tern policy apply --dry-run` and docs/policy.md say what the policy needs")
+	}
 	if s.FilterWhy != "" {
 		add(SeverityWarning, findFilter, s.Node, "the kernel does not filter: "+s.FilterWhy, "run `tern doctor` for the missing privilege or feature; the Go twin filters meanwhile")
 	}
@@ -153,6 +159,29 @@ func braidFindings(s Status, add addFinding) {
 		if b.Undelivered >= undeliveredLeast && float64(b.Undelivered) > undeliveredShare*float64(total) {
 			add(SeverityWarning, findUndelivered, b.Peer+" > "+s.Node, fmt.Sprintf("%d of %d media frames never came", b.Undelivered, total),
 				"all paths lose at once: `tern status` shows what each lost and rescued")
+		}
+	}
+}
+
+// alarmFindings holds what this node measures against the thresholds of the policy.
+func alarmFindings(s Status, add addFinding) {
+	const do = "the threshold is in the policy's section alarms"
+	for _, l := range s.Links {
+		if l.From != s.Node || l.Down {
+			continue
+		}
+		where := l.From + " > " + l.To
+		if limit := s.alarms.LossPercent; limit > 0 && l.Loss*100 > float64(limit) {
+			add(SeverityWarning, findAlarm, where, fmt.Sprintf("loses %.1f %%, more than %d %%", l.Loss*100, limit), do)
+		}
+		if limit := s.alarms.LinkDelayMS; limit > 0 && l.LatencyMS > float64(limit) {
+			add(SeverityWarning, findAlarm, where, fmt.Sprintf("takes %.0f ms, more than %d ms", l.LatencyMS, limit), do)
+		}
+	}
+	for _, b := range s.Braids {
+		total := b.PacketsDelivered + b.Undelivered
+		if limit := s.alarms.UndeliveredPerMille; limit > 0 && total > 0 && b.Undelivered*1000 > uint64(limit)*total {
+			add(SeverityWarning, findAlarm, b.Peer+" > "+s.Node, fmt.Sprintf("%d of %d media frames never came, more than %d of 1000", b.Undelivered, total, limit), do)
 		}
 	}
 }

@@ -51,6 +51,8 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{findFilter, func(s *Status) { s.FilterWhy = "no privilege" }, SeverityWarning, "fra"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(10 * 24 * time.Hour) }, SeverityWarning, "identity.cert"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(-time.Hour) }, SeverityCritical, "identity.cert"},
+		{findEnforce, func(s *Status) { s.Trouble = "version 2: the filter did not take its rules" }, SeverityCritical, "fra"},
+		{findAlarm, func(s *Status) { s.alarms.LinkDelayMS = 1; s.Links[0].LatencyMS = 2 }, SeverityWarning, "fra > iad"},
 		{findAlone, func(s *Status) { s.Members, s.Braids, s.Links = s.Members[:1], nil, nil }, SeverityCritical, "fra"},
 	}
 	if got := findings(well(now), now); len(got) != 0 {

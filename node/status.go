@@ -27,6 +27,7 @@ type Status struct {
 	UptimeSeconds float64      `json:"uptime_seconds"`
 	AccessURL     string       `json:"access_url"`
 	PolicyVersion uint64       `json:"policy_version"`
+	Trouble       string       `json:"trouble,omitempty"` // what keeps the policy from being enforced wholly
 	Filter        string       `json:"filter"`
 	// FilterWhy says why the kernel does not filter although the configuration asks for it; empty otherwise.
 	FilterWhy string `json:"filter_why,omitempty"`
@@ -45,6 +46,8 @@ type Status struct {
 	Braids   []BraidStatus  `json:"braids"`
 	Access   AccessStatus   `json:"access"`
 	Media    media.Stats    `json:"media"`
+
+	alarms control.Alarms // of the policy
 }
 
 // DrainStatus is how far a drain has come. A node in state drained has no sessions left and forwards nothing, or its
@@ -183,6 +186,7 @@ func (n *Node) Status() Status {
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
+	s.Trouble, s.alarms = n.control.Enforcement().Trouble, n.control.Policy().Alarms
 	s.Findings = findings(s, time.Now())
 	return s
 }
