@@ -53,14 +53,19 @@ func serveBubbles(t *testing.T) {
 	}
 }
 
-// lazyCollection is the growth of the heap, in percent, at which garbage is collected while a bubble runs.
-const lazyCollection = 400
+const (
+	// lazyCollection is the growth of the heap, in percent, at which garbage is collected while a bubble runs.
+	lazyCollection = 400
+	// lazyUpTo is the memory, in bytes, above which it is collected eagerly all the same: large meshes live there.
+	lazyUpTo = 4 << 30
+)
 
 func oneBubble(t *testing.T, f func()) (err error) {
-	processors, percent := runtime.GOMAXPROCS(1), debug.SetGCPercent(lazyCollection)
+	processors, percent, limit := runtime.GOMAXPROCS(1), debug.SetGCPercent(lazyCollection), debug.SetMemoryLimit(lazyUpTo)
 	defer func() {
 		runtime.GOMAXPROCS(processors)
 		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
 	}()
 	defer func() {
 		if r := recover(); r != nil {
