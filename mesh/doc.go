@@ -78,5 +78,6 @@
 // Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
 // makes that one's card be refused, or declare others dead; they refute it. A node that is
 // thrown out reads gossip until the third rotation, and a member can make keys as it likes. Measured latency is half a round trip, so an
-// asymmetric route is seen as symmetric.
+// asymmetric route is seen as symmetric. Links are measured by probes alone: what media sees of them is not used. Floods of joins meet
+// the limits of layer 1 and the bounds of the tables, nothing of their own.
 package mesh

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"math"
 	"time"
 
 	"github.com/ternmesh/tern/mesh/linkstate"
@@ -13,6 +14,7 @@ const (
 	// missedProbes in a row make a link down: 3 x 200 ms on a fast link, and a little for jitter.
 	missedProbes = 3
 	missedSlack  = 60 * time.Millisecond
+	missedMost   = 8 // on a lossy link
 	// upAfter is how many signs of life in a row make it up again; each interval can give one.
 	upAfter = 3
 	// neverAfter makes a link down that has not answered since its first probe.
@@ -95,6 +97,16 @@ func (l *link) pace(now time.Time) time.Duration {
 	return l.every
 }
 
+// patience is how many probes in a row may be missed. On a link that is known to lose many, three in a row mean nothing: it is as
+// many as are lost by chance once in a thousand times.
+func (l *link) patience() int {
+	lost := 1 - (1-l.lossOut)*(1-l.in)
+	if lost <= 0 {
+		return missedProbes
+	}
+	return min(max(int(math.Ceil(math.Log(0.001)/math.Log(min(lost, 0.99)))), missedProbes), missedMost)
+}
+
 // receive takes a probe in. For a request it returns the reply.
 func (l *link) receive(now time.Time, p probe) (reply probe, answer bool) {
 	if p.epoch != l.peerEpoch {
@@ -154,7 +166,7 @@ func (l *link) evidence(now time.Time, t tally) {
 
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
-	downAfter := missedProbes*l.pace(now) + missedSlack
+	downAfter := time.Duration(l.patience())*l.pace(now) + missedSlack
 	silent := now.Sub(l.progress)
 	if l.progress.IsZero() {
 		silent = now.Sub(l.since) - neverAfter + downAfter

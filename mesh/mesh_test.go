@@ -154,6 +154,13 @@ func TestHalvesStartedApartMerge(t *testing.T) {
 	})
 }
 
+// sendsWith is the gossip key that a node encrypts with.
+func (n *node) sendsWith() string {
+	n.keys.mu.Lock()
+	defer n.keys.mu.Unlock()
+	return string(n.keys.main)
+}
+
 // Keys come and go and nobody is lost: by command, and by age; a node that got no new key understands nothing after the third.
 func TestKeysRotateWithoutLoss(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -162,7 +169,7 @@ func TestKeysRotateWithoutLoss(t *testing.T) {
 		agreed := func(rings int) func() bool {
 			return func() bool {
 				for _, n := range nodes {
-					if len(n.keys.list()) != rings || string(n.keys.main) != string(nodes[0].keys.main) {
+					if len(n.keys.list()) != rings || n.sendsWith() != nodes[0].sendsWith() {
 						return false
 					}
 				}
@@ -172,8 +179,8 @@ func TestKeysRotateWithoutLoss(t *testing.T) {
 		for i := range 4 {
 			nodes[i].RotateKey()
 			within(t, 5*time.Second, "everybody has the new key", agreed(min(i+2, maxKeys)))
-			before := string(nodes[0].keys.main)
-			within(t, 2*keySettle, "everybody sends with the new key", func() bool { return string(nodes[0].keys.main) != before && agreed(min(i+2, maxKeys))() })
+			before := nodes[0].sendsWith()
+			within(t, 2*keySettle, "everybody sends with the new key", func() bool { return nodes[0].sendsWith() != before && agreed(min(i+2, maxKeys))() })
 			if !allSee(nodes, 6)() {
 				t.Fatalf("rotation %d lost a member", i+1)
 			}

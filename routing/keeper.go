@@ -9,7 +9,7 @@ import (
 const (
 	// gainShare and gainMS are what a new set must save, over all its paths, to be worth a change: three paths that are a
 	// little dear do less harm than paths that come and go.
-	gainShare = 0.20
+	gainShare = 0.40
 	gainMS    = 5.0
 	// gainHold is how long the gain must last, at least.
 	gainHold = 3 * time.Second
@@ -29,7 +29,7 @@ func PatienceOf(from, to string) time.Duration {
 // value is ready. It is not safe for concurrent use.
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
-//	shares less, or saves 20 % and 5 ms          -> change after 3 s and Patience of it without a break
+//	shares less, or saves 40 % and 5 ms          -> change after 3 s and Patience of it without a break
 //	otherwise                                    -> keep
 type Keeper struct {
 	// Patience is how much longer than 3 s a gain must last for this pair; see PatienceOf.
