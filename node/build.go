@@ -310,6 +310,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 		TrustedProxies: n.cfg.Access.proxies(),
 		MaxSessions:    n.cfg.Access.MaxSessions,
 		JoinRate:       rate.Limit(n.cfg.Access.JoinRate), JoinBurst: n.cfg.Access.JoinBurst,
+		PatchRate: rate.Limit(n.cfg.Access.PatchRate), PatchBurst: 4 * n.cfg.Access.PatchRate,
 		MaxRTPPerApp: n.cfg.Access.RTPPerApp, MaxRTPPerSource: n.cfg.Access.RTPPerSource,
 	})
 	return err

@@ -101,7 +101,10 @@ type AccessConfig struct {
 	// MaxSessions bounds the clients' sessions of this node. Default 2000.
 	MaxSessions int `yaml:"max_sessions"`
 	// JoinRate and JoinBurst bound joins per second, and at once, of one source address. Default 50 and 200.
-	JoinRate  int `yaml:"join_rate"`
+	JoinRate int `yaml:"join_rate"`
+	// PatchRate bounds PATCHes (candidates, restarts, renewals) per second of one source address. Default 200; four seconds' worth
+	// at once.
+	PatchRate int `yaml:"patch_rate"`
 	JoinBurst int `yaml:"join_burst"`
 	// RTPPerApp and RTPPerSource bound plain RTP sessions of one app and of one source address. Default 32 and 8.
 	RTPPerApp    int `yaml:"rtp_per_app"`
@@ -325,6 +328,7 @@ func (a AccessConfig) rtpRange() (first, last uint16, err error) {
 func (a *AccessConfig) limits(f func(key string, v *int, fallback int)) {
 	f("max_sessions", &a.MaxSessions, access.DefaultMaxSessions)
 	f("join_rate", &a.JoinRate, access.DefaultJoinRate)
+	f("patch_rate", &a.PatchRate, access.DefaultPatchRate)
 	f("join_burst", &a.JoinBurst, access.DefaultJoinBurst)
 	f("rtp_per_app", &a.RTPPerApp, access.DefaultMaxRTPPerApp)
 	f("rtp_per_source", &a.RTPPerSource, access.DefaultMaxRTPPerSource)

@@ -44,6 +44,7 @@ var keys = map[string]key{
 	"access.rtp_ports":        {fallback: "`20000-20199`", says: "its ports, taken in pairs: an even one for a track's RTP, the next for its RTCP"},
 	"access.max_sessions":     {fallback: "`2000`", says: "clients' sessions at once, then 503"},
 	"access.join_rate":        {fallback: "`50`", says: "joins per second of one source address (an IPv6 /64), then 429"},
+	"access.patch_rate":       {fallback: "`200`", says: "candidates, restarts and renewals per second of one source address; four seconds' worth at once"},
 	"access.join_burst":       {fallback: "`200`", says: "joins at once of one source address"},
 	"access.rtp_per_app":      {fallback: "`32`", says: "plain RTP sessions at once of one app; each takes a pair of ports per track"},
 	"access.rtp_per_source":   {fallback: "`8`", says: "plain RTP sessions at once of one source address"},

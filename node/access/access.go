@@ -25,6 +25,13 @@ const (
 	DefaultJoinRate    = 50  // joins per second and source address
 	DefaultJoinBurst   = 200 // joins at once per source address
 
+	// A client that trickles sends some PATCHes for each join, and a restart now and then.
+	DefaultPatchRate  = 200
+	DefaultPatchBurst = 800
+	// maxHalfOpen sessions that never connected may be one source's at once, and half of
+	// MaxSessions everybody's together: answers cost more than offers.
+	maxHalfOpen = 256
+
 	// Plain RTP takes a port for each track, of which there are few.
 	DefaultMaxRTPPerApp    = 32 // ingests at once; a quarter of MaxSessions if that is less
 	DefaultMaxRTPPerSource = 8  // ingests at once opened from one address
@@ -123,6 +130,9 @@ type Config struct {
 	JoinRate    rate.Limit // per source address, joins per second; 0: DefaultJoinRate
 	JoinBurst   int        // 0: DefaultJoinBurst
 
+	PatchRate  rate.Limit // per source address, PATCHes per second; 0: DefaultPatchRate
+	PatchBurst int        // 0: DefaultPatchBurst
+
 	MaxRTPPerApp    int // plain RTP ingests at once per app; 0: DefaultMaxRTPPerApp
 	MaxRTPPerSource int // and per address they are opened from; 0: DefaultMaxRTPPerSource
 
@@ -141,6 +151,7 @@ type Access struct {
 	log     *slog.Logger
 	now     func() time.Time
 	joins   *sourceLimits
+	patches *sourceLimits
 	ingests quota // of plain RTP
 	counts  counters
 	refused refusals
@@ -175,7 +186,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		return nil, errors.New("access: Config.UDPAdvertise is empty")
 	case cfg.ListenRTP != nil && !cfg.RTPHost.IsValid():
 		return nil, errors.New("access: Config.RTPHost is missing")
-	case cfg.MaxSessions < 0 || cfg.JoinRate < 0 || cfg.JoinBurst < 0 || cfg.MaxRTPPerApp < 0 || cfg.MaxRTPPerSource < 0:
+	case cfg.MaxSessions < 0 || cfg.JoinRate < 0 || cfg.JoinBurst < 0 || cfg.PatchRate < 0 || cfg.PatchBurst < 0 || cfg.MaxRTPPerApp < 0 || cfg.MaxRTPPerSource < 0:
 		return nil, errors.New("access: a limit is negative")
 	}
 	for _, a := range cfg.UDPAdvertise {
@@ -191,6 +202,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 	a := &Access{
 		cfg: cfg, hub: h, log: cfg.Logger, now: cfg.Now,
 		joins:    newSourceLimits(cfg.JoinRate, cfg.JoinBurst),
+		patches:  newSourceLimits(cfg.PatchRate, cfg.PatchBurst),
 		decoy:    App{App: token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}}},
 		used:     usedTokens{by: map[usedToken]time.Time{}},
 		sessions: map[string]*session{}, audiences: map[media.Key]*audience{},
@@ -242,6 +254,12 @@ func (c *Config) defaults() {
 	}
 	if c.JoinBurst == 0 {
 		c.JoinBurst = DefaultJoinBurst
+	}
+	if c.PatchRate == 0 {
+		c.PatchRate = DefaultPatchRate
+	}
+	if c.PatchBurst == 0 {
+		c.PatchBurst = DefaultPatchBurst
 	}
 	if c.Now == nil {
 		c.Now = time.Now

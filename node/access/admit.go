@@ -3,6 +3,7 @@ package access
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -40,6 +41,7 @@ type join struct {
 	app, channel string
 	grant        token.Grant
 	pass         pass // without its expiry, which depends on what is asked
+	source       netip.Prefix
 }
 
 // enter is the common beginning of every join: may anybody enter, may this address,
@@ -74,7 +76,7 @@ func (a *Access) check(r *http.Request) (join, *problem) {
 	if !a.joins.allow(r.RemoteAddr, now) {
 		return join{}, &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "join_rate", retryAfter: 1}
 	}
-	j := join{app: r.PathValue("app"), channel: r.PathValue("channel")}
+	j := join{app: r.PathValue("app"), channel: r.PathValue("channel"), source: sourceOf(r.RemoteAddr)}
 	user := r.URL.Query().Get("user")
 	switch {
 	case !validChannel(j.channel):

@@ -57,6 +57,7 @@
 //
 //	sessions of the node        Config.MaxSessions, then 503
 //	joins per source address    Config.JoinRate, then 429; 4,096 addresses, least recent forgotten
+//	PATCHes per source address  Config.PatchRate, then 429
 //	log lines per reason        10 at once, 1 each second, then a sum every 10 s
 //	body                        64 KiB, then 413
 //	candidates of one peer      64, the rest ignored
@@ -64,6 +65,7 @@
 //	kept for repair             512 packets of a track of a stream, oldest let go
 //	repair of one viewer        half of what it is sent, 128 at once, then counted
 //	queue of an RTP egress      512 packets, newest dropped and counted
+//	half-open sessions          256 of a source, half of Config.MaxSessions in all
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
 //	plain RTP sessions          32 of an app (or a quarter of the sessions), 8 of an address, then 429
 //	silent RTP ingest           15 s; 10 s until its first packet

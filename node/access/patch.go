@@ -68,7 +68,7 @@ func (a *Access) patchSession(kind string) handler {
 		if p != nil {
 			return p
 		}
-		if !a.joins.allow(r.RemoteAddr, a.now()) {
+		if !a.patches.allow(r.RemoteAddr, a.now()) {
 			return &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "patch_rate", retryAfter: 1}
 		}
 		if reason := a.ownerOf(r.Header).refusal(a.app(s.app)); reason != "" {

@@ -90,3 +90,27 @@ func (l Limits) reached(s *session, open map[string]*session) *problem {
 
 // watches tells viewers from publishers.
 func (s *session) watches() bool { return s.kind == kindWHEP || s.kind == kindRTPOut }
+
+// halfOpen refuses a session more while too many wait for their clients to connect: of one
+// source, or of all. Called with Access.mu held.
+func (a *Access) halfOpen(s *session) *problem {
+	if s.pc == nil {
+		return nil // plain RTP has a quota of its own
+	}
+	all, same := 0, 0
+	for _, other := range a.sessions {
+		if other.pc == nil || other.connected.Load() {
+			continue
+		}
+		if all++; other.source == s.source {
+			same++
+		}
+	}
+	switch {
+	case same >= maxHalfOpen:
+		return &problem{status: http.StatusTooManyRequests, reason: "half_open_source", detail: "too many of your sessions wait for their clients to connect", retryAfter: 5}
+	case all >= max(1, a.cfg.MaxSessions/2):
+		return &problem{status: http.StatusServiceUnavailable, reason: "half_open", detail: "try again", retryAfter: 5}
+	}
+	return nil
+}

@@ -69,7 +69,7 @@ func (a *Access) renewSession(kind string) handler {
 		if p != nil {
 			return p
 		}
-		if !a.joins.allow(r.RemoteAddr, a.now()) {
+		if !a.patches.allow(r.RemoteAddr, a.now()) {
 			return &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "patch_rate", retryAfter: 1}
 		}
 		renewed, p := s.renewed(r)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type session struct {
 	app, channel string
 	stream       string
 	need         right
+	source       netip.Prefix           // of whom opened it
 	pc           *webrtc.PeerConnection // nil for plain RTP
 
 	once      sync.Once
@@ -63,7 +65,7 @@ func (a *Access) newSession(kind string, j join, need right, expires time.Time) 
 	if a.cfg.Self != "" {
 		id = a.cfg.Self + "." + id
 	}
-	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass,
+	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass, source: j.source,
 		need: need, since: a.now(), etag: newETag()}
 }
 
@@ -115,6 +117,9 @@ func (a *Access) register(s *session) *problem {
 	limits := a.app(s.app).Limits
 	a.mu.Lock()
 	full := limits.reached(s, a.sessions)
+	if full == nil {
+		full = a.halfOpen(s)
+	}
 	ok := a.running && !s.ended.Load() && full == nil
 	if ok {
 		a.sessions[s.id] = s
