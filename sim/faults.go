@@ -99,3 +99,35 @@ func (n *Network) CloseHost(host string) {
 		_ = c.Close() // a second close does not matter
 	}
 }
+
+// uplink is what everything that a host sends passes before its links: a rate with a drop-tail queue. Guarded by Network.mu.
+type uplink struct {
+	link Link  // Rate and Queue
+	free int64 // when what is queued has left
+}
+
+// pass returns when a packet has left, in nanoseconds as now; false: the queue is full.
+func (u *uplink) pass(now int64, size int) (int64, bool) {
+	perByte := 8e9 / float64(u.link.Rate)
+	start := max(now, u.free)
+	if float64(start-now)/perByte+float64(size) > float64(u.link.queue()) {
+		return 0, false
+	}
+	u.free = start + int64(float64(size)*perByte)
+	return u.free, true
+}
+
+// SetUplink gives a host one way out, which all its links share: rate in bit/s (0: unlimited) with a drop-tail queue in bytes (0:
+// 100 ms at the rate). What it drops counts as QueueDrops of the link. The host must exist.
+func (n *Network) SetUplink(host string, rate int64, queue int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.hosts[host]
+	switch {
+	case h == nil:
+	case rate <= 0:
+		h.up = nil
+	default:
+		h.up = &uplink{link: Link{Rate: rate, Queue: queue}}
+	}
+}

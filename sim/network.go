@@ -73,6 +73,7 @@ type Host struct {
 	port  uint16                   // last ephemeral port handed out
 	dead  bool
 	joint jointLoss
+	up    *uplink     // nil: unlimited
 	nat   *translator // nil: none
 }
 
@@ -229,6 +230,12 @@ func (n *Network) send(h *Host, local netip.AddrPort, payload []byte, to netip.A
 	if h != target && h.joint.loses(now) {
 		ln.refuse(size, &ln.stats.JointLost)
 		return nil
+	}
+	if h != target && h.up != nil {
+		if now, ok = h.up.pass(now, size); !ok {
+			ln.refuse(size, &ln.stats.QueueDrops)
+			return nil
+		}
 	}
 	n.copies = ln.carry(now, size, len(payload), n.copies[:0])
 	for _, a := range n.copies {

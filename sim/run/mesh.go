@@ -92,6 +92,7 @@ func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh 
 		if n.JointLoss > 0 {
 			net.SetJointLoss(n.Name, n.JointLoss, jointSlot)
 		}
+		net.SetUplink(n.Name, n.Uplink, 0)
 	}
 	for pair, l := range g.scenario.Links {
 		net.SetLink(pair.From, pair.To, l)

@@ -153,13 +153,19 @@ func (c *Control) Step(now time.Time) {
 	switch {
 	case node.shared() && node.flows > 1:
 		c.cut(now, &c.node, node, func(*Path) bool { return true })
+		for _, f := range c.flows {
+			f.rate.forgive(now)
+		}
+		for _, l := range c.links {
+			l.rate.forgive(now)
+		}
 	case node.queueing == 0:
 		c.node.Clear(now, node.sent, c.wants(func(*Path) bool { return true }), node.rtt)
 	}
 	for _, f := range c.flows {
 		mine := func(p *Path) bool { return p.flow == f }
 		switch {
-		case f.sum.shared():
+		case f.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &f.rate, f.sum, mine)
 		case f.sum.queueing == 0:
 			f.rate.Clear(now, f.sum.sent, (1+f.wanted)*f.demand, f.sum.rtt)
@@ -168,7 +174,7 @@ func (c *Control) Step(now time.Time) {
 	for _, l := range c.links {
 		mine := func(p *Path) bool { return p.link == l }
 		switch {
-		case l.sum.shared():
+		case l.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &l.rate, l.sum, mine)
 		case l.sum.queueing == 0 && !l.rate.Open():
 			l.rate.Clear(now, l.sum.sent, c.wants(mine), l.sum.rtt)
@@ -178,6 +184,12 @@ func (c *Control) Step(now time.Time) {
 	c.deal()
 }
 
+// unanswered: some path of a group still shows a sure queue, for which no wider group has been cut.
+func (c *Control) unanswered(now time.Time, in func(*Path) bool) (found bool) {
+	c.each(func(p *Path) { found = found || in(p) && p.sure(now) })
+	return found
+}
+
 // count tallies the active paths of all groups.
 func (c *Control) count(now time.Time) (node tally) {
 	for _, l := range c.links {
@@ -185,13 +197,14 @@ func (c *Control) count(now time.Time) (node tally) {
 	}
 	for _, f := range c.flows {
 		f.sum = tally{}
-		top := 0.0
+		top, slowest := 0.0, time.Duration(math.MinInt64)
 		for _, p := range f.paths {
 			if p.fresh(now) {
-				top = max(top, p.sent)
+				top, slowest = max(top, p.sent), max(slowest, p.floor.least())
 			}
 		}
 		for _, p := range f.paths {
+			p.lead = min(max(0, slowest-p.floor.least()), leadMost)
 			if p.fresh(now) && p.sent > activeShare*top {
 				f.sum.add(p, now)
 				p.link.sum.add(p, now)
@@ -224,12 +237,14 @@ func (c *Control) wants(in func(*Path) bool) (sum float64) {
 }
 
 // cut lowers a group's cap. Its paths' evidence is used up: it says nothing about the paths themselves, and what they show
-// in the next round trip was sent before.
+// in the next round trip was sent before. A cap that something narrower got for the same trouble a moment ago is
+// lifted.
 func (c *Control) cut(now time.Time, r *Rate, t tally, in func(*Path) bool) {
 	r.Queue(now, t.delivered, t.queue, t.rtt)
 	c.each(func(p *Path) {
 		if in(p) {
 			p.excuse(now, t.rtt)
+			p.rate.forgive(now)
 		}
 	})
 }

@@ -180,3 +180,24 @@ func TestALongerRouteIsNoQueueForLong(t *testing.T) {
 		t.Errorf("20 s after its route became longer the path carries %.1f of 10 Mbit/s", got)
 	}
 }
+
+// Nor is it when all routes become longer at once, which looks like a shared bottleneck: the media pauses for a moment at most.
+func TestLongerRoutesAllAtOnce(t *testing.T) {
+	w := newWorld(t)
+	s := w.send(10, 2, nil, nil, nil)
+	w.run(5 * time.Second)
+	for _, r := range s.routes {
+		r.delay += 30 * time.Millisecond
+	}
+	lost := s.lost()
+	w.run(20 * time.Second)
+	t.Logf("%d of 1,000 frames a second lost", s.lost()-lost)
+	if s.lost()-lost > 1500 {
+		t.Errorf("%d frames were held back until they were stale", s.lost()-lost)
+	}
+	sent := s.copiesSent
+	w.run(time.Second)
+	if s.copiesSent-sent < 1900 {
+		t.Errorf("20 s later %d extra copies a second, want 2,000", s.copiesSent-sent)
+	}
+}

@@ -9,14 +9,16 @@ const (
 	queueLeast  = 15 * time.Millisecond // a lower delay above the floor is no queue
 	queueJitter = 2                     // times the jitter: neither is this
 	queueMarked = 0.1                   // share of marked frames that is a queue
-	sureAfter   = 60 * time.Millisecond // how long a queue must last to count, unless it is twice as high or loses
-	sampleLeast = 8                     // frames in a sample
+	sureAfter   = 60 * time.Millisecond // how long a queue must last to count, beyond the path's lead over slower ones
+	sureSooner  = 30 * time.Millisecond // less, if it is twice as high or loses
+	leadMost    = 150 * time.Millisecond
+	sampleLeast = 8 // frames in a sample
 	sampleMost  = 200 * time.Millisecond
 	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
 	floorHalf   = 15 * time.Second
-	// A delay that moves by less than stillRange in stillFor while we have cut to less than half is no queue.
+	// A delay that moves by less than stillRange in stillFor after we have cut is no queue.
 	stillRange = 3 * time.Millisecond
-	stillFor   = 3 * time.Second
+	stillFor   = time.Second
 	// fairAfter is how long a queue must stay although we have cut to half before it counts as others'.
 	// A bulk flow empties the queue now and then; fairEnds is longer than that.
 	fairAfter   = time.Second
@@ -53,12 +55,13 @@ type Path struct {
 	floor minimum
 	still extent // of the delay, since the last cut
 
-	at        time.Time // of the last judged sample
-	queueing  bool      // in the newest sample
-	since     time.Time // when the queue began; zero = none, or its evidence is used up
-	others    time.Time // since when the queue has stayed although we cut
-	clear     time.Time // since when there is no queue; zero = there is
-	excused   time.Time // until then, queues are the past of a group that was cut
+	at        time.Time     // of the last judged sample
+	queueing  bool          // in the newest sample
+	since     time.Time     // when the queue began; zero = none, or its evidence is used up
+	others    time.Time     // since when the queue has stayed although we cut
+	clear     time.Time     // since when there is no queue; zero = there is
+	lead      time.Duration // by how much it is faster than the slowest active path of its flow
+	excused   time.Time     // until then, queues are the past of a group that was cut
 	queue     time.Duration
 	fair      float64 // bytes/s that the needed copy may have whatever the cap; 0 = none
 	delivered float64 // bytes/s
@@ -128,14 +131,14 @@ func (p *Path) judge(now time.Time) {
 	if p.since.IsZero() && now.After(p.excused) {
 		p.since = now
 		if p.queue > 2*high || s.Lost > 0 && p.queue > high {
-			p.since = now.Add(-sureAfter)
+			p.since = now.Add(-sureSooner)
 		}
 	}
 }
 
-// rebase takes a delay that stands still, although we have cut to less than half, for a longer route: a new floor.
+// rebase takes a delay that stands still, although we have cut, for a longer route: a new floor.
 func (p *Path) rebase(now time.Time, delay time.Duration) {
-	if p.queue <= queueLeast || p.rate.Open() || p.rate.cap > p.rate.limit/2 {
+	if p.queue <= queueLeast || !p.capped() {
 		p.still = extent{}
 		return
 	}
@@ -151,9 +154,10 @@ func (p *Path) queues(now time.Time) bool {
 	return p.queueing && now.Sub(p.at) < staleAfter
 }
 
-// sure reports whether the evidence counts.
+// sure reports whether the evidence counts. It waits for what slower paths of the flow show of the same moment: a queue that
+// they share must not be taken for this path's.
 func (p *Path) sure(now time.Time) bool {
-	return p.queues(now) && !p.since.IsZero() && now.Sub(p.since) >= sureAfter
+	return p.queues(now) && !p.since.IsZero() && now.Sub(p.since) >= sureAfter+p.lead
 }
 
 // fresh: what was seen of it holds still.
@@ -190,6 +194,9 @@ func (p *Path) step(now time.Time) {
 // queue, not less than a TCP flow would get.
 func (p *Path) needed() float64 { return max(p.rate.Cap(), p.fair) }
 
+// capped: something on the way has a cap.
+func (p *Path) capped() bool { return !p.flow.c.free(p) }
+
 // befair moves the fair rate: from what was delivered when the trouble began slowly up to what the equation allows, and
 // down at once. It is of no use where the queue alone makes media too old.
 func (p *Path) befair(now time.Time) {
@@ -209,6 +216,9 @@ func fairRate(loss float64, rtt time.Duration) float64 {
 	r := max(rtt, time.Millisecond).Seconds()
 	return segmentSize / (r * (math.Sqrt(2*loss/3) + 12*math.Sqrt(3*loss/8)*loss*(1+32*loss*loss)))
 }
+
+// least is the value of the moment.
+func (m *minimum) least() time.Duration { return min(m.now, m.old) }
 
 // minimum is the lowest value of the last one to two halves of its span.
 type minimum struct {

@@ -18,6 +18,7 @@ const (
 	cutPause    = 100 * time.Millisecond // beyond a round trip, between two cuts
 	beyondFirst = time.Second            // without a queue, before the last limit is passed
 	beyondMost  = 8 * time.Second
+	mistaken    = time.Second // how long before a group's cut one of its members may have been cut for the same queue
 	openAfter   = 5 * time.Second
 	openRoom    = 1.25 // times what is wanted
 	inUse       = 0.7  // of the cap: below, growth would be a guess
@@ -53,6 +54,13 @@ func (r *Rate) Cap() float64 {
 // Open reports whether there is no cap.
 func (r *Rate) Open() bool { return r.cap == 0 }
 
+// forgive lifts a cap that is so new that the trouble was that of a wider group, which has been cut now.
+func (r *Rate) forgive(now time.Time) {
+	if !r.Open() && now.Sub(r.cutAt) < mistaken {
+		*r = Rate{}
+	}
+}
+
 // Queue takes notice that packets queue: delivered is the rate in bytes/s that arrives, queue the delay above the floor.
 func (r *Rate) Queue(now time.Time, delivered float64, queue, rtt time.Duration) {
 	if !r.Open() && now.Sub(r.cutAt) < rtt+cutPause {
@@ -65,7 +73,8 @@ func (r *Rate) Queue(now time.Time, delivered float64, queue, rtt time.Duration)
 		if fresh {
 			r.beyond = beyondFirst
 		}
-		r.limit = max(min(was, delivered), floorRate)
+		// What arrives may be little because little is sent: the limit comes down by steps.
+		r.limit = max(min(was, delivered), sameLimit*r.limit, floorRate)
 	} else if float64(queue) < drains*float64(r.height) {
 		r.cutAt, r.height = now, queue
 		return
@@ -88,6 +97,10 @@ func (r *Rate) Clear(now time.Time, used, wanted float64, rtt time.Duration) {
 		return
 	}
 	if used < inUse*r.cap {
+		// Whether it would still hold nobody knows, so it ages: something else limits what comes here.
+		if calm >= openAfter {
+			r.cap, r.grewAt = min(r.cap*growNear, max(r.cap, openRoom*wanted)), now
+		}
 		return
 	}
 	r.grewAt = now

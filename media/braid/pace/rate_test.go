@@ -39,6 +39,7 @@ func TestRateStates(t *testing.T) {
 		{"at the limit, clear for the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst), 2e6, 5e6, testRTT) }, 2.06e6},
 		{"far beyond the limit, clear: fast", capped(2.6e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 2.6e6, 5e6, testRTT) }, 2.86e6},
 		{"capped, not in use", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1e6},
+		{"capped, not in use for long: it ages", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(openAfter), 0.1e6, 5e6, testRTT) }, 1.01e6},
 		{"capped, more room than wanted, not for long", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(openAfter-1), 1e6, 1e6, testRTT) }, 2e6},
 		{"capped, more room than wanted, for long: open", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(openAfter), 1e6, 1e6, testRTT) }, 0},
 		{"no more than twice what is wanted", capped(2e6, 9e6), func(r *Rate) { r.Clear(at(time.Second), 2e6, 1.02e6, testRTT) }, 2.04e6},

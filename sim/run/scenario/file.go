@@ -22,6 +22,7 @@ type nodeFile struct {
 	SharedRisk []string `yaml:"shared_risk"`
 	Voter      *bool    `yaml:"voter"`
 	JointLoss  string   `yaml:"joint_loss"`
+	Uplink     string   `yaml:"uplink"`
 }
 
 type linksFile struct {

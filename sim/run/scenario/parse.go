@@ -154,6 +154,11 @@ func (p *reader) nodes() {
 		if share := p.share(path+".joint_loss", f.JointLoss); share != nil {
 			n.JointLoss = *share
 		}
+		if f.Uplink != "" {
+			rate, err := parseRate(f.Uplink)
+			p.check(path+".uplink", err)
+			n.Uplink = rate
+		}
 		if f.Voter != nil {
 			chosen = true
 			n.Voter = *f.Voter

@@ -48,6 +48,7 @@ type Node struct {
 	Name, Region, City, Provider string
 	SharedRisk                   []string
 	Voter                        bool    // in the file, or one of the first three (of two nodes, the first) if no node says so
+	Uplink                       int64   // bit/s that all links of the node share, outwards; 0: unlimited
 	JointLoss                    float64 // share of moments in which everything that the node sends is lost, on all links
 }
 
