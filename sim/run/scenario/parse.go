@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -9,7 +10,9 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/control/document"
@@ -55,22 +58,97 @@ func (c *collector) decode(data []byte) *file {
 	return f
 }
 
-// decodeAll fills v. Unknown keys do not end it: the rest is decoded without them, so that the rest's faults are reported too. False:
-// nothing can be said about values.
+// decodeAll fills v. Neither unknown keys nor values of a wrong shape end it: the rest is decoded without them, so that the rest's
+// faults are reported too. False: nothing can be said about values.
 func decodeAll[T any](c *collector, data []byte, v *T) bool {
 	if err := document.Decode(data, v); err != nil {
-		unknown := true
+		shapes := false
 		for _, line := range strings.Split(err.Error(), "\n") {
-			unknown = unknown && strings.Contains(line, "unknown key")
+			if !strings.Contains(line, "unknown key") {
+				shapes = true // reported below, all of them
+				continue
+			}
 			c.problems = append(c.problems, lineFirst(line))
 		}
 		*v = *new(T)
-		if !unknown || yaml.Unmarshal(data, v) != nil {
+		before := len(c.problems)
+		if !decodeLoosely(c, data, v) || shapes && len(c.problems) == before {
+			if len(c.problems) == before {
+				for _, line := range strings.Split(err.Error(), "\n") {
+					c.problems = append(c.problems, lineFirst(line))
+				}
+			}
 			return false
 		}
 	}
 	c.mapLines(data)
 	return true
+}
+
+// maxShapes bounds the values of a wrong shape that are told of.
+const maxShapes = 100
+
+// decodeLoosely decodes whatever has the right shape, and reports what has not.
+func decodeLoosely[T any](c *collector, data []byte, v *T) (ok bool) {
+	defer func() {
+		if recover() != nil { // the library, over a document that it cannot make sense of
+			ok = false
+		}
+	}()
+	tree, err := parser.ParseBytes(data, 0)
+	if err != nil || len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return false
+	}
+	for range maxShapes {
+		var wrong yaml.Error
+		err := yaml.NodeToValue(tree.Docs[0].Body, v)
+		switch {
+		case err == nil:
+			return true
+		case !errors.As(err, &wrong) || wrong.GetToken() == nil || wrong.GetToken().Position == nil:
+			return false
+		}
+		at := wrong.GetToken().Position
+		c.problems = append(c.problems, Problem{Line: at.Line, Reason: wrong.GetMessage()})
+		if !blank(tree.Docs[0].Body, at) {
+			return false
+		}
+		*v = *new(T)
+	}
+	return false
+}
+
+// blank takes out the value at a place; false if there is none.
+func blank(n ast.Node, at *token.Position) bool {
+	here := func(n ast.Node) bool {
+		t := n.GetToken()
+		return t != nil && t.Position != nil && t.Position.Line == at.Line && t.Position.Column == at.Column
+	}
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, kv := range n.Values {
+			if blank(kv, at) {
+				return true
+			}
+		}
+	case *ast.MappingValueNode:
+		if here(n.Value) {
+			n.Value = ast.Null(n.Value.GetToken())
+			return true
+		}
+		return blank(n.Value, at)
+	case *ast.SequenceNode:
+		for i, item := range n.Values {
+			if here(item) {
+				n.Values[i] = ast.Null(item.GetToken())
+				return true
+			}
+			if blank(item, at) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var linePrefix = regexp.MustCompile(`^line (\d+)(?:, column \d+)?: `)
@@ -86,6 +164,7 @@ func lineFirst(message string) Problem {
 }
 
 func (c *collector) mapLines(data []byte) {
+	defer func() { _ = recover() }() // the library: then faults have no lines
 	if tree, err := parser.ParseBytes(data, 0); err == nil && len(tree.Docs) > 0 && tree.Docs[0].Body != nil {
 		locate(tree.Docs[0].Body, "", c.lines)
 	}

@@ -271,3 +271,24 @@ func TestALinkByItself(t *testing.T) {
 		}
 	}
 }
+
+func TestWrongShapesDoNotHideOtherFaults(t *testing.T) {
+	_, err := Parse([]byte(`name: shapes
+duration: 60
+nodes:
+  fra: {region: eu}
+  sin: {regoin: ap}
+  abc: [1, 2]
+links: {default: {delay: 40ms, los: 1%}}
+streams:
+  - {name: cam, from: fra, to: sin, packets_per_second: many}
+`), nil)
+	for _, want := range []string{
+		"line 2: duration: 60 has no unit", `line 5: unknown key "nodes.regoin"`, "line 6: sequence was used where mapping is expected",
+		`line 7: unknown key "links.default.los"`, "line 9: string was used where sequence is expected", "line 9: cannot unmarshal string",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}
