@@ -175,3 +175,25 @@ func TestDryRunAndStrandingChangeNothing(t *testing.T) {
 		}
 	})
 }
+
+func FuzzVerifyAudit(f *testing.F) {
+	good, err := json.Marshal(filled(f, 3).entries)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`[{"seq":1,"hash":"","body":1}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var entries []AuditEntry
+		if json.Unmarshal(b, &entries) != nil {
+			return
+		}
+		last, err := VerifyAudit(entries)
+		if err == nil && len(entries) > 0 && last.Seq != entries[len(entries)-1].Seq {
+			t.Fatalf("%d entries verified to %+v", len(entries), last)
+		}
+		for _, e := range entries {
+			_, _ = e.Read()
+		}
+	})
+}

@@ -70,3 +70,14 @@ func TestExplainOfTheRenderedPolicyHasItsLines(t *testing.T) {
 		t.Error("asia is outside")
 	}
 }
+
+func FuzzExplain(f *testing.F) {
+	f.Add([]byte(explained), "demo", "eu", "us")
+	f.Add([]byte("apps: [{id: a}]"), "a", "", "")
+	f.Fuzz(func(t *testing.T, doc []byte, app, from, to string) {
+		e, err := Explain(doc, app, from, to)
+		if err == nil && e.Allowed && len(e.Relays) == 0 {
+			t.Fatalf("allowed, and no region for it: %s", e)
+		}
+	})
+}

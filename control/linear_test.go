@@ -149,12 +149,12 @@ func (tr *trial) voters() []string { return []string{"v1", "v2", "v3"} }
 
 // boot starts a voter whose disk can be spoiled and whose clock is wrong.
 func (tr *trial) boot(name string) {
-	skew := time.Duration(tr.rng.IntN(7200)-3600) * time.Second
-	n := tr.m.startWith(name, 3, func(c *Control, n *node) {
+	skew, seed := time.Duration(tr.rng.IntN(7200)-3600)*time.Second, tr.rng.Uint64()
+	tr.m.startWith(name, 3, func(c *Control, n *node) {
 		c.now = func() time.Time { return time.Now().Add(skew) }
 		inner := c.wrap
 		c.wrap = func(s *stores) {
-			f := &faulty{LogStore: s.log, n: n, dir: c.raftDir(), rng: rand.New(rand.NewPCG(tr.rng.Uint64(), 1))}
+			f := &faulty{LogStore: s.log, n: n, dir: c.raftDir(), rng: rand.New(rand.NewPCG(seed, 1))}
 			s.log = f
 			tr.mu.Lock()
 			tr.disks[name] = f
@@ -162,7 +162,6 @@ func (tr *trial) boot(name string) {
 			inner(s)
 		}
 	})
-	_ = n
 }
 
 func (tr *trial) disk(name string) *faulty {
