@@ -146,7 +146,7 @@ func (d *doctor) private(name, file string) {
 	switch {
 	case err != nil:
 		d.bad(SeverityCritical, name, err.Error(), "make it readable for the user that runs the node")
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&0o007 != 0:
 		d.bad(SeverityWarning, name, fmt.Sprintf("%s has mode %04o: others on this host can read it", file, info.Mode().Perm()), "chmod 600 "+file)
 	default:
 		d.ok(name, "%s is private", file)
