@@ -95,6 +95,7 @@ func rootCommand() *cobra.Command {
 		caCommand(),
 		auditCommand(),
 		controlCommand(),
+		conformanceCommand(),
 		cordonCommand(),
 		demoCommand(),
 		doctorCommand(),
