@@ -43,6 +43,7 @@ const (
 // Patience of a write that meets no leader: longer than an election (see raft.go).
 const (
 	writePatience = 8 * time.Second
+	readPatience  = 3 * time.Second
 	writeRetry    = 250 * time.Millisecond
 	writeMargin   = 1500 * time.Millisecond
 	callTimeout   = 4 * time.Second
@@ -460,7 +461,7 @@ func decodeAnswer(b []byte) (answer, error) {
 // History lists the latest changes, oldest first, at most 1,000, without their documents: the leader's, or without a
 // leader this voter's own.
 func (c *Control) History(ctx context.Context) ([]Change, error) {
-	a, err := c.onceToLeader(ctx, request{Op: opHistory})
+	a, err := c.readFromLeader(ctx, request{Op: opHistory})
 	if err != nil && c.node() != nil {
 		return c.localHistory().History, nil
 	}
@@ -477,6 +478,14 @@ func (c *Control) Version(ctx context.Context, version uint64) (Change, error) {
 		return Change{}, fmt.Errorf("the leader's answer does not hold version %d", version)
 	}
 	return a.History[0], nil
+}
+
+// readFromLeader asks the leader, and waits a moment for one: a voter that has just started knows neither the leader nor
+// what of its own log counts.
+func (c *Control) readFromLeader(ctx context.Context, req request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience+writeMargin)
+	defer cancel()
+	return c.toLeader(ctx, req)
 }
 
 // ErrNoVersion says that the history does not hold a version, or no longer its document.

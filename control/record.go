@@ -112,7 +112,7 @@ func (c *Control) leadAudit(ctx context.Context, bodies []json.RawMessage) error
 // Audit returns at most 500 entries of the audit log behind seq, oldest first: the leader's, or without a leader this
 // voter's own.
 func (c *Control) Audit(ctx context.Context, seq uint64) ([]AuditEntry, error) {
-	a, err := c.onceToLeader(ctx, request{Op: opAuditRead, After: seq})
+	a, err := c.readFromLeader(ctx, request{Op: opAuditRead, After: seq})
 	if err != nil && c.node() != nil {
 		return c.auditAfter(seq).Audit, nil
 	}
