@@ -35,8 +35,7 @@
 //	u32 highest number of its requests received, u32 how many
 //
 // Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction,
-// over the last 100 probes, or the last 20 if many of those were lost. When a row says that a node went down, its slow
-// neighbours probe it fast for three seconds.
+// over the last 100 probes, or the last 20 if many of those were lost.
 //
 // # Gossip keys
 //

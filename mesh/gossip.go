@@ -201,9 +201,8 @@ func (m *Mesh) takeRow(it linkstate.Item, change linkstate.Change, push bool) st
 		p.full = p.row
 	}
 	p.vitals()
-	suspects := m.redrawRow(p, before)
+	m.redrawRow(p, before)
 	m.mu.Unlock()
-	m.links.suspect(m.now(), suspects)
 	m.notify()
 	return ""
 }

@@ -65,14 +65,11 @@ func (d *dirt) wipe() (all bool, links [][2]uint32, nodes []uint32) {
 	return all, links, nodes
 }
 
-// redrawRow notes which links a new row changes, and returns the nodes that it newly says are down. m.mu is held.
-func (m *Mesh) redrawRow(p *peer, before linkstate.Row) (suspects []uint32) {
+// redrawRow notes which links a new row changes. m.mu is held.
+func (m *Mesh) redrawRow(p *peer, before linkstate.Row) {
 	for id, l := range p.row.Links {
 		if old, had := before.Links[id]; !had || old != l {
 			m.dirt.link(p.id, id)
-			if l.Down && !old.Down {
-				suspects = append(suspects, id)
-			}
 		}
 	}
 	for id := range before.Links {
@@ -83,8 +80,6 @@ func (m *Mesh) redrawRow(p *peer, before linkstate.Row) (suspects []uint32) {
 	if coarse(before.Load) != coarse(p.row.Load) {
 		m.dirt.node(p.id)
 	}
-	slices.Sort(suspects)
-	return suspects
 }
 
 // Graph returns what is known of nodes and links. Nodes that are gone are absent. A link counts if both ends report it, and

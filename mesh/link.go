@@ -25,6 +25,7 @@ const (
 	shotProbes   = 5               // probes between two snapshots of the tallies
 	lossWindow   = 20              // snapshots: loss is over the last 100 probes
 	lossMinimum  = 25              // probes before loss is judged at all
+	lossSettled  = 90              // probes from which one lost is worth telling
 	burstShots   = 4               // a loss that begins now shows in the last 20 probes ...
 	burstChance  = 2               // ... but for so many lost by chance
 	jitterWeight = 8               // of the moving averages: a new sample counts an eighth
@@ -38,7 +39,6 @@ const (
 type link struct {
 	every time.Duration // pace of our requests; set by its owner
 	due   time.Time     // when the next one leaves
-	boost time.Time     // until then it is probed fast: somebody says that the other is down
 
 	epoch uint32 // our run, as the other sees it
 	next  uint32 // number of the next request
@@ -86,15 +86,6 @@ func (l *link) request(now time.Time) probe {
 
 func (l *link) stamp(kind byte, seq uint32) probe {
 	return probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count}
-}
-
-// pace is the time between two requests now. A link that was slow until just now is judged as slow until fast probes had
-// their time.
-func (l *link) pace(now time.Time) time.Duration {
-	if now.Before(l.boost) {
-		return min(l.every, fastEvery)
-	}
-	return l.every
 }
 
 // patience is how many probes in a row may be missed. On a link that is known to lose many, three in a row mean nothing: it is as
@@ -166,7 +157,7 @@ func (l *link) evidence(now time.Time, t tally) {
 
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
-	downAfter := time.Duration(l.patience())*l.pace(now) + missedSlack
+	downAfter := time.Duration(l.patience())*l.every + missedSlack
 	silent := now.Sub(l.progress)
 	if l.progress.IsZero() {
 		silent = now.Sub(l.since) - neverAfter + downAfter
@@ -179,7 +170,7 @@ func (l *link) tick(now time.Time) {
 		l.streak = 0
 	}
 	if !now.Before(l.nextShot) {
-		l.nextShot = now.Add(shotProbes * l.pace(now))
+		l.nextShot = now.Add(shotProbes * l.every)
 		l.shoot()
 	}
 }
@@ -210,6 +201,9 @@ func lossBetween(from, recent, to tally, before float64) float64 {
 	lost, sent := share(from)
 	if sent < lossMinimum {
 		return before
+	}
+	if sent < lossSettled {
+		lost = max(lost-1, 0) // one may be chance, and a change of it news to everybody
 	}
 	loss := float64(lost) / float64(sent)
 	if lost, sent := share(recent); lost > burstChance {

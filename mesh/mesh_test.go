@@ -405,7 +405,7 @@ func TestCrowd(t *testing.T) {
 		}
 		dead, rest := nodes[crowd-1], nodes[:crowd-1]
 		dead.kill()
-		took = within(t, 3*time.Second, "the links of a dead node are down everywhere", func() bool {
+		took = within(t, 5*time.Second, "the links of a dead node are down everywhere", func() bool {
 			for _, n := range rest {
 				for _, other := range rest {
 					if l, ok := n.Graph().Link(other.name, dead.name); ok && !l.Down {

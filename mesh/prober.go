@@ -20,8 +20,6 @@ const (
 	inboundIdle = 5 * time.Second
 	// repliesMost bounds the replies to one node in a second: the pace of a fast link, and some that were late.
 	repliesMost = 8
-	// boostFor is how long a link is probed fast after another node said that its other end is down.
-	boostFor = 3 * time.Second
 )
 
 // prober measures the links to neighbours.
@@ -123,17 +121,6 @@ func (p *prober) open(now time.Time, id uint32, every time.Duration) *link {
 	return l
 }
 
-// suspect probes links fast for a while whose other ends somebody has lost.
-func (p *prober) suspect(now time.Time, ids []uint32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, id := range ids {
-		if l := p.links[id]; l != nil && l.every > fastEvery && !l.down && now.After(l.boost) {
-			l.boost, l.due, l.progress = now.Add(boostFor), now, now
-		}
-	}
-}
-
 // step sends the probes that are due and watches for what does not come back. It is to be called every probeTick.
 func (p *prober) step(now time.Time) {
 	type outgoing struct {
@@ -148,9 +135,8 @@ func (p *prober) step(now time.Time) {
 		if now.Before(l.due) {
 			continue
 		}
-		pace := l.pace(now)
-		if l.due = l.due.Add(pace); l.due.Before(now) {
-			l.due = now.Add(pace)
+		if l.due = l.due.Add(l.every); l.due.Before(now) {
+			l.due = now.Add(l.every)
 		}
 		if !p.spend() {
 			p.m.stats.probesCapped.Add(1)
@@ -242,6 +228,10 @@ func (p *prober) watch(now time.Time) {
 	for _, id := range p.ids() {
 		l := p.links[id]
 		l.tick(now)
+		if !p.chosen[id] && now.Sub(l.heard) > inboundIdle {
+			p.drop(id) // the other end has chosen otherwise; that is no failure
+			continue
+		}
 		e, ok := l.entry(id)
 		told, known := p.told[id]
 		if !ok || known && !differs(told, e) {
