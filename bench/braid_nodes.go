@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/big"
+	"net"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/ternmesh/tern/media/braid"
+	"github.com/ternmesh/tern/node/udp"
 )
 
 // braidFence is the fence of all media here.
@@ -168,4 +170,49 @@ func (p *braidPair) close() error {
 	p.stop()
 	p.done.Wait()
 	return errors.Join(p.failed[:]...)
+}
+
+// loopbackPair is a pair of braids over six loopback sockets; stop ends all of it.
+func loopbackPair() (pair *braidPair, stop func() error, err error) {
+	var wires [2]braid.Wire
+	var addrs [2]netip.AddrPort
+	var mesh [2]*udp.Conn
+	var conns []*udp.Conn
+	shut := func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	for i := range 2 {
+		var socks [3]*udp.Conn
+		for k := range socks {
+			if socks[k], err = udp.Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+				shut()
+				return nil, nil, err
+			}
+			conns = append(conns, socks[k])
+		}
+		mesh[i] = socks[0]
+		addrs[i] = socks[0].LocalAddr().(*net.UDPAddr).AddrPort()
+		wires[i] = wireFunc(func(run []byte, segment int, to netip.AddrPort) error {
+			return socks[pathOf(run)].TryWriteRun(run, segment, to)
+		})
+	}
+	if pair, err = newBraidPair(3, braid.Frames, wires, addrs); err != nil {
+		shut()
+		return nil, nil, err
+	}
+	var readers sync.WaitGroup
+	for i, c := range mesh {
+		readers.Go(func() {
+			for c.ReadRuns(pair.nodes[i].HandleRun) == nil {
+			}
+		})
+	}
+	return pair, func() error {
+		err := pair.close()
+		shut()
+		readers.Wait()
+		return err
+	}, nil
 }

@@ -58,9 +58,6 @@ func stillSession(t testing.TB, b *Braid, peer NodeID, dialer bool) *Session {
 	s.rx.keys[1], _ = newMediaKey(s.export, s.direction(false), 0)
 	s.out.key, _ = newMediaKey(s.export, s.direction(true), 0)
 	s.out.slab = make([][]byte, runFrames)
-	for i := range s.out.slab {
-		s.out.slab[i] = make([]byte, 0, MaxDatagram)
-	}
 	s.out.frames = make([][]byte, 0, runFrames)
 	f.register(s)
 	return s
@@ -139,7 +136,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 		s.sendMoment(time.Now())
 	}
 	for seq := range uint64(2 * repairFrames) {
-		s.cache.put(seq, packet, 0) // grows to its bound
+		s.cache.put(seq, make([]byte, MaxDatagram), 0) // grows to its bound
 	}
 	for range 20 {
 		moment() // queues and buffers grow to what is needed

@@ -90,9 +90,6 @@ func TestRecordsComeBack(t *testing.T) {
 func TestPacketsOfEverySizeSurviveFragmentation(t *testing.T) {
 	var j rejoin
 	o := outMedia{slab: make([][]byte, runFrames)}
-	for i := range o.slab {
-		o.slab[i] = make([]byte, 0, MaxDatagram)
-	}
 	for size := 1; size <= MaxPacket; size++ {
 		p := testPacket(uint64(size), max(8, size))[:size]
 		o.frames = o.frames[:0]

@@ -1,8 +1,9 @@
 package braid
 
 const (
-	// holesMax bounds the frames under watch; further ones are not asked for.
+	// holesMax bounds the frames under watch; further ones are not asked for. The ring begins with holesMin and grows.
 	holesMax = 4096
+	holesMin = 16
 	// reorderSlack is how many frames newer than a hole a path must have delivered before it is taken not to deliver it.
 	reorderSlack = 3
 	// holeMS is when a hole is asked for whatever the paths did, in milliseconds.
@@ -17,7 +18,7 @@ type hole struct{ seq, atMS uint64 }
 // it), or after holeMS.
 // The zero value is ready. Guarded by flow.rxMu.
 type missing struct {
-	holes    []hole // ring of holesMax; sequence numbers and times ascend
+	holes    []hole // ring; sequence numbers and times ascend
 	head, n  int
 	next     uint64          // one past the highest frame known of
 	newest   [pathIDs]uint64 // per path, one past the highest frame it delivered
@@ -39,17 +40,25 @@ func (m *missing) know(seq, nowMS uint64) {
 		m.overflow += seq - m.next - holesMax
 		m.next = seq - holesMax
 	}
-	if m.holes == nil && m.next < seq {
-		m.holes = make([]hole, holesMax)
-	}
 	for ; m.next < seq; m.next++ {
 		if m.n == holesMax {
 			m.overflow++
 			continue
 		}
-		m.holes[(m.head+m.n)%holesMax] = hole{m.next, nowMS}
+		if m.n == len(m.holes) {
+			m.grow()
+		}
+		m.holes[(m.head+m.n)%len(m.holes)] = hole{m.next, nowMS}
 		m.n++
 	}
+}
+
+func (m *missing) grow() {
+	ring := make([]hole, max(holesMin, 2*m.n))
+	for i := range m.n {
+		ring[i] = m.holes[(m.head+i)%len(m.holes)]
+	}
+	m.holes, m.head = ring, 0
 }
 
 // poll appends the holes to ask for to out, at most cap(out)-len(out), and forgets them. seen reports frames that have
@@ -70,7 +79,7 @@ func (m *missing) poll(nowMS uint64, awaited func(seq uint64) uint16, seen func(
 	return out
 }
 
-func (m *missing) pop() { m.head, m.n = (m.head+1)%holesMax, m.n-1 }
+func (m *missing) pop() { m.head, m.n = (m.head+1)%len(m.holes), m.n-1 }
 
 // passed is the frame that every path of a set has reached; 0 if the set is empty.
 func (m *missing) passed(live uint16) uint64 {

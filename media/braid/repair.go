@@ -4,6 +4,8 @@ const (
 	// repairFrames bounds the frames kept for repair, a power of two; the cache begins small and grows to it.
 	repairFrames    = 1 << 12
 	repairFramesMin = 1 << 6
+	// repairRound is what buffers are rounded up to, in bytes.
+	repairRound = 256
 	// repairMS is the deadline of a repair: older frames are not sent again. Milliseconds.
 	repairMS = 600
 )
@@ -32,8 +34,8 @@ func (c *repairCache) put(seq uint64, frame []byte, nowMS uint64) {
 		s = c.slot(seq)
 	}
 	s.seq, s.atMS, s.used = seq, nowMS, false
-	if s.buf == nil {
-		s.buf = make([]byte, 0, MaxDatagram)
+	if cap(s.buf) < len(frame) {
+		s.buf = make([]byte, 0, (len(frame)+repairRound-1)/repairRound*repairRound)
 	}
 	s.buf = append(s.buf[:0], frame...)
 }

@@ -25,7 +25,7 @@ type outMedia struct {
 	seq     uint64 // next frame
 	keyed   uint64 // frames sealed with key
 	message uint16 // next fragmented packet
-	slab    [][]byte
+	slab    [][]byte // made as they are needed
 	frames  [][]byte        // of the moment, into slab
 	modes   [runFrames]mode // of frames
 	held    bool            // budgets hold back what is queued
@@ -34,9 +34,6 @@ type outMedia struct {
 // sendLoop takes what is queued, moment by moment, until ctx ends.
 func (s *Session) sendLoop(ctx context.Context) error {
 	s.out.slab = make([][]byte, runFrames)
-	for i := range s.out.slab {
-		s.out.slab[i] = make([]byte, 0, MaxDatagram)
-	}
 	s.out.frames = make([][]byte, 0, runFrames)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -196,6 +193,9 @@ func (o *outMedia) add(r record, m mode, size, head, room int) {
 	last := len(o.frames) - 1
 	if last < 0 || len(o.frames[last])+size > head+room || o.modes[last] != m {
 		last++
+		if o.slab[last] == nil {
+			o.slab[last] = make([]byte, 0, MaxDatagram)
+		}
 		o.frames = append(o.frames, o.slab[last][:head])
 		o.modes[last] = m
 	}

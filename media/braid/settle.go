@@ -1,8 +1,10 @@
 package braid
 
 const (
-	// settleFrames is how many media frames may be unsettled at once, a power of two; older ones settle early.
-	settleFrames = 1 << 14
+	// settleFrames is how many media frames may be unsettled at once, a power of two; older ones settle early. The window
+	// begins with settleFramesMin and grows to what a second brings.
+	settleFrames    = 1 << 14
+	settleFramesMin = 1 << 6
 	// settleMS is how long a frame may take to arrive, repair included, before it counts as undelivered.
 	settleMS = 1000
 	// noPath marks arrival by other means than a path frame: a QUIC DATAGRAM.
@@ -45,7 +47,7 @@ func (s *settle) arrive(seq uint64, path, copies uint8, lowest, first bool, nowM
 	if seq < s.oldest {
 		return
 	}
-	slot := &s.slots[seq%settleFrames]
+	slot := s.slot(seq)
 	if first {
 		slot.first = path
 		slot.flags |= slotArrived
@@ -66,7 +68,7 @@ func (s *settle) arrive(seq uint64, path, copies uint8, lowest, first bool, nowM
 // know extends the window to seq: whatever lies between is awaited from now on.
 func (s *settle) know(seq, nowMS uint64, rescued func(path uint8)) {
 	if s.slots == nil {
-		s.slots = make([]settleSlot, settleFrames)
+		s.slots = make([]settleSlot, settleFramesMin)
 	}
 	if seq >= s.next+settleFrames {
 		// A gap wider than the window: nothing of it can be told apart any more.
@@ -77,30 +79,48 @@ func (s *settle) know(seq, nowMS uint64, rescued func(path uint8)) {
 		s.oldest, s.next = seq, seq
 	}
 	for ; s.next <= seq; s.next++ {
-		if s.next-s.oldest >= settleFrames {
-			s.settleOne(rescued)
+		if s.next-s.oldest >= uint64(len(s.slots)) {
+			s.makeRoom(nowMS, rescued)
 		}
-		s.slots[s.next%settleFrames] = settleSlot{atMS: uint32(nowMS)}
+		*s.slot(s.next) = settleSlot{atMS: uint32(nowMS)}
+	}
+}
+
+func (s *settle) slot(seq uint64) *settleSlot { return &s.slots[seq%uint64(len(s.slots))] }
+
+// makeRoom settles what is due, or doubles the window, or settles the oldest frame early.
+func (s *settle) makeRoom(nowMS uint64, rescued func(path uint8)) {
+	if s.run(nowMS, rescued); s.next-s.oldest < uint64(len(s.slots)) {
+		return
+	}
+	if len(s.slots) >= settleFrames {
+		s.settleOne(rescued)
+		return
+	}
+	old := *s
+	s.slots = make([]settleSlot, 2*len(old.slots))
+	for seq := s.oldest; seq < s.next; seq++ {
+		*s.slot(seq) = *old.slot(seq)
 	}
 }
 
 // asked notes that a repair of seq was asked for.
 func (s *settle) asked(seq uint64) {
 	if seq >= s.oldest && seq < s.next {
-		s.slots[seq%settleFrames].flags |= slotAsked
+		s.slot(seq).flags |= slotAsked
 	}
 }
 
 // run settles what has been in the window for settleMS.
 func (s *settle) run(nowMS uint64, rescued func(path uint8)) {
 	// Signed: a frame may be a moment younger than nowMS, which was read before the lock was taken.
-	for s.oldest < s.next && int32(uint32(nowMS)-s.slots[s.oldest%settleFrames].atMS) >= settleMS {
+	for s.oldest < s.next && int32(uint32(nowMS)-s.slot(s.oldest).atMS) >= settleMS {
 		s.settleOne(rescued)
 	}
 }
 
 func (s *settle) settleOne(rescued func(path uint8)) {
-	slot := s.slots[s.oldest%settleFrames]
+	slot := *s.slot(s.oldest)
 	s.joint.settled(s.oldest, slot.sent, slot.got)
 	s.oldest++
 	switch {
