@@ -96,6 +96,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descRelayRuns, b.RelayRuns)
 	counter(descRelayMark, b.Congested)
 	counter(descReplaced, b.Replaced)
+	counter(descBlackHole, b.BlackHoles)
 	c.collectEdge(s, gauge, counter)
 	c.collectFilter(gauge, counter)
 	f := n.filter.Stats()

@@ -9,6 +9,7 @@ import (
 var (
 	descRelayRuns = metric("braid_relay_runs_total", "Writes in which frames for others left: frames relayed per write is the mean run.")
 	descRelayMark = metric("braid_relay_congested_total", "Frames relayed with the congestion bit: the network, this node's socket or the source's budget was short.")
+	descBlackHole = metric("braid_mtu_black_holes_total", "Paths from this node found to drop large packets silently.")
 	descReplaced  = metric("braid_paths_replaced_total", "Paths from this node that died and for which others were asked.")
 )
 

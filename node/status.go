@@ -136,7 +136,8 @@ type PathStatus struct {
 	First        uint64   `json:"first"`
 	FirstShare   float64  `json:"first_share"` // of the media frames that any path brought first, this path's part
 	Rescued      uint64   `json:"rescued"`
-	Bursts       uint64   `json:"bursts"` // runs of media frames lost in a row
+	Bursts       uint64   `json:"bursts"`              // runs of media frames lost in a row
+	MaxBytes     int      `json:"max_bytes,omitempty"` // the path drops larger UDP payloads silently
 	LongestBurst uint64   `json:"longest_burst"`
 	DelayMS      float64  `json:"delay_ms"`
 	OverFloorMS  float64  `json:"over_floor_ms"` // delay above the lowest of the last half minute
@@ -267,7 +268,7 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 		out = append(out, PathStatus{
 			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Received: p.Received, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
 			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter), OverFloorMS: ms(p.OverFloor),
-			Congested: p.Congested, Bursts: p.Bursts, LongestBurst: p.LongestBurst, FirstShare: share(p.First, first),
+			Congested: p.Congested, MaxBytes: p.MaxBytes, Bursts: p.Bursts, LongestBurst: p.LongestBurst, FirstShare: share(p.First, first),
 			BudgetKbps: p.Budget * 8 / 1000, QueueMS: ms(p.Queue),
 		})
 	}

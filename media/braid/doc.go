@@ -13,7 +13,8 @@
 //	1      1   high nibble: version 1; low nibble: bit 0 congestion (relays may set it), bit 1 this is the first,
 //	           lowest-cost path of the source's set, bits 2-3 relay-key epoch mod 4
 //	2      1   bits 0-1: n; bits 2-3: next hop index (0 = first relay, n = egress); bits 4-7: path id
-//	3      1   low nibble, kind: 1 QUIC packet (4 bytes source incarnation, packet), 2 media frame, 3 link probe;
+//	3      1   low nibble, kind: 1 QUIC packet (4 bytes source incarnation, packet), 2 media frame, 3 link probe,
+//	           4 size probe (zeros; mtu.go);
 //	           high nibble, copies: bit i = this payload goes out on the path in slot i of the set, too, where the slot is
 //	           path id modulo 4; 0 = the source does not say
 //	4      2   payload length
@@ -70,6 +71,7 @@
 //	mediaframe.go sealing and opening
 //	repair.go     what was sent, kept for repair
 //	flow.go       paths to a peer and their keys
+//	mtu.go        what size of packet a path carries
 //	replace.go    paths that died give way to others
 //	keyring.go    relay keys of others, fetched in the background
 //	prepare.go    the keys of a path before it is used

@@ -48,6 +48,7 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 		case <-quick.C:
 		case now := <-tick.C:
 			s.settle(now)
+			s.f.probeSize(now)
 			if s.f.replaceDead(now) {
 				s.f.refresh()
 			}
@@ -130,7 +131,7 @@ func (s *Session) compose(r *report, now time.Time) {
 		r.in = append(r.in, inReport{
 			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
 			corrupt: p.seal.corrupt, broken: p.seal.broken(ms), silent: p.silent(ms),
-			congested: p.congested, bursts: bursts, burst: burst, bytes: p.bytes,
+			congested: p.congested, bursts: bursts, burst: burst, bytes: p.bytes, sizes: p.sizes(ms),
 			delayUS: int32(p.delay * 1000), overFloorUS: int32(max(0, p.delay-float64(p.floor)) * 1000),
 			jitterUS: int32(p.jitter * 1000),
 		})

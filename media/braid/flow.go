@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ternmesh/tern/media/braid/pace"
@@ -23,6 +24,8 @@ type flow struct {
 	changed chan struct{} // closed and replaced when current changes
 	used    time.Time
 
+	recordMax atomic.Int32 // bytes of records that a media frame may hold to fit all paths; 0 = maxRecords
+
 	refreshMu sync.Mutex // one refresh at a time, so that an older answer of Config.Paths never replaces a newer one
 
 	sendMu     sync.Mutex // guards the block below; held while runs are written
@@ -37,13 +40,14 @@ type flow struct {
 	one        [1][]byte // the frame of a single send, kept here so that it is not allocated
 	pace       *pace.Flow
 	tally      copyTally
-	target     float64       // lowest residual that an adaptive mode has asked for since the last step
-	extra      int           // steps that measured residual loss asks for, on top of what the paths' losses do
-	chosen     pace.Set      // by the paths' losses, when residual loss was judged last
-	groups     uint64        // of frames that an adaptive mode has sent
-	avoid      []avoided     // paths that died, at most maxAvoided
-	lastReport time.Time     // from the peer
-	rtt        time.Duration // of the session, for judging silence
+	target     float64           // lowest residual that an adaptive mode has asked for since the last step
+	extra      int               // steps that measured residual loss asks for, on top of what the paths' losses do
+	chosen     pace.Set          // by the paths' losses, when residual loss was judged last
+	groups     uint64            // of frames that an adaptive mode has sent
+	avoid      []avoided         // paths that died, at most maxAvoided
+	probeBuf   [MaxDatagram]byte // zeros
+	lastReport time.Time         // from the peer
+	rtt        time.Duration     // of the session, for judging silence
 
 	rxMu     sync.Mutex // guards the block below; taken for every frame that arrives
 	in       inbound
@@ -80,7 +84,8 @@ type outPath struct {
 	markAt  time.Time   // when it was sent; zero = none
 	dead    bool
 	deadAt  time.Time // since when
-	seen    inReport  // newest report of the peer
+	size    sizing
+	seen    inReport // newest report of the peer
 	retired bool
 }
 

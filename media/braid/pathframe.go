@@ -30,6 +30,7 @@ const (
 	kindQUIC  = 1
 	kindMedia = 2
 	kindProbe = 3
+	kindSize  = 4 // nothing but its size; to peers of protocol 2
 )
 
 // pathHeader is a decoded path frame header, MACs and payload left where they are.

@@ -46,10 +46,11 @@ type inPath struct {
 	counted                  uint64 // arrived since base
 	lostBefore               uint64 // in counts before the present one
 	received, first, rescued uint64
-	congested, bytes         uint64 // with the congestion bit; UDP payload
-	toldReceived, toldLost   uint64 // in the last message of pacefeed.go
-	least                    int64  // lowest one-way delay since then, ms
-	leastN                   int    // frames that it is the lowest of
+	congested, bytes         uint64                  // with the congestion bit; UDP payload
+	sizeAt                   [len(probeSizes)]uint64 // when a size probe of that size arrived, Unix ms
+	toldReceived, toldLost   uint64                  // in the last message of pacefeed.go
+	least                    int64                   // lowest one-way delay since then, ms
+	leastN                   int                     // frames that it is the lowest of
 
 	seal   sealHistory
 	window window // sequences that arrived; replaySpan wide

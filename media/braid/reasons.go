@@ -15,6 +15,7 @@ const (
 	DropNoKey                        // this one path was skipped: a relay's key has not arrived yet
 	DropNoAddress                    // this one path was skipped: its first hop has no address now
 	DropWrite                        // the socket refused a run
+	DropPathSize                     // this one path was skipped: it is known not to carry packets of that size
 	DropPathFenced                   // a path was refused: policy keeps the fence away from one of its relays
 
 	// Reasons for frames that arrived.
@@ -47,6 +48,7 @@ var reasonNames = [dropReasons]string{
 	DropFence: "fence", DropNextFence: "next_hop_fence", DropBudget: "budget", DropRelayWrite: "relay_write_failed",
 	DropNoSession: "no_session", DropBadSeal: "bad_seal", DropKeyEpoch: "key_epoch", DropInboxFull: "inbox_full",
 	DropTooManyFlows: "too_many_flows", DropReplay: "replay", DropSessions: "too_many_sessions",
+	DropPathSize: "path_size",
 }
 
 // String is the reason as metrics name it.

@@ -83,7 +83,7 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 		}
 		b.counters.probes.Add(1)
 		return DropNone
-	case kindQUIC, kindMedia:
+	case kindQUIC, kindMedia, kindSize:
 		if h.fence == 0 || !b.cfg.Allow(h.fence, b.cfg.Self) || !b.cfg.Allow(h.fence, h.source) {
 			return DropFence
 		}
@@ -94,8 +94,11 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 		if f == nil {
 			return DropNoSession
 		}
-		if h.kind == kindQUIC {
+		switch h.kind {
+		case kindQUIC:
 			return f.receiveQUIC(h, payload, sentMS, nowMS)
+		case kindSize:
+			return f.receiveSize(h, len(frame), sentMS, nowMS)
 		}
 		return f.receiveMedia(h, payload, sentMS, nowMS)
 	}

@@ -61,6 +61,10 @@ func (f *flow) send(kind uint8, frames [][]byte, set pace.Set, now time.Time) in
 			f.b.counters.dropN(DropNoAddress, uint64(len(frames)))
 			continue
 		}
+		if !p.fits(headerLen(p.relayN) + longest(frames)) {
+			f.b.counters.dropN(DropPathSize, uint64(len(frames)))
+			continue
+		}
 		used++
 		run := f.b.runs.Get().(*[runBytes]byte)
 		for rest := frames; len(rest) > 0; {
@@ -82,6 +86,13 @@ func (f *flow) send(kind uint8, frames [][]byte, set pace.Set, now time.Time) in
 		f.b.counters.dropN(DropNoPath, uint64(len(frames)))
 	}
 	return used
+}
+
+func longest(frames [][]byte) (n int) {
+	for _, frame := range frames {
+		n = max(n, len(frame))
+	}
+	return n
 }
 
 // buildRun lays the frames of a run out behind their path headers and returns its size. All segments but the last are

@@ -22,10 +22,10 @@ type outMedia struct {
 	tag     uint8
 	epoch   uint8
 	key     *mediaKey
-	seq     uint64 // next frame
-	keyed   uint64 // frames sealed with key
-	message uint16 // next fragmented packet
-	slab    [][]byte // made as they are needed
+	seq     uint64          // next frame
+	keyed   uint64          // frames sealed with key
+	message uint16          // next fragmented packet
+	slab    [][]byte        // made as they are needed
 	frames  [][]byte        // of the moment, into slab
 	modes   [runFrames]mode // of frames
 	held    bool            // budgets hold back what is queued
@@ -110,7 +110,7 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 	s.f.sendMu.Lock()
 	room := s.f.room(now)
 	s.f.sendMu.Unlock()
-	packets, more = s.pack(now, mediaHeader, maxRecords, room)
+	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room)
 	s.out.held = more && room < runBytes
 	if len(s.out.frames) == 0 {
 		return packets, more

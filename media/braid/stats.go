@@ -7,8 +7,8 @@ import (
 
 // counters are a Braid's own; all atomic.
 type counters struct {
-	relayed, relayedBytes, relayRuns, congested, replaced, quicReceived, mediaReceived, probes, keyFailures atomic.Uint64
-	drops                                                                                                   [dropReasons]atomic.Uint64
+	relayed, relayedBytes, relayRuns, congested, replaced, blackHoles, quicReceived, mediaReceived, probes, keyFailures atomic.Uint64
+	drops                                                                                                               [dropReasons]atomic.Uint64
 }
 
 func (c *counters) drop(why DropReason)            { c.drops[why].Add(1) }
@@ -22,6 +22,7 @@ type Stats struct {
 	RelayedBytes uint64
 	RelayRuns    uint64 // writes in which the relayed frames left
 	Congested    uint64 // of those relayed, frames that left with the congestion bit
+	BlackHoles   uint64 // paths found to drop large packets silently
 	Replaced     uint64 // paths that died and for which others were asked
 	KeyFailures  uint64 // relay keys that could not be fetched
 	Sessions     []SessionStats
@@ -38,6 +39,7 @@ type PathStats struct {
 	Sent       uint64
 	Received   uint64
 	Lost       uint64 // sent, and not arrived when later ones had
+	MaxBytes   int    // largest UDP payload that the path carries, as far as it was found to be less than MaxDatagram; 0 = it was not
 	Congested  uint64 // of those received, the ones that a relay or an IP router marked as having waited
 	Corrupt    uint64 // of those lost, media frames that arrived with a changed payload, as far as they were looked at
 	First      uint64 // media frames of which this path brought the first copy
@@ -108,7 +110,7 @@ func (b *Braid) Stats() Stats {
 		Frames: map[string]uint64{
 			"relayed": c.relayed.Load(), "quic": c.quicReceived.Load(), "media": c.mediaReceived.Load(), "probe": c.probes.Load(),
 		},
-		RelayedBytes: c.relayedBytes.Load(), RelayRuns: c.relayRuns.Load(), Congested: c.congested.Load(), Replaced: c.replaced.Load(), KeyFailures: c.keyFailures.Load(),
+		RelayedBytes: c.relayedBytes.Load(), RelayRuns: c.relayRuns.Load(), Congested: c.congested.Load(), Replaced: c.replaced.Load(), BlackHoles: c.blackHoles.Load(), KeyFailures: c.keyFailures.Load(),
 	}
 	addDrops(st.Frames, &c.drops)
 	for _, s := range b.Sessions() {
@@ -188,7 +190,7 @@ func (f *flow) outStats(now time.Time) []PathStats {
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: lowest,
 			Active: active, Alive: active && p.ready && !p.dead && !silent,
 			Sent: p.sent, Received: p.seen.received, Lost: p.seen.lost, First: p.seen.first, Rescued: p.seen.rescued, Corrupt: p.seen.corrupt,
-			Congested: p.seen.congested, Bursts: p.seen.bursts, LongestBurst: p.seen.burst,
+			Congested: p.seen.congested, MaxBytes: p.size.limit, Bursts: p.seen.bursts, LongestBurst: p.seen.burst,
 			Delay: micros(p.seen.delayUS), OverFloor: micros(p.seen.overFloorUS), Jitter: micros(p.seen.jitterUS),
 			Budget: p.pace.Capped(), Queue: p.pace.QueueDelay(), Loss: p.loss,
 		})
