@@ -1,0 +1,124 @@
+package braid
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// What a bad network or a hostile neighbour does to all paths at once: every packet arrives exactly once and whole.
+func TestAdverseNetworks(t *testing.T) {
+	const ms = time.Millisecond
+	for name, adverse := range map[string]func(n *testNet) func(from, to NodeID, frame []byte) bool{
+		"1 % corrupted": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+			return func(_, _ NodeID, frame []byte) bool {
+				if n.rng.Float64() < 0.01 {
+					frame[n.rng.IntN(len(frame))] ^= 1 << n.rng.IntN(8)
+				}
+				return true
+			}
+		},
+		"30 % duplicated": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+			return func(_, to NodeID, frame []byte) bool {
+				if n.rng.Float64() < 0.3 {
+					n.later(to, slices.Clone(frame), 25*ms)
+				}
+				return true
+			}
+		},
+		"30 % reordered": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+			return func(_, to NodeID, frame []byte) bool {
+				if n.rng.Float64() < 0.3 {
+					n.later(to, slices.Clone(frame), 30*ms)
+					return false
+				}
+				return true
+			}
+		},
+		"truncated and oversized copies of each frame": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+			return func(_, to NodeID, frame []byte) bool {
+				n.later(to, slices.Clone(frame[:n.rng.IntN(len(frame))]), 10*ms)
+				n.later(to, append(slices.Clone(frame), make([]byte, MaxDatagram)...), 10*ms)
+				return true
+			}
+		},
+		"one path flaps every 100 ms": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+			return func(from, to NodeID, _ []byte) bool {
+				return from != 3 && to != 3 || time.Now().UnixMilli()/100%2 == 0
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *testNet) {
+				a, b, _, _ := four(n)
+				s := a.session(2)
+				n.set(func() { n.inspect = adverse(n) })
+				stream(s, 0, 3000, 300, 2*ms)
+				pause(2 * time.Second)
+				if b.rec.got() != 3000 || b.rec.bad != 0 {
+					t.Errorf("%d of 3000 packets, %d damaged", b.rec.got(), b.rec.bad)
+				}
+				for seq, times := range b.rec.packets {
+					if times != 1 {
+						t.Fatalf("packet %d came %d times", seq, times)
+					}
+				}
+			})
+		})
+	}
+}
+
+// later delivers a frame by itself, past the emulated link. Called with the network's lock held.
+func (n *testNet) later(to NodeID, frame []byte, after time.Duration) {
+	x := n.nodes[to]
+	n.unique = (n.unique + 1) % 1000
+	time.AfterFunc(after+n.unique, func() {
+		select {
+		case x.inbox <- frame:
+		default:
+		}
+	})
+}
+
+// A stream that begins on an idle braid is not starved: 2,000 packets/s at once over 200 ms round trip.
+func TestWarmStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		n.delays(100*time.Millisecond, 110*time.Millisecond, 130*time.Millisecond)
+		s := a.session(2)
+		pause(5 * time.Second)
+		stream(s, 0, 4000, 1150, 500*time.Microsecond)
+		pause(2 * time.Second)
+		if lost := 4000 - b.rec.got(); lost > 4 {
+			t.Errorf("%d of the first 4,000 packets undelivered, at most 4", lost)
+		}
+	})
+}
+
+// After an outage of all paths of one second the gap in what arrives is at most 1.1 s.
+func TestOutageOfAllPathsLeavesItsOwnGapOnly(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		s := a.session(2)
+		stream(s, 0, 1000, 300, 2*time.Millisecond)
+		n.set(func() { n.inspect = func(NodeID, NodeID, []byte) bool { return false } })
+		stream(s, 1000, 500, 300, 2*time.Millisecond)
+		n.set(func() { n.inspect = nil })
+		stream(s, 1500, 1000, 300, 2*time.Millisecond)
+		pause(time.Second)
+		var at []time.Time
+		for _, when := range b.rec.at {
+			at = append(at, when)
+		}
+		slices.SortFunc(at, time.Time.Compare)
+		var gap time.Duration
+		for i := 1; i < len(at); i++ {
+			gap = max(gap, at[i].Sub(at[i-1]))
+		}
+		if gap > 1100*time.Millisecond {
+			t.Errorf("a gap of %v after an outage of 1 s", gap)
+		}
+		t.Log(fmt.Sprint("gap ", gap))
+	})
+}
