@@ -9,6 +9,7 @@
 //	result.go        rows with spread, baseline and ratio; JSON and Markdown
 //	braid_nodes.go   two braids (or QUIC connections) over real loopback sockets, or over an emulated network
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy
+//	braid_memory.go  heap of a session: idle and at full rate
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP

@@ -127,9 +127,9 @@
 //
 // Budgets need a peer of protocol 2; towards older ones nothing is limited, and adaptive redundancy sends two copies. A
 // relay forwards in runs what arrived as one run (GRO); it gathers nothing else. With carrier Datagram nothing is repaired
-// nor limited, and
-// feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair; joint losses and bursts
-// are counted per session.
+// nor limited, and feedback waits behind media in QUIC's queue. Counts per path go on over the sessions of a pair; joint
+// losses and bursts are counted per session. Media shrinks to the smallest path, QUIC's handshake does not: at least one path
+// must carry UDP payloads of 1,334 bytes.
 //
 // Relays keep no record of sequences: whoever has captured a frame can have it relayed again while it is fresh, for ten
 // seconds, at the cost of its source's relay budget; the egress drops it. A frame that is more than 4,096 path sequences
