@@ -56,9 +56,10 @@ type Policy struct {
 	Routes    []RouteBound   `json:"routes,omitempty"`
 	Clients   []ClientPlace  `json:"clients,omitempty"`
 
-	Voters Voters     `json:"voters,omitzero"` // see sections.go for these
-	Alarms Alarms     `json:"alarms,omitzero"`
-	Audit  AuditRules `json:"audit,omitzero"`
+	Voters Voters      `json:"voters,omitzero"` // see sections.go for these
+	Filter FilterRules `json:"filter,omitzero"`
+	Alarms Alarms      `json:"alarms,omitzero"`
+	Audit  AuditRules  `json:"audit,omitzero"`
 	// Sections that a document may leave out to keep what is in force; an empty one clears it (see Merge).
 	Nodes   map[string]NodeState `json:"nodes,omitempty"` // by node name
 	Revoked []Revocation         `json:"revoked,omitempty"`

@@ -72,7 +72,7 @@ func TestParseNamesEveryFault(t *testing.T) {
 	for name, c := range map[string]struct{ doc, want string }{
 		"unknown key":           {"regions: [{id: eu}]\nblocklst: []\n", `line 2: document: unknown key "blocklst" (did you mean "blocklist"?)`},
 		"unknown key in an app": {"regions: [{id: eu}]\napps:\n  - id: a\n    fences: [eu]\n    " + cert, `line 4: apps[0]: unknown key "fences" (did you mean "fence"?)`},
-		"far key":               {"zzz: 1", "(known here: admins, alarms, apps, audit, blocklist, clients, nodes, regions, revoked, routes, voters)"},
+		"far key":               {"zzz: 1", "(known here: admins, alarms, apps, audit, blocklist, clients, filter, nodes, regions, revoked, routes, voters)"},
 		"duplicate app":         {"regions: [{id: eu}]\napps:\n  - {id: a, " + cert + "}\n  - {id: a, " + cert + "}", `line 4: apps[1].id: "a" is already the id of apps[0]`},
 		"duplicate region":      {"regions: [{id: eu}, {id: eu}]", `regions[1].id: "eu" is already the id of regions[0]`},
 		"missing id":            {"regions: [{}]", "regions[0].id: is missing"},

@@ -42,6 +42,8 @@ var rules = map[string]rule{
 	"voters.count":         {"how many", map[string]any{"enum": []int{0, 1, 3, 5}}},
 	"voters.spread":        {"region: in as many regions as possible", oneOf(SpreadRegion, SpreadNone)},
 	"voters.grace_seconds": {"how long a voter may be dead before another takes its place; 0: 300", between(0, maxGrace)},
+	"filter":               {"the packet filter of every node", nil},
+	"filter.rates":         {"rates by name; what is left out keeps the filter's default", map[string]any{"propertyNames": map[string]any{"enum": FilterRateNames}}},
 	"alarms":               {"thresholds; 0 is no alarm", nil},
 	"audit":                {"the audit log", nil},
 
@@ -83,6 +85,8 @@ var rules = map[string]rule{
 	"routes[].use":      {"prefer: counts 10 ms less; avoid: a last resort; forbid: never", oneOf(routing.UsePrefer, routing.UseAvoid, routing.UseForbid)},
 	"routes[].price_ms": {"milliseconds of delay that the use must save", between(0, int(routing.MaxPrice/time.Millisecond))},
 
+	"filter.rates{}.per_second":    {"packets a second", between(1, maxRatePerSecond)},
+	"filter.rates{}.burst":         {"packets at once after a pause", between(1, maxRatePerSecond)},
 	"alarms.loss_percent":          {"of a link", between(0, 100)},
 	"alarms.link_delay_ms":         {"one-way, of a link", between(0, maxDelayMS)},
 	"alarms.undelivered_per_mille": {"media frames that no path brought", between(0, 1000)},

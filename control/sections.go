@@ -2,6 +2,8 @@ package control
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 // Bounds of the numbers in a policy. Zero always means "not said": the default, or no limit.
 const (
 	maxLimit         = 1_000_000           // channels, publishers, viewers
+	maxRatePerSecond = 10_000_000          // packets
 	maxGrace         = 7 * 24 * 60 * 60    // seconds
 	maxRetentionDays = 3650                //
 	maxDelayMS       = 60_000              //
@@ -40,6 +43,23 @@ type Limits struct {
 	Viewers    int `json:"viewers,omitempty"`    // sessions that watch
 }
 
+// FilterRateNames are the rates of the packet filter that a policy may set, as the filter itself calls them.
+var FilterRateNames = []string{
+	"peer", "peer_gossip", "flow", "flow_control", "source_ufrag", "source_stun", "source_mesh",
+	"budget_ufrag", "budget_stun", "budget_quic", "budget_gossip",
+}
+
+// FilterRules tune the packet filter of every node.
+type FilterRules struct {
+	Rates map[string]FilterRate `json:"rates,omitempty"` // by FilterRateNames; what is left out keeps its default
+}
+
+// FilterRate is packets a second, and at once after a pause; see FilterRules.
+type FilterRate struct {
+	PerSecond int `json:"per_second"`
+	Burst     int `json:"burst"`
+}
+
 // Alarms are thresholds; what a node sees pass one is a finding in its status and metrics. 0 is no alarm.
 type Alarms struct {
 	LossPercent         int `json:"loss_percent,omitempty"`          // of a link
@@ -63,6 +83,7 @@ func (r *reader) sections(p *Policy) map[string]func(string, ast.Node) {
 		"voters": r.section(map[string]func(string, ast.Node){
 			"count": r.number(&p.Voters.Count), "spread": r.text(&p.Voters.Spread), "grace_seconds": r.number(&p.Voters.GraceSeconds),
 		}),
+		"filter": r.section(map[string]func(string, ast.Node){"rates": r.rates(&p.Filter)}),
 		"alarms": r.section(map[string]func(string, ast.Node){
 			"loss_percent":          r.number(&p.Alarms.LossPercent),
 			"link_delay_ms":         r.number(&p.Alarms.LinkDelayMS),
@@ -77,6 +98,24 @@ func (r *reader) limits(to *Limits) func(string, ast.Node) {
 	return r.section(map[string]func(string, ast.Node){
 		"channels": r.number(&to.Channels), "publishers": r.number(&to.Publishers), "viewers": r.number(&to.Viewers),
 	})
+}
+
+// rates reads the filter's by their names.
+func (r *reader) rates(to *FilterRules) func(string, ast.Node) {
+	return func(path string, n ast.Node) {
+		known := make(map[string]func(string, ast.Node), len(FilterRateNames))
+		for _, name := range FilterRateNames {
+			known[name] = func(path string, n ast.Node) {
+				var rate FilterRate
+				r.fields(path, n, map[string]func(string, ast.Node){"per_second": r.number(&rate.PerSecond), "burst": r.number(&rate.Burst)})
+				if to.Rates == nil {
+					to.Rates = make(map[string]FilterRate)
+				}
+				to.Rates[name] = rate
+			}
+		}
+		r.fields(path, n, known)
+	}
 }
 
 // section is a mapping with a fixed set of keys.
@@ -106,6 +145,14 @@ func (v *validator) sections(p Policy) {
 		v.mode("voters.spread", p.Voters.Spread, SpreadRegion, SpreadNone)
 	}
 	v.between("voters.grace_seconds", p.Voters.GraceSeconds, maxGrace)
+	for _, name := range slices.Sorted(maps.Keys(p.Filter.Rates)) {
+		path, rate := "filter.rates."+name, p.Filter.Rates[name]
+		v.between(path+".per_second", rate.PerSecond, maxRatePerSecond)
+		v.between(path+".burst", rate.Burst, maxRatePerSecond)
+		if rate.PerSecond == 0 || rate.Burst == 0 {
+			v.add(path, "needs per_second and burst above 0: leave the rate out for the default")
+		}
+	}
 	v.between("alarms.loss_percent", p.Alarms.LossPercent, 100)
 	v.between("alarms.link_delay_ms", p.Alarms.LinkDelayMS, maxDelayMS)
 	v.between("alarms.undelivered_per_mille", p.Alarms.UndeliveredPerMille, 1000)

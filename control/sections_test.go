@@ -12,6 +12,7 @@ regions: [{id: eu}, {id: us}]
 apps:
   - {id: a, certificates: [` + secretA + `], limits: {channels: 10, publishers: 20, viewers: 300}}
 voters: {count: 3, spread: region, grace_seconds: 60}
+filter: {rates: {source_stun: {per_second: 100, burst: 200}}}
 alarms: {loss_percent: 5, link_delay_ms: 400, undelivered_per_mille: 10}
 audit: {retention_days: 30}
 `
@@ -20,9 +21,10 @@ func TestEverySectionIsReadAndStored(t *testing.T) {
 	p := mustParse(t, everySection)
 	want := Policy{
 		Voters: Voters{3, SpreadRegion, 60},
+		Filter: FilterRules{map[string]FilterRate{"source_stun": {100, 200}}},
 		Alarms: Alarms{5, 400, 10}, Audit: AuditRules{30},
 	}
-	if p.Voters != want.Voters || p.Alarms != want.Alarms || p.Audit != want.Audit {
+	if p.Voters != want.Voters || !reflect.DeepEqual(p.Filter, want.Filter) || p.Alarms != want.Alarms || p.Audit != want.Audit {
 		t.Errorf("read as %+v", p)
 	}
 	if p.Apps[0].Limits != (Limits{10, 20, 300}) {
@@ -45,6 +47,7 @@ func TestSectionsNameEveryFault(t *testing.T) {
 apps: [{id: a, auth: app_id, limits: {viewers: -1, bitrate: 3}}]
 voters: {count: 4, spread: regoin, grace_seconds: x}
 alarms: {loss_percent: 101}
+filter: {rates: {source_stunn: {per_second: 1, burst: 1}, flow: {per_second: 5}}}
 audit: {retention_days: 99999}
 `
 	_, err := Parse([]byte(bad))
@@ -57,6 +60,8 @@ audit: {retention_days: 99999}
 		"line 3: voters.count: 4 is not 1, 3 or 5",
 		`voters.spread: "regoin" is not one of region, none (did you mean "region"?)`,
 		"voters.grace_seconds: must be a whole number",
+		`line 5: filter.rates: unknown key "source_stunn" (did you mean "source_stun"?)`,
+		"line 5: filter.rates.flow: needs per_second and burst",
 		"alarms.loss_percent: 101 is not between 0 and 100",
 		"audit.retention_days: 99999 is not between 0 and 3650",
 	} {

@@ -146,8 +146,10 @@ func (f *Filter) Update(r Rules) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	before := f.guard.setRates(table.rules.Rates)
 	if f.kernel != nil {
 		if err := f.kernel.replace(table); err != nil {
+			f.guard.setLimits(before)
 			f.failures.Add(1)
 			return fmt.Errorf("put the filter rules into the kernel: %w", err)
 		}

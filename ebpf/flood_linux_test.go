@@ -140,10 +140,13 @@ func (f *field) startNodes(mode string) {
 		f.t.Fatal(err)
 	}
 	f.until("the nodes elect a leader and take a policy", func() bool {
-		args := f.in("a", f.binary, "policy", "apply", "-f", policy, "--admin", fmt.Sprintf("127.0.0.1:%d", floodAdmin))
+		args := f.in("a", f.binary, "policy", "apply", "-f", policy, "--admin", f.adminSocket())
 		return exec.Command(args[0], args[1:]...).Run() == nil
 	})
 }
+
+// adminSocket is where node A's operator asks it.
+func (f *field) adminSocket() string { return filepath.Join(f.dir, "a", "data", "admin.sock") }
 
 func (f *field) until(what string, ok func() bool) {
 	f.t.Helper()
@@ -169,7 +172,7 @@ func (f *field) cpu() time.Duration {
 
 func (f *field) report() (r ebpf.Report) {
 	f.t.Helper()
-	args := f.in("a", f.binary, "filter", "status", "--json", "--admin", fmt.Sprintf("127.0.0.1:%d", floodAdmin))
+	args := f.in("a", f.binary, "filter", "status", "--json", "--admin", f.adminSocket())
 	if err := json.Unmarshal([]byte(run(f.t, args...)), &r); err != nil {
 		f.t.Fatal(err)
 	}

@@ -34,8 +34,9 @@ type ways struct {
 type guard struct {
 	mu       sync.Mutex // guards everything below
 	limits   [limits]limit
-	ufrag    key // of the ufrags
-	source   key // of the table of sources, so that nobody outside can aim at a set
+	normal   [limits]limit // the Config's, from which rules may depart
+	ufrag    key           // of the ufrags
+	source   key           // of the table of sources, so that nobody outside can aim at a set
 	peers    map[netip.Addr]*peer
 	flows    map[netip.AddrPort]*flow
 	owners   map[string][]netip.AddrPort // the same flows by their owner, oldest first
@@ -49,10 +50,28 @@ type guard struct {
 
 func newGuard(l Limits) *guard {
 	return &guard{
-		limits: l.table(), ufrag: newKey(), source: newKey(),
+		limits: l.table(), normal: l.table(), ufrag: newKey(), source: newKey(),
 		peers: map[netip.Addr]*peer{}, flows: map[netip.AddrPort]*flow{}, owners: map[string][]netip.AddrPort{},
 		walls: map[netip.Prefix]*wall{}, suspects: map[netip.Prefix]*suspect{},
 	}
+}
+
+// setRates puts rates in force, by name; what is left out is as the Config says. It returns the limits of before.
+func (g *guard) setRates(rates map[string]Rate) [limits]limit {
+	next := g.normal
+	for i, name := range limitNames {
+		if r, ok := rates[name]; ok {
+			next[i] = r.limit()
+		}
+	}
+	return g.setLimits(next)
+}
+
+func (g *guard) setLimits(next [limits]limit) (before [limits]limit) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before, g.limits = g.limits, next
+	return before
 }
 
 // judge decides about a well-formed datagram p of class c from a source that is not blocked. now is in nanoseconds and

@@ -26,6 +26,9 @@ type Rules struct {
 	GuardMesh     bool           // apply the live rules of the mesh port (in Update: or those of the Config)
 	GuardAccess   bool           // apply the live rules of the access port (in Update: or those of the Config)
 
+	// Rates of the live rules by their names (peer, peer_gossip, flow, ...); what is left out is the Config's.
+	Rates map[string]Rate
+
 	// For Judge alone; a Filter is told by SetMembers and Admit.
 	Members  []netip.Addr
 	Admitted []netip.AddrPort
@@ -47,6 +50,11 @@ func (r Rules) Validate() ([]Finding, error) {
 	findings, bad := r.malformed()
 	if r.MeshPort != 0 && r.MeshPort == r.AccessPort {
 		bad = append(bad, fmt.Errorf("mesh port and access port are both %d", r.MeshPort))
+	}
+	for name := range r.Rates {
+		if !slices.Contains(limitNames[:], name) {
+			bad = append(bad, fmt.Errorf("no rate is called %q; there are %s", name, strings.Join(limitNames[:], ", ")))
+		}
 	}
 	if n := len(r.Blocklist) + len(r.Allowlist); n > MaxRules {
 		bad = append(bad, fmt.Errorf("blocklist and allowlist have %d entries, at most %d fit", n, MaxRules))

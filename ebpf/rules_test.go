@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -143,6 +144,34 @@ func TestJudge(t *testing.T) {
 	}
 	if _, err := Judge(testRules(), "psychic", frame); err == nil {
 		t.Error("an unknown mode was accepted")
+	}
+}
+
+func TestRatesByPolicy(t *testing.T) {
+	f := goFilter(t, new(bytes.Buffer))
+	f.cfg.GuardMesh = true
+	pass := func(src netip.Addr) (n int) {
+		for range 2000 {
+			if f.AllowPacket(netip.AddrPortFrom(src, 1), testMesh, bytesOf(30, 192)).Action == Pass {
+				n++
+			}
+		}
+		return n
+	}
+	if err := f.Update(Rules{Rates: map[string]Rate{"source_mesh": {1, 7}}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := pass(good4); n != 7 {
+		t.Errorf("%d packets of a stranger passed a rate with a burst of 7", n)
+	}
+	if err := f.Update(Rules{Rates: map[string]Rate{"sauce": {1, 7}}}); err == nil || !strings.Contains(err.Error(), "source_mesh") {
+		t.Errorf("an unknown rate: %v", err)
+	}
+	if err := f.Update(Rules{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := pass(good6); n < 500 { // good4 waits until its bucket of the old rate is empty
+		t.Errorf("%d packets passed the normal rate", n)
 	}
 }
 

@@ -147,10 +147,19 @@ func (e *enforcer) enforce(p control.Policy) error {
 	return e.finish()
 }
 
+// filterRules are what a policy means to the packet filter; pure.
+func filterRules(p control.Policy) ebpf.Rules {
+	rates := make(map[string]ebpf.Rate, len(p.Filter.Rates))
+	for name, r := range p.Filter.Rates {
+		rates[name] = ebpf.Rate{PerSecond: uint32(r.PerSecond), Burst: uint32(r.Burst)}
+	}
+	return ebpf.Rules{Blocklist: p.Blocklist, Rates: rates}
+}
+
 // finish hands the filter its rules; mu held.
 func (e *enforcer) finish() error {
 	if e.filter != nil {
-		if err := e.filter(ebpf.Rules{Blocklist: e.policy.Blocklist}); err != nil {
+		if err := e.filter(filterRules(e.policy)); err != nil {
 			e.trouble.Store(fmt.Sprintf("version %d: the filter did not take its rules: %v", e.policy.Version, err))
 			return err
 		}

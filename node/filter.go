@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 )
 
@@ -172,4 +173,44 @@ func (n *Node) inQuarantine(a netip.Addr) (ebpf.Quarantined, bool) {
 		return ebpf.Quarantined{}, false
 	}
 	return list[i], true
+}
+
+// lockoutError refuses a blocklist that shuts out every member or the operator.
+type lockoutError struct{ why error }
+
+func (e *lockoutError) Error() string {
+	return "refused, because of whom it would lock out (force it with --force if that is meant):\n" + e.why.Error()
+}
+
+// checkLockout holds a document's blocklist against the members' addresses and the operator's: where the request came
+// from, and what it names. A document that is no policy is the business of others.
+func (n *Node) checkLockout(doc []byte, from string, own []string) error {
+	p, err := control.Parse(doc)
+	if err != nil || len(p.Blocklist) == 0 {
+		return nil
+	}
+	var members, operators []netip.Addr
+	for _, m := range n.mesh.Members() {
+		if m.Health.Mesh.IsValid() {
+			members = append(members, m.Health.Mesh.Addr())
+		}
+	}
+	if ap, err := netip.ParseAddrPort(from); err == nil {
+		operators = append(operators, ap.Addr())
+	}
+	for _, text := range own {
+		if a, err := netip.ParseAddr(text); err == nil {
+			operators = append(operators, a)
+		}
+	}
+	return lockedOut(p.Blocklist, members, operators)
+}
+
+// lockedOut is pure. A loopback address is nobody's in particular, and never met by the filter's blocklist on a wire.
+func lockedOut(blocklist []netip.Prefix, members, operators []netip.Addr) error {
+	operators = slices.DeleteFunc(slices.Clone(operators), func(a netip.Addr) bool { return a.Unmap().IsLoopback() })
+	if err := (ebpf.Rules{Blocklist: blocklist}).CheckLockout(members, operators); err != nil {
+		return &lockoutError{err}
+	}
+	return nil
 }

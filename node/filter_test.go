@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/mesh/identity"
 )
@@ -126,6 +127,43 @@ func TestSourcesAreReleasedThroughTheAdminAPI(t *testing.T) {
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/filter/drops?after=x", nil))
 	if w.Code != http.StatusBadRequest {
 		t.Errorf("after=x: %d", w.Code)
+	}
+}
+
+// Every rate that a policy may set is one of the filter's.
+func TestRatesOfThePolicyAreTheFiltersOwn(t *testing.T) {
+	var p control.Policy
+	p.Filter.Rates = map[string]control.FilterRate{}
+	for _, name := range control.FilterRateNames {
+		p.Filter.Rates[name] = control.FilterRate{PerSecond: 10, Burst: 20}
+	}
+	rules := filterRules(p)
+	if err := newFilterNode(t, &bytes.Buffer{}).filter.Update(rules); err != nil {
+		t.Error(err)
+	}
+	if want := (ebpf.Rate{PerSecond: 10, Burst: 20}); len(rules.Rates) != len(control.FilterRateNames) || rules.Rates["flow"] != want {
+		t.Errorf("%+v", rules.Rates)
+	}
+}
+
+func TestBlocklistsThatLockOutAreRefused(t *testing.T) {
+	block := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")}
+	members := []netip.Addr{netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("10.2.2.2")}
+	loopback := netip.MustParseAddr("127.0.0.1")
+	for _, c := range []struct {
+		name               string
+		members, operators []netip.Addr
+		want               string
+	}{
+		{"every member", members, nil, "covers every member"},
+		{"one member", append([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, members...), nil, ""},
+		{"the operator", nil, []netip.Addr{loopback, members[0]}, "operator's own address 10.1.1.1"},
+		{"an operator on the node itself", nil, []netip.Addr{loopback}, ""},
+	} {
+		err := lockedOut(block, c.members, c.operators)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || statusOf(err) != http.StatusConflict) {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }
 

@@ -71,7 +71,8 @@ func number(r *http.Request, key string) (*uint64, error) {
 }
 
 // applyPolicy takes a document in the body. ?if_version=N refuses if the policy has moved on since N, ?dry_run=1 judges
-// and changes nothing, ?force=1 strands apps if need be, ?action=TEXT names the act in the audit log.
+// and changes nothing, ?force=1 strands apps if need be, ?action=TEXT names the act in the audit log, ?own=ADDRESS is an
+// address of the operator that the blocklist must not cover.
 func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, control.MaxDocumentBytes))
 	if err != nil {
@@ -84,6 +85,10 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
+	if err := n.checkLockout(doc, r.RemoteAddr, q["own"]); err != nil && q.Get("force") == "" {
+		writeError(w, statusOf(err), err)
+		return
+	}
 	out, err := n.control.Propose(r.Context(), control.Proposal{
 		Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
 		Force: q.Get("force") != "", DryRun: q.Get("dry_run") != "",
@@ -100,10 +105,11 @@ func statusOf(err error) int {
 	var problems control.Problems
 	var conflict *control.ConflictError
 	var stranded *control.StrandError
+	var lockout *lockoutError
 	switch {
 	case errors.As(err, &problems):
 		return http.StatusUnprocessableEntity
-	case errors.As(err, &conflict), errors.As(err, &stranded):
+	case errors.As(err, &conflict), errors.As(err, &stranded), errors.As(err, &lockout):
 		return http.StatusConflict
 	case errors.Is(err, control.ErrNoVersion):
 		return http.StatusNotFound

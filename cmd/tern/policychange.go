@@ -39,7 +39,7 @@ type change struct {
 func (c *change) flags(cmd *cobra.Command) {
 	c.base = adminFlag(cmd)
 	cmd.Flags().Int64Var(&c.ifVersion, "if-version", -1, "refuse if the policy is no longer at this version")
-	cmd.Flags().BoolVar(&c.force, "force", false, "also if apps that exist lose their place")
+	cmd.Flags().BoolVar(&c.force, "force", false, "also if apps that exist lose their place, or the blocklist covers every member or the operator")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "judge the document against the mesh, change nothing")
 	cmd.Flags().BoolVar(&c.wait, "wait", false, "wait until every live node enforces it; fail and say who lags otherwise")
 	cmd.Flags().DurationVar(&c.timeout, "timeout", 30*time.Second, "how long --wait waits")
@@ -65,6 +65,10 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 	}
 	if c.action != "" {
 		q.Set("action", c.action)
+	}
+	own, _ := operatorAddrs(nil, os.Getenv("SSH_CONNECTION")) // a value that names no address names no operator
+	for _, a := range own {
+		q.Add("own", a.String())
 	}
 	report := changeReport{}
 	if err := admin(ctx, *c.base, http.MethodPut, "/v1/policy?"+q.Encode(), doc, &report.Outcome); err != nil {
@@ -171,7 +175,8 @@ func policyApplyCommand() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Replace the policy as a whole, atomically, and say which nodes enforce it",
 		Long: "The document is refused whole, with every problem and its line, or comes into force whole. It is also refused if apps that\n" +
-			"exist would be removed or left without a live node, unless --force is given. Sections nodes, revoked and admins that the\n" +
+			"exist would be removed or left without a live node, or if its blocklist covers every member or the operator's own address\n" +
+			"(where the request or this SSH session comes from), unless --force is given. Sections nodes, revoked and admins that the\n" +
 			"document leaves out stay as they are.",
 		Example: "  tern policy apply -f policy.yaml --wait\n  tern policy apply -f policy.yaml --if-version 7\n  tern policy apply -f policy.yaml --dry-run",
 		Args:    args(0, "no arguments"),

@@ -204,7 +204,8 @@ func (f *fenced) othersRelay(t *testing.T) {
 	}
 }
 
-// refusesClients checks that nobody can publish or watch at the outsider, in any of the ways in.
+// refusesClients checks that nobody can publish or watch at the outsider, in any of the ways in: it cannot even judge a token,
+// because the app's certificate is not sealed to it.
 func (f *fenced) refusesClients(t *testing.T) {
 	t.Helper()
 	base := f.outsider().AccessURL()
@@ -212,16 +213,16 @@ func (f *fenced) refusesClients(t *testing.T) {
 	_, publishing := realClients{}.Publish(t.Context(), whip(base, testChannel), f.token, &testStream{clip: &clip.Clip{}})
 	for what, err := range map[string]error{"WHEP": watching, "WHIP": publishing} {
 		var refused *client.StatusError
-		if !errors.As(err, &refused) || refused.Code != http.StatusForbidden {
-			t.Errorf("%s at %s: %v, want status 403", what, outside, err)
+		if !errors.As(err, &refused) || refused.Code != http.StatusUnauthorized {
+			t.Errorf("%s at %s: %v, want status 401", what, outside, err)
 		}
 	}
 	room := base + "/v1/apps/" + appID + "/channels/" + testChannel
-	if a := ask(t, http.MethodPost, room+"/rtp", f.token, ""); a.code != http.StatusForbidden {
-		t.Errorf("RTP ingest at %s: %d %s, want status 403", outside, a.code, a.body)
+	if a := ask(t, http.MethodPost, room+"/rtp", f.token, ""); a.code != http.StatusUnauthorized {
+		t.Errorf("RTP ingest at %s: %d %s, want status 401", outside, a.code, a.body)
 	}
-	if a := ask(t, http.MethodGet, room, f.token, ""); a.code != http.StatusForbidden {
-		t.Errorf("the list of streams at %s: %d %s, want status 403", outside, a.code, a.body)
+	if a := ask(t, http.MethodGet, room, f.token, ""); a.code != http.StatusUnauthorized {
+		t.Errorf("the list of streams at %s: %d %s, want status 401", outside, a.code, a.body)
 	}
 }
 
