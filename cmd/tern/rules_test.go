@@ -29,6 +29,8 @@ var mayImport = map[string][]string{
 	"mesh/identity":     {},
 	"mesh/linkstate":    {},
 	"control/document":  {},
+	"control/lease":     {},
+	"node/authority":    {"control/lease", "mesh/identity"},
 	"node/udp":          {},
 	"node/probe":        {"media"},
 	"node/direct":       {"mesh/identity"},
