@@ -20,6 +20,9 @@
 //
 // # What it does not do
 //
+// No node asks for a lease yet: this is the core alone, without the exchange between nodes and authorities. Certificates of
+// `tern ca issue` admit nodes until then.
+//
 // Between two looks a clock may be frozen unseen. Somebody who has the node's key and its file can run a second node on a
 // machine with the same fingerprint; the authority sees one fingerprint from two addresses and says so.
 package lease
