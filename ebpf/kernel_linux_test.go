@@ -21,7 +21,7 @@ import (
 
 // wire is two network namespaces joined by a veth pair: the sender's end and the node's end.
 type wire struct {
-	t            *testing.T
+	t            testing.TB
 	sender, node string // namespaces
 }
 
@@ -33,7 +33,7 @@ const (
 	goodAddr6, badAddr6 = "fd77::1", "fd77::66"
 )
 
-func newWire(t *testing.T) *wire {
+func newWire(t testing.TB) *wire {
 	t.Helper()
 	runnable(t)
 	id := fmt.Sprintf("tern-ebpf-%d-%d", os.Getpid(), rand.Uint32N(1e6))
@@ -140,7 +140,7 @@ func receive(conn net.PacketConn) func(from string) uint64 {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(8 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -177,7 +177,7 @@ func (w *wire) run(f *Filter) (stop func()) {
 	return stop
 }
 
-func newTestFilter(t *testing.T, cfg Config) *Filter {
+func newTestFilter(t testing.TB, cfg Config) *Filter {
 	t.Helper()
 	cfg.MeshPort, cfg.AccessPort, cfg.Logger = testMesh, testAccess, slog.New(slog.DiscardHandler)
 	f, err := New(cfg)
