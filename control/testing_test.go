@@ -200,11 +200,12 @@ func (m *mesh) call(ctx context.Context, from, to string, b []byte) ([]byte, err
 	if !pause(ctx, m.delay) {
 		return nil, ctx.Err()
 	}
-	if !m.up(from, to) {
+	far := m.get(to)
+	if far == nil || !m.up(from, to) { // gone, or not reachable
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	a := m.get(to).c.Serve(ctx, from, b)
+	a := far.c.Serve(ctx, from, b)
 	if !pause(ctx, m.delay) {
 		return nil, ctx.Err()
 	}
