@@ -95,7 +95,7 @@ func (l *link) patience() int {
 	if lost <= 0 {
 		return missedProbes
 	}
-	return min(max(int(math.Ceil(math.Log(0.001)/math.Log(min(lost, 0.99)))), missedProbes), missedMost)
+	return min(max(int(math.Ceil(math.Log(0.00001)/math.Log(min(lost, 0.99)))), missedProbes), missedMost)
 }
 
 // receive takes a probe in. For a request it returns the reply.

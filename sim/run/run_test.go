@@ -79,7 +79,8 @@ events:
 	for _, p := range cam.Paths {
 		rescued += p.Rescued
 	}
-	if rescued == 0 || cam.Latency.P50 < 30 || cam.Latency.P50 > 40 {
+	// Over the link itself, or around it while it is taken for dead: probes may be unlucky.
+	if rescued == 0 || cam.Latency.P50 < 30 || cam.Latency.P50 > 65 {
 		t.Errorf("%d rescued, median %v ms over a link of 30 ms; paths %+v", rescued, cam.Latency.P50, cam.Paths)
 	}
 	if local := r.Streams[1]; local.Delivered != local.Sent || local.Latency.Max > 1 {
