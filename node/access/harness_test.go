@@ -173,12 +173,12 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	return w
 }
 
-// until waits for a condition, polling; the test fails after 8 s.
+// until waits for a condition, polling; the test fails after 15 s.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
 	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.t.Fatalf("still waiting after 8 s: %s\nstats %+v\nlog:\n%s", what, w.a.Stats(), w.log)
+			w.t.Fatalf("still waiting after 15 s: %s\nstats %+v\nlog:\n%s", what, w.a.Stats(), w.log)
 		}
 	}
 }
