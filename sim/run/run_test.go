@@ -140,7 +140,7 @@ func checkHTML(t *testing.T, r *Report) {
 	if n := strings.Count(page, "<svg"); n < 5 {
 		t.Errorf("%d plots, want the map and four of the stream", n)
 	}
-	if !strings.Contains(page, "fra-sin loss 10%") {
+	if !strings.Contains(page, "sin loss 10%") {
 		t.Error("the page does not tell of the event")
 	}
 }
