@@ -44,8 +44,7 @@ type stepper struct {
 	addr    netip.AddrPort
 	dead    bool
 	ticks   int
-	at      [2]float64 // where it is: a unit square 80 ms wide
-	base    map[int]time.Duration
+	at      [2]float64            // where it is: a unit square 80 ms wide
 	extra   map[int]time.Duration // to others, while a link is degraded
 	loss    map[int]float64
 	run     uint32

@@ -111,13 +111,6 @@ func (m *Mesh) ByID(id uint32) (Member, bool) {
 	return p.member(), true
 }
 
-// size is how many nodes gossip reaches, for memberlist's arithmetic.
-func (m *Mesh) size() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.peers) + 1
-}
-
 // addresses of all peers that are alive.
 func (m *Mesh) addresses() (out []netip.AddrPort) {
 	m.mu.Lock()

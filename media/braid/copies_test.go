@@ -163,7 +163,7 @@ func TestAdaptiveClassKeepsItsTarget(t *testing.T) {
 	for _, c := range []struct{ asked, got float64 }{
 		{0, 1e-4}, {1e-4, 1e-4}, {3e-4, 2e-4}, {1, 1e-2}, {1e-9, 1e-6}, {2e-6, 2e-6},
 	} {
-		class := Adaptive(c.asked) | Audio
+		class := Adaptive(c.asked) // of Audio, which is the zero class
 		if m := class.mode(); !m.adaptive() || m.single() || m.residual() != c.got || class&kindMask != Audio {
 			t.Errorf("a target of %g became %g", c.asked, m.residual())
 		}

@@ -84,7 +84,6 @@ type crossConn struct {
 
 	mu      sync.Mutex
 	expired chan struct{}
-	timer   *time.Timer
 }
 
 func newCrossPair(n *testNet) (a, b *crossConn) {
@@ -313,7 +312,6 @@ func TestSenderLearnsTheRateWhenAllPathsAreNarrow(t *testing.T) {
 			t.Errorf("a packet took %v", slowest)
 		}
 		// The edge asks the publisher for what fits; then nothing is lost.
-		first = m.next
 		m.run(rate*8/1e6*0.85, 3*time.Second)
 		settled := m.next
 		m.run(rate*8/1e6*0.85, 4*time.Second)

@@ -84,7 +84,7 @@ func (g *ground) config(i int) node.Config {
 	cfg.Access.Listen = "127.0.0.1:0"
 	cfg.Access.UDP = "127.0.0.1:0"
 	cfg.Admin.Listen, cfg.Admin.Anonymous = "127.0.0.1:0", node.AnonymousRead // a demo's console is for whoever sits here
-	cfg.Filter.Mode = "go" // the demo runs without privileges and leaves the machine's interfaces alone
+	cfg.Filter.Mode = "go"                                                    // the demo runs without privileges and leaves the machine's interfaces alone
 	return cfg
 }
 

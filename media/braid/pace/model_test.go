@@ -87,7 +87,6 @@ type sender struct {
 	copiesSent              int
 	got                     map[int]bool
 	late                    time.Duration // longest from making to arrival
-	sums                    int
 }
 
 // crossing is one TCP-like flow: Reno in packets per round trip.
