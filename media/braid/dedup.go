@@ -1,10 +1,13 @@
 package braid
 
+import "math"
+
 // defaultWindow is the span of a window in sequence numbers: 327 ms at 100,000 frames a second, in 4 KiB.
 const defaultWindow = 1 << 15
 
 // window remembers which of the newest sequence numbers were seen. The order of use is Seen, then open the frame, then
 // Mark: a frame that does not open must leave no trace. The zero value is ready and spans defaultWindow numbers.
+// The last number of 64 bits counts as seen from the start: nothing could come after it, and next would wrap.
 // Not safe for concurrent use.
 type window struct {
 	bits []uint64
@@ -18,7 +21,7 @@ func (w *window) span() uint64 { return uint64(len(w.bits)) * 64 }
 // Seen reports whether seq was marked, or is so old that the window cannot tell.
 func (w *window) Seen(seq uint64) bool {
 	if seq >= w.next {
-		return false
+		return seq == math.MaxUint64
 	}
 	if w.next-seq > w.span() {
 		return true
@@ -26,8 +29,11 @@ func (w *window) Seen(seq uint64) bool {
 	return w.bits[seq/64%uint64(len(w.bits))]&(1<<(seq%64)) != 0
 }
 
-// Mark notes seq; numbers older than the window are ignored.
+// Mark notes seq; numbers older than the window, and the last of 64 bits, are ignored.
 func (w *window) Mark(seq uint64) {
+	if seq == math.MaxUint64 {
+		return
+	}
 	if w.bits == nil {
 		w.bits = make([]uint64, defaultWindow/64)
 	}

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 )
@@ -12,9 +13,11 @@ type oracle struct {
 	span uint64
 }
 
-func (o *oracle) Seen(seq uint64) bool { return seq < o.next && (o.next-seq > o.span || o.seen[seq]) }
+func (o *oracle) Seen(seq uint64) bool {
+	return seq == math.MaxUint64 || seq < o.next && (o.next-seq > o.span || o.seen[seq])
+}
 func (o *oracle) Mark(seq uint64) {
-	if seq < o.next && o.next-seq > o.span {
+	if seq == math.MaxUint64 || seq < o.next && o.next-seq > o.span {
 		return
 	}
 	o.seen[seq] = true
@@ -24,6 +27,7 @@ func (o *oracle) Mark(seq uint64) {
 func FuzzWindow(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 200, 255, 7})
 	f.Add([]byte{255, 255, 255, 255, 128, 0, 64})
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 79, 96}) // below zero, to the last number, and back
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		w, o := newWindow(256), oracle{seen: map[uint64]bool{}, span: 256}
 		at := uint64(1000)
