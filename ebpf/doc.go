@@ -47,7 +47,7 @@
 // Mesh port:
 //
 //	4              gossip       at least 30 bytes: class, version, 12 of nonce, 16 of tag
-//	5              path frame   at least 30; version 1; relays 0-2, hop index <= relays; kind (low nibble) 1-3;
+//	5              path frame   at least 30; version 1; relays 0-2, hop index <= relays; kind (low nibble) not 0;
 //	                            30 + 10 x relays + payload length fit; fence 0 only with kind 3 and no relay
 //	64-127         QUIC         short header, at least 21 bytes (RFC 9000, 10.3)
 //	192-255        QUIC         long header, at least 11 bytes (version negotiation is the smallest)

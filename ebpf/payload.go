@@ -94,7 +94,7 @@ func judgePath(p []byte) Verdict {
 		return judged(ClassPath, ReasonBadVersion)
 	case relays == 3 || hop > relays:
 		return judged(ClassPath, ReasonBadHops)
-	case kind < 1 || kind > 3:
+	case kind == 0: // of others the node knows more, and a relay passes on what it does not know
 		return judged(ClassPath, ReasonBadKind)
 	case minPath+10*relays+int(binary.BigEndian.Uint16(p[4:])) > len(p): // more bytes than that are padding
 		return judged(ClassPath, ReasonBadLength)

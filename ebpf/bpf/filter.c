@@ -283,7 +283,8 @@ static __always_inline __u32 judge_path(const __u8 *p, __u32 size)
 		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_VERSION);
 	if (relays == 3 || hop > relays)
 		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_HOPS);
-	if (kind < 1 || kind > 3)
+	/* Of others the node knows more, and a relay passes on what it does not know. */
+	if (!kind)
 		return verdict(TERN_CLASS_PATH, TERN_REASON_BAD_KIND);
 	/* More bytes than the length says are padding. */
 	if (TERN_MIN_PATH + 10 * relays + length > size)
