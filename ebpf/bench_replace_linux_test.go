@@ -1,0 +1,89 @@
+package ebpf
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// BenchmarkReplaceUnderTraffic puts one full rule set after another in force on a driver that carries 20,000 packets a
+// second, half of them of sources that every set blocks, half of sources that none does. A packet that is judged by
+// anything but a whole set shows in the counts, which have to be those of the senders.
+func BenchmarkReplaceUnderTraffic(b *testing.B) {
+	w := newWire(b)
+	w.setGRO(nodeIface)
+	f := newTestFilter(b, Config{Interfaces: []string{nodeIface}, Mode: ModeXDP})
+	sets := [2]Rules{fullSet(1), fullSet(2)}
+	if err := f.Update(sets[0]); err != nil {
+		b.Fatal(err)
+	}
+	got := receive(w.listen(w.node, fmt.Sprintf(":%d", testMesh)))
+	stop := w.run(f)
+	var good, bad atomic.Uint64
+	done, ending := new(sync.WaitGroup), make(chan struct{})
+	for from, sent := range map[string]*atomic.Uint64{goodAddr4: &good, badAddr4: &bad, goodAddr6: &good, badAddr6: &bad} {
+		to := nodeAddr4
+		if from == goodAddr6 || from == badAddr6 {
+			to = nodeAddr6
+		}
+		conn, addr := w.listen(w.sender, net.JoinHostPort(from, "0")), &net.UDPAddr{IP: net.ParseIP(to), Port: testMesh}
+		done.Go(func() {
+			for tick := time.NewTicker(200 * time.Microsecond); ; <-tick.C {
+				select {
+				case <-ending:
+					return
+				default:
+				}
+				if _, err := conn.WriteTo(samplePath(100), addr); err != nil {
+					b.Error(err)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	var slowest, sum time.Duration
+	rounds := 0
+	for b.Loop() {
+		rounds++
+		begin := time.Now()
+		if err := f.Update(sets[rounds%2]); err != nil {
+			b.Fatal(err)
+		}
+		took := time.Since(begin)
+		slowest, sum = max(slowest, took), sum+took
+	}
+	close(ending)
+	done.Wait()
+	eventually(b, "every packet is judged", func() bool {
+		return xdpCount(f, ClassPath, ReasonOK)+xdpCount(f, ClassMesh, ReasonBlocklist) >= good.Load()+bad.Load()
+	})
+	stop()
+	if n := xdpCount(f, ClassPath, ReasonOK); n != good.Load() {
+		b.Errorf("%d of %d packets of good sources passed", n, good.Load())
+	}
+	if n := xdpCount(f, ClassMesh, ReasonBlocklist); n != bad.Load() || got(badAddr4)+got(badAddr6) > 0 {
+		b.Errorf("%d of %d packets of blocked sources dropped, %d came through", n, bad.Load(), got(badAddr4)+got(badAddr6))
+	}
+	b.ReportMetric(slowest.Seconds(), "slowest-s")
+	b.ReportMetric(sum.Seconds()/float64(rounds), "mean-s")
+	b.ReportMetric(float64(good.Load()+bad.Load()), "packets-judged")
+	b.ReportMetric(0, "ns/op")
+}
+
+// fullSet is MaxRules ranges of mixed lengths that block the wire's bad sources and leave its good ones alone.
+func fullSet(seed uint64) Rules {
+	wire := netip.MustParsePrefix("10.77.0.0/24")
+	list := slices.DeleteFunc(sampleBlocklist(MaxRules, rand.New(rand.NewPCG(seed, 9))), wire.Overlaps)
+	list = append(badRanges, list...)
+	for i := uint32(0); len(list) < MaxRules; i++ { // for those left out
+		list = append(list, netip.PrefixFrom(crowded4(i), 32))
+	}
+	return Rules{Blocklist: list[:MaxRules]}
+}
