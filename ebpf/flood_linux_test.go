@@ -42,7 +42,13 @@ type field struct {
 	id     string
 	dir    string
 	binary string
-	nodeA  int // its process
+	nodes  map[string]process
+}
+
+// process is one that start began; wait returns when it has ended.
+type process struct {
+	pid  int
+	wait func()
 }
 
 func run(t *testing.T, args ...string) string {
@@ -64,9 +70,9 @@ func (f *field) in(ns string, args ...string) []string {
 func newField(t *testing.T) *field {
 	t.Helper()
 	if os.Getenv("CI") != "true" && os.Getenv("FLOOD_RATE") == "" {
-		t.Skip("takes a quarter of a minute, two processors and privileges: set FLOOD_RATE=50000 (CI runs it)")
+		t.Skip("takes half a minute, two processors and privileges: set FLOOD_RATE=50000 (CI runs it)")
 	}
-	f := &field{t: t, id: fmt.Sprintf("tern-flood-%d-", os.Getpid()), dir: t.TempDir()}
+	f := &field{t: t, id: fmt.Sprintf("tern-flood-%d-", os.Getpid()), dir: t.TempDir(), nodes: map[string]process{}}
 	f.binary = filepath.Join(f.dir, "tern")
 	run(t, "go", "build", "-o", f.binary, "github.com/ternmesh/tern/cmd/tern")
 	for _, ns := range []string{"s", "a", "b"} {
@@ -109,30 +115,29 @@ func (f *field) start(args []string, env ...string) (out *bytes.Buffer, stdin io
 	return out, in, cmd.Process.Pid, wait
 }
 
-// startNodes makes a mesh of two: A filters with XDP on both interfaces, or with what mode says.
+// startNodes makes a mesh of two that tell each other of sources in quarantine. Both filter with XDP on all their interfaces,
+// or with what mode says.
 func (f *field) startNodes(mode string) {
 	f.t.Helper()
 	ca := filepath.Join(f.dir, "ca")
 	run(f.t, f.binary, "ca", "init", "--dir", ca, "--mesh", "flood")
 	for _, n := range []struct{ name, ns, mesh, access, filter string }{
-		{"a", "a", nodeAMesh, nodeAAddr, "filter: {mode: " + mode + ", interfaces: [tern0, tern1]}"},
-		{"b", "b", nodeBAddr, nodeBAddr, "filter: {mode: go}"},
+		{"a", "a", nodeAMesh, nodeAAddr, "[tern0, tern1]"},
+		{"b", "b", nodeBAddr, nodeBAddr, "[peer1]"},
 	} {
 		home := filepath.Join(f.dir, n.name)
 		run(f.t, f.binary, "ca", "issue", "--ca", ca, "--node", n.name, "--region", "eu", "--voter", "--out", home)
 		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
 			"mesh: {listen: \"0.0.0.0:%d\", advertise: \"%s:%d\", join: [\"%s:%d\"]}\ncontrol: {voter: %v, expect: 1}\n"+
-			"access: {listen: \"%s:%d\", plain_http: true, udp: \"%s:%d\"}\nadmin: {listen: \"127.0.0.1:%d\"}\n%s\n",
+			"access: {listen: \"%s:%d\", plain_http: true, udp: \"%s:%d\", rtp_host: %s}\n"+
+			"admin: {listen: \"127.0.0.1:%d\"}\nfilter: {mode: %s, share_quarantine: true, interfaces: %s}\n",
 			n.name, ca, n.name, n.name, floodMesh, n.mesh, floodMesh, nodeAMesh, floodMesh, n.name == "a",
-			n.access, floodHTTP, n.access, floodAccess, floodAdmin, n.filter)
+			n.access, floodHTTP, n.access, floodAccess, n.access, floodAdmin, mode, n.filter)
 		file := filepath.Join(home, "node.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			f.t.Fatal(err)
 		}
-		// ip becomes the node: exec keeps the process
-		if _, _, pid, _ := f.start(f.in(n.ns, f.binary, "node", "--config", file)); n.name == "a" {
-			f.nodeA = pid
-		}
+		f.startNode(n.name)
 	}
 	policy := filepath.Join(f.dir, "policy.yaml")
 	doc := "regions: [{id: eu}]\napps: [{id: open, name: open, auth: app_id}]\n"
@@ -140,13 +145,22 @@ func (f *field) startNodes(mode string) {
 		f.t.Fatal(err)
 	}
 	f.until("the nodes elect a leader and take a policy", func() bool {
-		args := f.in("a", f.binary, "policy", "apply", "-f", policy, "--admin", f.adminSocket())
+		args := f.in("a", f.binary, "policy", "apply", "-f", policy, "--admin", f.adminSocket("a"))
 		return exec.Command(args[0], args[1:]...).Run() == nil
 	})
 }
 
-// adminSocket is where node A's operator asks it.
-func (f *field) adminSocket() string { return filepath.Join(f.dir, "a", "data", "admin.sock") }
+// startNode runs a node whose configuration stands. ip becomes the node: exec keeps the process.
+func (f *field) startNode(name string) {
+	f.t.Helper()
+	_, _, pid, wait := f.start(f.in(name, f.binary, "node", "--config", filepath.Join(f.dir, name, "node.yaml")))
+	f.nodes[name] = process{pid, wait}
+}
+
+// adminSocket is where a node's operator asks it.
+func (f *field) adminSocket(node string) string {
+	return filepath.Join(f.dir, node, "data", "admin.sock")
+}
 
 func (f *field) until(what string, ok func() bool) {
 	f.t.Helper()
@@ -160,7 +174,7 @@ func (f *field) until(what string, ok func() bool) {
 // cpu is the processor time that node A has used so far, by its own account (softirq time counts elsewhere).
 func (f *field) cpu() time.Duration {
 	f.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.nodeA))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.nodes["a"].pid))
 	fields := strings.Fields(string(text))
 	if err != nil || len(fields) < 15 {
 		f.t.Fatalf("processor time of node A: %v %s", err, text)
@@ -170,13 +184,19 @@ func (f *field) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-func (f *field) report() (r ebpf.Report) {
+func (f *field) report(node string) (r ebpf.Report) {
 	f.t.Helper()
-	args := f.in("a", f.binary, "filter", "status", "--json", "--admin", f.adminSocket())
-	if err := json.Unmarshal([]byte(run(f.t, args...)), &r); err != nil {
+	f.ask(node, &r, "status")
+	return r
+}
+
+// ask is what a node's operator gets from tern filter.
+func (f *field) ask(node string, answer any, filter ...string) {
+	f.t.Helper()
+	args := append(f.in(node, f.binary, "filter"), append(filter, "--json", "--admin", f.adminSocket(node))...)
+	if err := json.Unmarshal([]byte(run(f.t, args...)), answer); err != nil {
 		f.t.Fatal(err)
 	}
-	return r
 }
 
 // client runs TestHelperClient in a namespace; the answer comes when finish is called.
@@ -220,14 +240,17 @@ func TestHelperClient(t *testing.T) {
 		se.SetIncludeLoopbackCandidate(false)
 		se.SetIPFilter(func(net.IP) bool { return true })
 	}
-	if kind == "publish" {
+	switch kind {
+	case "rtp":
+		r.Sent = ingest(t, url, ended)
+	case "publish":
 		p := join(t, func() (*client.Publisher, error) {
 			return client.Publish(ctx, client.Config{URL: url + "/whip/open/room?stream=cam", Setting: every, Source: client.Synthetic{PerSec: 500, Burst: 5}})
 		})
 		<-ended
 		r.Sent, r.Failed = p.Stats().Packets, p.Err() != nil
 		_ = p.Close()
-	} else {
+	default:
 		var mu sync.Mutex
 		seen := map[uint64]bool{}
 		count := func(_ string, p *rtp.Packet, _ time.Time) {
@@ -267,14 +290,16 @@ func join[T any](t *testing.T, try func() (T, error)) T {
 	}
 }
 
-// raw sends Ethernet frames from the attacker's namespace.
+// raw sends Ethernet frames from an interface to a node.
 type raw struct {
 	fd   int
 	to   unix.SockaddrLinklayer
-	head []byte // both addresses
+	head []byte // both hardware addresses
+	node netip.Addr
 }
 
-func (f *field) openRaw() *raw {
+// openRaw sends out of dev in namespace ns to the interface of another namespace that has an address.
+func (f *field) openRaw(ns, dev, toNS, toDev, addr string) *raw {
 	f.t.Helper()
 	mac := func(ns, dev string) net.HardwareAddr {
 		var links []struct{ Address string }
@@ -285,40 +310,48 @@ func (f *field) openRaw() *raw {
 		hw, _ := net.ParseMAC(links[0].Address)
 		return hw
 	}
-	r := &raw{head: append(append([]byte{}, mac("a", "tern0")...), mac("s", "peer0")...)}
-	done := make(chan error, 1)
-	go func() { // on a thread of its own, which dies in the namespace
-		runtime.LockOSThread()
-		ns, err := unix.Open("/var/run/netns/"+f.ns("s"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(ns, unix.CLONE_NEWNET)
-			unix.Close(ns)
-		}
-		var dev *net.Interface
-		if err == nil {
-			dev, err = net.InterfaceByName("peer0")
-		}
+	r := &raw{head: append(append([]byte{}, mac(toNS, toDev)...), mac(ns, dev)...), node: netip.MustParseAddr(addr)}
+	f.within(ns, func() error {
+		i, err := net.InterfaceByName(dev)
 		if err == nil {
 			r.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-			r.to = unix.SockaddrLinklayer{Ifindex: dev.Index, Halen: 6}
+			r.to = unix.SockaddrLinklayer{Ifindex: i.Index, Halen: 6}
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		f.t.Fatalf("raw socket: %v", err)
-	}
+		return err
+	})
 	f.t.Cleanup(func() { unix.Close(r.fd) })
 	return r
 }
 
-// frame is a UDP datagram to node A; frag is the fragment field of its header.
+// within opens a socket in a namespace, on a thread of its own, which dies there.
+func (f *field) within(name string, open func() error) {
+	f.t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		ns, err := unix.Open("/var/run/netns/"+f.ns(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(ns, unix.CLONE_NEWNET)
+			unix.Close(ns)
+		}
+		if err == nil {
+			err = open()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		f.t.Fatalf("socket in %s: %v", name, err)
+	}
+}
+
+// frame is a UDP datagram to the node; frag is the fragment field of its header.
 func (r *raw) frame(src netip.Addr, port uint16, frag uint16, payload []byte) []byte {
 	b := append(append([]byte{}, r.head...), 0x08, 0x00, 0x45, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(28+len(payload)))
 	b = append(b, 0, 1)
 	b = binary.BigEndian.AppendUint16(b, frag)
 	b = append(b, 64, 17, 0, 0)
-	from, to := src.As4(), netip.MustParseAddr(nodeAAddr).As4()
+	from, to := src.As4(), r.node.As4()
 	b = append(append(b, from[:]...), to[:]...)
 	sum := uint32(0)
 	for i := 14; i < 34; i += 2 {
@@ -408,18 +441,24 @@ func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	}
 	mode := cmp.Or(os.Getenv("FLOOD_MODE"), "xdp")
 	f.startNodes(mode)
-	f.until("node A filters as it should", func() bool { return strings.HasPrefix(f.report().Mode, mode) })
+	f.until("node A filters as it should", func() bool { return strings.HasPrefix(f.report("a").Mode, mode) })
+	captured := f.capture()
 	publish := f.client("s", "publish", nodeAAddr)
 	near, far := f.client("s", "view", nodeAAddr), f.client("b", "view", nodeBAddr)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("filter at the end: %+v", f.report())
+			t.Logf("filter at the end: %+v", f.report("a"))
 		}
 	})
-	f.until("publisher and viewer are admitted", func() bool { return f.report().Clients >= 2 })
+	f.until("publisher and viewer are admitted", func() bool { return f.report("a").Clients >= 2 })
+	ingested := f.client("s", "rtp", nodeAAddr)
 	time.Sleep(time.Second)
-	before := f.report()
-	total, r, cpu := 0, f.openRaw(), f.cpu()
+	if r := ingested(); r.Sent == 0 {
+		t.Error("no plain RTP was sent")
+	}
+	frames := captured()
+	before := f.report("a")
+	total, r, cpu := 0, f.openRaw("s", "peer0", "a", "tern0", nodeAAddr), f.cpu()
 	for _, a := range r.attacks() {
 		sent := r.flood(a.frames, rate, during)
 		if least := int(float64(rate) * during.Seconds() / 2); sent < least {
@@ -429,7 +468,7 @@ func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	}
 	cpu = f.cpu() - cpu
 	time.Sleep(300 * time.Millisecond)
-	after := f.report()
+	after := f.report("a")
 	for name, v := range map[string]clientResult{"the viewer at A": near(), "the viewer at B, over the mesh": far()} {
 		t.Logf("%s: %d of packets %d to %d", name, v.Got, v.First, v.Last)
 		if mode == "go" {
@@ -454,6 +493,9 @@ func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	if len(after.Top) == 0 || after.Samples == before.Samples {
 		t.Errorf("no drops sampled: %+v", after)
 	}
+	t.Run("kernel and twin agree on what was captured", func(t *testing.T) { ebpf.CompareCaptured(t, floodMesh, floodAccess, frames) })
+	t.Run("an attacker of one node meets a wall at the other", func(t *testing.T) { f.on(t).shareQuarantine() })
+	t.Run("a restart leaves no window", func(t *testing.T) { f.on(t).restart() })
 }
 
 func drops(r ebpf.Report) (n uint64) {
