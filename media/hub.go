@@ -216,6 +216,18 @@ func (h *Hub) Refresh() {
 	h.reg.all()
 }
 
+// Retry has viewers that lost their source look for it now instead of at the next try: a node came that may have it. Safe for
+// concurrent use; never blocks.
+func (h *Hub) Retry() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.watches {
+		if w.current == nil {
+			w.hurry()
+		}
+	}
+}
+
 // List returns the live streams of a channel, longest live first: the union of the directory and of what is
 // published here. Errors: ErrInvalid, ErrNotAllowed, ErrUnavailable, ErrClosed.
 func (h *Hub) List(ctx context.Context, app, channel string) ([]StreamInfo, error) {

@@ -42,10 +42,7 @@ func (h *Hub) changed(key Key) {
 	h.reg.mu.Unlock()
 	poke(h.reg.wake)
 	if w := h.watches[key]; w != nil {
-		poke(w.nudge) // viewers that lost their source need not wait for the next try
-		if w.abort != nil {
-			w.abort() // nor for the end of a try elsewhere
-		}
+		w.hurry()
 	}
 }
 

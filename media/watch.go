@@ -123,6 +123,14 @@ func endReason(err error, past ending) string {
 	return past.reason
 }
 
+// hurry has a watch without a source try at once, and not wait for the end of a try elsewhere. Caller holds Hub.mu.
+func (w *watch) hurry() {
+	poke(w.nudge)
+	if w.abort != nil {
+		w.abort()
+	}
+}
+
 // pause waits before the next try; false when the last viewer's linger time passed meanwhile.
 func (w *watch) pause(ctx context.Context, backoff time.Duration) bool {
 	timer := time.NewTimer(time.Duration((0.75 + rand.Float64()/2) * float64(backoff))) // not all nodes at once

@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	rejoinAlone  = 2 * time.Second  // between attempts while no other node is known
+	rejoinAlone  = 2 * time.Second // between attempts while no other node is known
+	rejoinSoon   = 3 * time.Second // between attempts while a member failed within lostLately: short cuts heal soon
+	lostLately   = time.Minute
 	rejoinSettle = 15 * time.Second // between attempts otherwise: this is what heals partitions
 	lostKept     = 24 * time.Hour   // a failed member's address is tried again for that long
 	lostPerRound = 3
@@ -29,7 +31,8 @@ const (
 	maxAddrs     = 16 // addresses taken of one DNS name
 )
 
-// rejoin tries the join addresses and, at random, those of failed members: often while alone, now and then later.
+// rejoin tries the join addresses and, at random, those of failed members: often while alone or after a loss, now and then
+// later.
 func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []string) error {
 	for {
 		each(m.candidates(ctx, join), func(addr netip.AddrPort) { m.joinOnce(ctx, list, addr) })
@@ -37,7 +40,10 @@ func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []s
 		wait := rejoinAlone
 		if members := m.addresses(); len(members) > 0 {
 			m.shareKeys(ctx, members[rand.IntN(len(members))])
-			if m.established.Load() {
+			switch {
+			case m.established.Load() && m.lostSince(time.Now().Add(-lostLately)):
+				wait = rejoinSoon
+			case m.established.Load():
 				wait = rejoinSettle
 			}
 		}
@@ -47,6 +53,18 @@ func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []s
 			return nil
 		}
 	}
+}
+
+// lostSince says whether a member that is still gone failed after t.
+func (m *Mesh) lostSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, at := range m.lost {
+		if at.After(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // meetStrangers spends the time between two rounds: it joins nodes whose cards arrive although memberlist has not heard of

@@ -16,6 +16,8 @@ const (
 	// believeFor is how long media goes on to a member that gossip has dropped without a goodbye: gossip may be wrong (a
 	// region that comes back spreads what it believed while it was cut off), and links see better who is gone.
 	believeFor = 15 * time.Second
+	// awayFor is how long a member must have been absent to be news when it returns; more than between two looks.
+	awayFor = 2 * routeTick
 	// rememberFor is how long the status goes on showing a node that failed without a goodbye.
 	rememberFor = time.Hour
 )
@@ -41,23 +43,26 @@ type remembered struct {
 	last   time.Time
 }
 
-// observe takes note of the present members.
-func (m *memory) observe(members []mesh.Member, now time.Time) {
+// observe takes note of the present members, and says whether one came that was not here lately.
+func (m *memory) observe(members []mesh.Member, now time.Time) (came bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.seen == nil {
 		m.seen = make(map[uint32]remembered)
 	}
 	for _, member := range members {
-		if _, known := m.seen[member.ID]; known || len(m.seen) < maxRemembered {
+		r, known := m.seen[member.ID]
+		if known || len(m.seen) < maxRemembered {
 			m.seen[member.ID] = remembered{member, now}
 		}
+		came = came || member.Alive && now.Sub(r.last) > awayFor
 	}
 	for id, r := range m.seen {
 		if now.Sub(r.last) > rememberFor {
 			delete(m.seen, id)
 		}
 	}
+	return came
 }
 
 // gone lists the members that were here within rememberFor and are absent from present.

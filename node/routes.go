@@ -96,9 +96,12 @@ func (r *routes) run(ctx context.Context) error {
 		}
 		r.node.showMembers()
 		r.forget()
-		r.node.memory.observe(r.node.mesh.Members(), time.Now())
+		came := r.node.memory.observe(r.node.mesh.Members(), time.Now())
 		r.node.control.Wake()
 		r.node.braid.Refresh()
+		if came {
+			r.node.hub.Retry()
+		}
 		r.node.mesh.Use(r.inUse())
 	}
 }
@@ -169,6 +172,10 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 	if !samePaths(before, kept.set.Paths) {
 		kept.changed = now
 	}
+	if len(kept.set.Paths) == 0 {
+		kept.live = r.untilSomeIsUp(graph, kept, m.Node, fresh, now)
+		return r.compact(kept.live)
+	}
 	ready := func(p routing.Path) bool { return r.node.braid.Prepare(peer, r.compactOne(p)) }
 	usable := func(p routing.Path) bool { return r.stillUp(graph, p, fence) }
 	var waiting bool
@@ -177,6 +184,20 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 		time.AfterFunc(readyPoll, r.wake)
 	}
 	return r.compact(kept.live)
+}
+
+// untilSomeIsUp is what carries traffic while no path is up: those that did last, and the direct one. Probes need their time to
+// call a link up again, and media that goes on meanwhile is there with the first packet that comes through. It ends when a
+// member that gossip dropped would be given up too.
+func (r *routes) untilSomeIsUp(graph *routing.Graph, kept *route, to string, fresh routing.PathSet, now time.Time) []routing.Path {
+	if now.Sub(kept.changed) > believeFor {
+		return nil
+	}
+	try := kept.live
+	if direct := (routing.Path{Nodes: []string{r.node.cfg.Node, to}}); len(try) < maxPaths && !containsPath(try, direct) {
+		try = append(slices.Clone(try), direct)
+	}
+	return graph.Admitted(try, fresh)
 }
 
 // fresh is the best path set there is now. Where only drained nodes lead to a peer, they go on relaying until their deadline.

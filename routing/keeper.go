@@ -95,6 +95,40 @@ func (g *Graph) surviving(set PathSet, under *Constraints) (alive []Path) {
 	return alive
 }
 
+// Admitted returns those of paths that fresh's constraints and the operator's bounds allow on g, though links of them be down:
+// what is left to try while no path is up. Cut links count as down ones. A path with a node or a link that g does not know is
+// not among them: nothing says that it would be allowed.
+func (g *Graph) Admitted(paths []Path, fresh PathSet) (out []Path) {
+	if fresh.under == nil {
+		return nil
+	}
+	for _, p := range paths {
+		if g.admitted(p.Nodes, fresh.under) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (g *Graph) admitted(names []string, c *Constraints) bool {
+	if len(names) < 2 || len(names)-2 > c.maxRelays() {
+		return false
+	}
+	for i, name := range names {
+		at, known := g.index[name]
+		if !known || !c.admits(g.nodes[at]) || i > 0 && i < len(names)-1 && !c.admitsRelay(g.nodes[at]) {
+			return false
+		}
+		if i == 0 {
+			continue
+		}
+		if l, known := g.Link(names[i-1], name); !known || l.Forbidden {
+			return false
+		}
+	}
+	return true
+}
+
 // costOf adds up the links of a path, if all are there and the constraints allow it.
 func (g *Graph) costOf(names []string, c *Constraints) (sum int64, ok bool) {
 	if len(names) < 2 || len(names)-2 > c.maxRelays() {

@@ -82,3 +82,30 @@ func TestKeeperFailsClosed(t *testing.T) {
 		t.Fatalf("kept %v although nothing is allowed", hops(kept))
 	}
 }
+
+// What is left to try while nothing is up stays inside the constraints and the operator's bounds.
+func TestAdmittedAsksForRightsAndNotForLinks(t *testing.T) {
+	g := relayMesh(map[string]int{"a": -10, "b": -11})
+	paths := []Path{{Nodes: []string{"s", "a", "t"}}, {Nodes: []string{"s", "b", "t"}}, {Nodes: []string{"s", "x", "t"}}, {Nodes: []string{"s"}}}
+	for _, c := range []struct {
+		story string
+		under Constraints
+		bound []Bound
+		want  int
+	}{
+		{"both down, both allowed", anywhere, nil, 2},
+		{"one forbidden", Constraints{AnyRegion: true, Forbid: []string{"a"}}, nil, 1},
+		{"a link forbidden", anywhere, []Bound{{From: "s", To: "a", Use: UseForbid}}, 1},
+		{"one drained", Constraints{AnyRegion: true, NoRelay: []string{"b"}}, nil, 1},
+		{"outside the fence", Constraints{Regions: []string{"us"}}, nil, 0},
+		{"direct paths only", Constraints{AnyRegion: true, MaxRelays: -1}, nil, 0},
+	} {
+		under := g.Under(c.bound)
+		if got := under.Admitted(paths, under.PathSet("s", "t", c.under)); len(got) != c.want {
+			t.Errorf("%s: %v, want %d paths", c.story, got, c.want)
+		}
+	}
+	if got := g.Admitted(paths, PathSet{}); got != nil {
+		t.Errorf("under constraints that nobody knows: %v", got)
+	}
+}
