@@ -91,6 +91,7 @@ type Control struct {
 	learned    map[string]time.Time // guarded by mu: when a learner said last that it has the log, on the leader
 	told       map[string]uint64    // guarded by mu: peers that said they enforce a higher version
 	diskErr    string               // guarded by mu: why the log cannot be written
+	unsaved    string               // guarded by mu: why the policy in force is not on disk
 	rival      string               // guarded by mu: another raft group, in words
 	voterKeys  map[string]voterKey  // guarded by mu: public keys, on voters
 
@@ -198,10 +199,13 @@ func (c *Control) Policy() Policy {
 	return c.policy
 }
 
+// RoleNoDisk is the role of a voter that is out of raft because its disk takes no writes.
+const RoleNoDisk = "no disk"
+
 // Status is a snapshot for people and metrics.
 type Status struct {
 	Voter         bool     `json:"voter"`
-	Role          string   `json:"role"`   // leader, follower, candidate; starting (a voter not yet in raft); subscriber
+	Role          string   `json:"role"`   // leader, follower, candidate; starting (a voter not yet in raft); RoleNoDisk; subscriber
 	Leader        string   `json:"leader"` // empty if unknown here
 	Term          uint64   `json:"term"`
 	Commit        uint64   `json:"commit"`         // log index
@@ -231,7 +235,8 @@ func (c *Control) Status() Status {
 		}
 	})
 	c.mu.Lock()
-	s.LastError = cmp.Or(c.diskErr, c.rival, s.LastError)
+	unwritable := c.diskErr != ""
+	s.LastError = cmp.Or(c.diskErr, c.unsaved, c.rival, s.LastError)
 	c.mu.Unlock()
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
@@ -244,7 +249,9 @@ func (c *Control) Status() Status {
 		s.Term, s.Commit, s.Applied = r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
 		s.Voters = votersOf(r)
 	case c.cfg.Voter:
-		s.Role = "starting"
+		if s.Role = "starting"; unwritable {
+			s.Role = RoleNoDisk
+		}
 		fallthrough
 	default:
 		for _, m := range c.cfg.Members() {

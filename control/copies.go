@@ -106,11 +106,14 @@ func (c *Control) install(e envelope, p Policy) {
 	if err == nil {
 		err = writeSealed(c.copyFile(), copyMagic, b)
 	}
+	unsaved := ""
 	if err != nil {
-		c.fail(fmt.Sprintf("policy version %d is enforced but not on disk: %v", p.Version, err))
+		unsaved = fmt.Sprintf("policy version %d is enforced but not on disk, so that a restart begins with an older one: %v", p.Version, err)
+		c.cfg.Logger.Warn("control", "error", unsaved)
 	}
 	p, missing := c.unseal(p)
 	c.mu.Lock()
+	c.unsaved = unsaved
 	c.copy, c.vault, c.policy, c.sealedApps = e, p.vault, p, missing
 	c.mu.Unlock()
 	c.cfg.Enforce(p)

@@ -19,6 +19,7 @@
 //	proposal.go   Propose: who asks for which change; the leader judges it and proposes
 //	protocol.go   from any node to the leader, at most two hops; Serve answers peers; Committed
 //	raft.go       timers; start and stop of raft
+//	guard.go      between raft and its disk: a write that fails ends raft, not the node
 //	seal.go       node keys, fence keys, sealed certificates
 //	vault.go      who may read which fence's key; how it gets there
 //	command.go    the log entry, byte by byte

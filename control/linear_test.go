@@ -91,6 +91,28 @@ func (f *faulty) contents() map[string][]byte {
 	return out
 }
 
+// faultyStable is the place of term and vote on the same disk.
+type faultyStable struct {
+	raft.StableStore
+	f *faulty
+}
+
+func (s faultyStable) full() bool { s.f.mu.Lock(); defer s.f.mu.Unlock(); return s.f.full }
+
+func (s faultyStable) Set(k, v []byte) error {
+	if s.full() {
+		return syscall.ENOSPC
+	}
+	return s.StableStore.Set(k, v)
+}
+
+func (s faultyStable) SetUint64(k []byte, v uint64) error {
+	if s.full() {
+		return syscall.ENOSPC
+	}
+	return s.StableStore.SetUint64(k, v)
+}
+
 // StoreLogs fails when the disk is full, and tears: what was new on disk is taken back from a random byte on.
 func (f *faulty) StoreLogs(l []*raft.Log) error {
 	f.mu.Lock()
@@ -153,12 +175,13 @@ func (tr *trial) boot(name string) {
 	tr.m.startWith(name, 3, func(c *Control, n *node) {
 		c.now = func() time.Time { return time.Now().Add(skew) }
 		inner := c.wrap
-		c.wrap = func(s *stores) {
-			f := &faulty{LogStore: s.log, n: n, dir: c.raftDir(), rng: rand.New(rand.NewPCG(seed, 1))}
-			s.log = f
-			tr.mu.Lock()
-			tr.disks[name] = f
-			tr.mu.Unlock()
+		f := &faulty{n: n, dir: c.raftDir(), rng: rand.New(rand.NewPCG(seed, 1))}
+		tr.mu.Lock()
+		tr.disks[name] = f
+		tr.mu.Unlock()
+		c.wrap = func(s *stores) { // for every life of raft on this disk
+			f.set(func(f *faulty) { f.LogStore = s.log })
+			s.log, s.stable = f, faultyStable{s.stable, f}
 			inner(s)
 		}
 	})

@@ -163,6 +163,69 @@ func Merge(next, old Policy) (Policy, error) {
 	return next, problems.err()
 }
 
+// sentPolicy is a policy on its way to the leader: the same sections may be left out, or be there and empty.
+type sentPolicy struct {
+	Policy
+	Nodes   *map[string]NodeState `json:"nodes,omitempty"`
+	Revoked *[]Revocation         `json:"revoked,omitempty"`
+	Admins  *[]Admin              `json:"admins,omitempty"`
+}
+
+// EncodePolicy writes p as a JSON document that Parse reads as the same policy: a section that is nil is left out, one that
+// is empty is written.
+func EncodePolicy(p Policy) ([]byte, error) {
+	s := sentPolicy{Policy: p}
+	if p.Nodes != nil {
+		s.Nodes = &p.Nodes
+	}
+	if p.Revoked != nil {
+		s.Revoked = &p.Revoked
+	}
+	if p.Admins != nil {
+		s.Admins = &p.Admins
+	}
+	doc, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode policy: %w", err)
+	}
+	return doc, nil
+}
+
+// decodePolicy is the inverse of EncodePolicy; unlike Parse it knows no lines and no defaults. It validates nothing.
+func decodePolicy(doc []byte) (Policy, error) {
+	s := sentPolicy{}
+	if err := decodeStrictly(doc, &s); err != nil {
+		return Policy{}, fmt.Errorf("decode policy: %w", err)
+	}
+	p := s.Policy
+	if s.Nodes != nil {
+		p.Nodes = *s.Nodes
+	}
+	if s.Revoked != nil {
+		p.Revoked = *s.Revoked
+	}
+	if s.Admins != nil {
+		p.Admins = *s.Admins
+	}
+	return p, nil
+}
+
+// decodeStrictly reads one JSON value, refusing fields that into does not have and whatever comes behind the value.
+func decodeStrictly(doc []byte, into any) error {
+	if len(doc) > MaxDocumentBytes {
+		return fmt.Errorf("%d bytes, at most %d are allowed", len(doc), MaxDocumentBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("bytes after the document")
+	}
+	return nil
+}
+
 // storedPolicy is what a log entry, a snapshot or a copy holds.
 type storedPolicy struct {
 	Policy
@@ -186,16 +249,8 @@ func encodeDocument(p Policy) ([]byte, error) {
 // program that disagree about a rule must still agree about the log.
 func decodeDocument(doc []byte, version uint64) (Policy, error) {
 	p := storedPolicy{Policy: Policy{Version: version}}
-	if len(doc) > MaxDocumentBytes {
-		return Policy{}, fmt.Errorf("stored policy of %d bytes, at most %d are allowed", len(doc), MaxDocumentBytes)
-	}
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
+	if err := decodeStrictly(doc, &p); err != nil {
 		return Policy{}, fmt.Errorf("decode stored policy: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Policy{}, errors.New("decode stored policy: bytes after the document")
 	}
 	p.vault = p.Vault
 	return p.Policy, nil

@@ -14,6 +14,7 @@ import (
 // Proposal is a change of the policy that somebody asks for.
 type Proposal struct {
 	Document  []byte  // YAML or JSON, see Parse; fingerprints keep the secrets that they name
+	Policy    *Policy // instead of Document, if the caller has parsed it: reading YAML is the dearest part of a change
 	Who       string  // author, for history and audit; at most 256 bytes
 	From      string  // where the author came from; at most 256 bytes
 	Action    string  // what was done, for the audit log; empty: "policy apply"
@@ -40,14 +41,22 @@ func (c *Control) Propose(ctx context.Context, p Proposal) (Outcome, error) {
 	if len(p.Who) > maxWho || len(p.From) > maxWho || len(p.Action) > maxWho {
 		return Outcome{}, fmt.Errorf("who, from and action take at most %d bytes each", maxWho)
 	}
-	if r := c.node(); r == nil || r.State() != raft.Leader { // say so at once, without a leader; a leader does anyway
-		if _, err := Parse(p.Document); err != nil {
+	if p.Policy == nil {
+		parsed, err := Parse(p.Document) // here, so that problems are told without a leader, and once for the whole mesh
+		if err != nil {
 			return Outcome{}, err
 		}
+		p.Policy = &parsed
+	} else if err := Validate(*p.Policy); err != nil {
+		return Outcome{}, err
+	}
+	doc, err := EncodePolicy(*p.Policy)
+	if err != nil {
+		return Outcome{}, err
 	}
 	req := request{
-		Op: opApply, ID: rand.Text(), Document: p.Document, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,
-		Force: p.Force, DryRun: p.DryRun,
+		Op: opApply, ID: rand.Text(), Document: doc, Encoded: true, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,
+		Force: p.Force, DryRun: p.DryRun, policy: p.Policy,
 	}
 	a, err := c.toLeader(ctx, req)
 	if err != nil {
@@ -67,7 +76,7 @@ func (c *Control) propose(ctx context.Context, req request) (Outcome, error) {
 	if r == nil || r.State() != raft.Leader {
 		return Outcome{}, ErrNoLeader
 	}
-	next, err := Parse(req.Document)
+	next, err := proposed(req)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -85,6 +94,21 @@ func (c *Control) propose(ctx context.Context, req request) (Outcome, error) {
 			return out, err
 		}
 	}
+}
+
+// proposed is the policy that a request asks for, checked: a peer's word that it did so is not enough.
+func proposed(req request) (Policy, error) {
+	if req.policy != nil { // this node's own request
+		return *req.policy, nil
+	}
+	if !req.Encoded {
+		return Parse(req.Document)
+	}
+	p, err := decodePolicy(req.Document)
+	if err == nil {
+		err = Validate(p)
+	}
+	return p, err
 }
 
 // proposeTries bounds how often a change that names no version is made again on top of one that came in between, which

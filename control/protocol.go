@@ -55,7 +55,8 @@ type request struct {
 	Op        string   `json:"op"`
 	Hops      int      `json:"hops,omitempty"` // already travelled
 	Document  []byte   `json:"document,omitempty"`
-	ID        string   `json:"id,omitempty"` // of a change: the same one is made once
+	Encoded   bool     `json:"encoded,omitempty"` // the document is what EncodePolicy makes
+	ID        string   `json:"id,omitempty"`      // of a change: the same one is made once
 	Who       string   `json:"who,omitempty"`
 	From      string   `json:"from,omitempty"`
 	Action    string   `json:"action,omitempty"`
@@ -72,6 +73,8 @@ type request struct {
 
 	Audit    []json.RawMessage `json:"audit,omitempty"`
 	Envelope *envelope         `json:"envelope,omitempty"` // with news
+
+	policy *Policy // of Document, where the request was made on this node
 }
 
 // answer is one answer, as JSON. Code is empty on success.

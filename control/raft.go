@@ -40,71 +40,80 @@ var ErrUnknownOutcome = errors.New("the leader was lost before it answered: read
 // onApplied is called by the fsm with its lock held.
 func (c *Control) onApplied(*state, uint64) { nudge(c.news) }
 
-// runVoter opens the stores, joins or founds the voter set, and runs raft until ctx ends.
+// runVoter keeps raft running until ctx ends: it begins anew when the disk had failed and takes writes again.
 func (c *Control) runVoter(ctx context.Context) error {
+	in := newAccepted(c.cfg.Stream)
+	var pump sync.WaitGroup
+	pump.Go(in.run)
+	defer pump.Wait()
+	defer func() { _ = in.Close() }()
+	for {
+		failed, err := c.liveAsVoter(ctx, in)
+		switch {
+		case ctx.Err() != nil && (err == nil || failed):
+			return nil
+		case failed:
+			if !errors.Is(err, errDisk) {
+				c.cfg.Logger.Debug("raft cannot start on this disk now", "error", err)
+			}
+			c.untilWritable(ctx)
+		default:
+			return err
+		}
+	}
+}
+
+// liveAsVoter opens the stores, joins or founds the voter set, and runs raft until ctx ends or the disk fails.
+func (c *Control) liveAsVoter(ctx context.Context, in *accepted) (failed bool, err error) {
 	st, err := openStores(c.raftDir(), hclogTo(c.cfg.Logger))
+	if isFull(err) {
+		c.diskSaid(err)
+	}
 	if err != nil {
-		return err
+		return isFull(err), err
 	}
 	defer func() { _ = st.close() }()
 	if c.wrap != nil {
 		c.wrap(st)
 	}
-	st.log = &watchedLog{LogStore: st.log, said: c.diskSaid}
+	g := newGuard(st, c.diskSaid)
+	st.log, st.stable = g, guardedStable{g}
 	if err := c.loadPromise(); err != nil {
-		return err
+		return false, err
 	}
 	found, err := c.enter(ctx, st)
 	if err != nil || ctx.Err() != nil {
-		return err
+		return isFull(err), err
 	}
-	layer := &trackedStreams{StreamLayer: c.cfg.Stream, open: make(map[net.Conn]bool)}
+	layer := newTrackedStreams(in)
 	r, trans, err := c.startRaft(st, layer, found)
 	if err != nil {
-		return errors.Join(err, layer.closeAll())
+		return g.broken() || isFull(err), errors.Join(err, layer.Close(), layer.closeAll())
 	}
+	g.running(func() bool { return r.State() == raft.Leader })
 	c.setRaft(r)
+	life, end := context.WithCancel(ctx)
+	defer end()
 	var beside sync.WaitGroup
-	beside.Go(func() { c.keepVoters(ctx, r) })
-	c.watch(ctx, r)
+	beside.Go(func() {
+		select {
+		case <-g.failed:
+			end()
+		case <-life.Done():
+		}
+	})
+	beside.Go(func() { c.keepVoters(life, r) })
+	c.watch(life, r)
 	beside.Wait()
-	c.stopRaft(r, trans, layer)
-	return nil
-}
-
-// watchedLog tells of writes that fail, above all of a full disk: raft itself only writes a log line.
-type watchedLog struct {
-	raft.LogStore
-	said func(error)
-}
-
-// IsMonotonic implements raft.MonotonicLogStore.
-func (w *watchedLog) IsMonotonic() bool { return true }
-
-// StoreLog implements raft.LogStore.
-func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (w *watchedLog) StoreLogs(l []*raft.Log) error {
-	err := w.LogStore.StoreLogs(l)
-	w.said(err)
-	return err
-}
-
-// diskSaid keeps the newest failure of a write to the log for Status; a write that works clears it.
-func (c *Control) diskSaid(err error) {
-	text := ""
-	if err != nil {
-		text = fmt.Sprintf("this voter cannot write its log (%v): it takes no part in changes of the policy until it can; media goes on. Make room, or mend the disk of the data directory", err)
+	c.stopRaft(r, trans, layer, g)
+	if g.broken() {
+		return true, errDisk
 	}
-	c.mu.Lock()
-	changed := c.diskErr != text
-	c.diskErr = text
-	c.mu.Unlock()
-	if changed && text != "" {
-		c.cfg.Logger.Error("control", "error", text)
-	}
+	return false, nil
 }
+
+// errDisk ends a life of raft whose disk failed; diskSaid has the reason already.
+var errDisk = errors.New("a write to the raft directory failed")
 
 func (c *Control) setRaft(r *raft.Raft) {
 	c.mu.Lock()
@@ -243,8 +252,9 @@ func (c *Control) HandOver(to string) error {
 
 // stopRaft ends the voter in this order: hand over leadership, so that writes are possible again at once; stop raft;
 // stop accepting; close every stream, which ends the readers that raft leaves behind.
-func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *trackedStreams) {
-	if r.State() == raft.Leader && len(votersOf(r)) > 1 {
+// When the disk failed, nothing is handed over, and the write that failed returns when nothing can leave this node any more.
+func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *trackedStreams, g *guard) {
+	if !g.broken() && r.State() == raft.Leader && len(votersOf(r)) > 1 {
 		if err := r.LeadershipTransfer().Error(); err != nil {
 			c.cfg.Logger.Info("leadership not handed over", "error", err)
 		}
@@ -256,6 +266,7 @@ func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *tr
 	if err := errors.Join(trans.Close(), layer.closeAll()); err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cfg.Logger.Debug("raft streams", "error", err)
 	}
+	close(g.over)
 	if err := ended.Error(); err != nil {
 		c.cfg.Logger.Warn("raft shutdown", "error", err)
 	}
@@ -352,23 +363,36 @@ func (names) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // trackedStreams closes what raft's transport does not: it leaves a reader on every accepted stream until the far
 // end closes it.
 type trackedStreams struct {
-	raft.StreamLayer
+	*accepted
+	ended  chan struct{} // closed by Close
+	once   sync.Once
 	mu     sync.Mutex
 	open   map[net.Conn]bool // guarded by mu
 	closed bool              // guarded by mu
 }
 
+func newTrackedStreams(in *accepted) *trackedStreams {
+	return &trackedStreams{accepted: in, ended: make(chan struct{}), open: make(map[net.Conn]bool)}
+}
+
 // Accept implements net.Listener.
 func (t *trackedStreams) Accept() (net.Conn, error) {
 	for {
-		conn, err := t.StreamLayer.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if tracked := t.track(conn); tracked != nil {
-			return tracked, nil
+		select {
+		case conn := <-t.conns:
+			if tracked := t.track(conn); tracked != nil {
+				return tracked, nil
+			}
+		case <-t.ended:
+			return nil, net.ErrClosed
 		}
 	}
+}
+
+// Close implements net.Listener. The layer beneath stays open for the next life of raft.
+func (t *trackedStreams) Close() error {
+	t.once.Do(func() { close(t.ended) })
+	return nil
 }
 
 // Dial implements raft.StreamLayer.

@@ -128,7 +128,8 @@ func TestDrainedNodesRelayNothingAndCordonedOnesNothingNew(t *testing.T) {
 
 func TestADocumentOfAnEditSaysWhatIsEmpty(t *testing.T) {
 	p := control.Policy{Regions: []control.Region{{ID: "eu"}}, Nodes: map[string]control.NodeState{}}
-	doc, err := sections(p)
+	written(&p)
+	doc, err := control.EncodePolicy(p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 )
 
@@ -182,11 +181,10 @@ func (e *lockoutError) Error() string {
 	return "refused, because of whom it would lock out (force it with --force if that is meant):\n" + e.why.Error()
 }
 
-// checkLockout holds a document's blocklist against the members' addresses and the operator's: where the request came
-// from, and what it names. A document that is no policy is the business of others.
-func (n *Node) checkLockout(doc []byte, from string, own []string) error {
-	p, err := control.Parse(doc)
-	if err != nil || len(p.Blocklist) == 0 {
+// checkLockout holds a blocklist against the members' addresses and the operator's: where the request came from, and what
+// it names.
+func (n *Node) checkLockout(blocklist []netip.Prefix, from string, own []string) error {
+	if len(blocklist) == 0 {
 		return nil
 	}
 	var members, operators []netip.Addr
@@ -203,7 +201,7 @@ func (n *Node) checkLockout(doc []byte, from string, own []string) error {
 			operators = append(operators, a)
 		}
 	}
-	return lockedOut(p.Blocklist, members, operators)
+	return lockedOut(blocklist, members, operators)
 }
 
 // lockedOut is pure. A loopback address is nobody's in particular, and never met by the filter's blocklist on a wire.

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/ternmesh/tern/control"
 )
 
 // Severities of a Finding. Critical: clients are hurt or are about to be. Warning: they are not yet.
@@ -97,7 +99,7 @@ func controlFindings(s Status, add addFinding) {
 	if s.PolicyVersion == 0 {
 		add(SeverityCritical, findNoPolicy, s.Node, "there is no policy, nobody is admitted", "apply one: `tern policy apply -f policy.yaml`")
 	}
-	if s.Control.Voter && s.Control.Leader == "" {
+	if s.Control.Voter && s.Control.Leader == "" && s.Control.Role != control.RoleNoDisk { // which has a finding of its own
 		add(SeverityCritical, findNoLeader, s.Node, "raft has no leader: the policy cannot change (media goes on)",
 			"bring back a majority of the voters "+strings.Join(s.Control.Voters, ", "))
 	}

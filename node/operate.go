@@ -149,12 +149,9 @@ func (n *Node) editPolicy(r *http.Request, action string, edit func(*control.Pol
 		p := control.Redact(n.control.Policy())
 		version := p.Version
 		edit(&p)
-		doc, err := sections(p)
-		if err != nil {
-			return control.Policy{}, err
-		}
+		written(&p)
 		out, err := n.control.Propose(r.Context(), control.Proposal{
-			Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: action, IfVersion: &version,
+			Policy: &p, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: action, IfVersion: &version,
 		})
 		var conflict *control.ConflictError
 		switch {
@@ -184,20 +181,15 @@ func (n *Node) awaitVersion(ctx context.Context, version uint64) {
 	}
 }
 
-// sections is the document of a policy with the optional sections written out: one that is left out would be kept.
-func sections(p control.Policy) ([]byte, error) {
-	whole, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
+// written makes the optional sections count as written: one that is left out would be kept as it is.
+func written(p *control.Policy) {
+	if p.Nodes == nil {
+		p.Nodes = map[string]control.NodeState{}
 	}
-	doc := make(map[string]json.RawMessage)
-	if err := json.Unmarshal(whole, &doc); err != nil {
-		return nil, err
+	if p.Revoked == nil {
+		p.Revoked = []control.Revocation{}
 	}
-	for key, empty := range map[string]string{"nodes": "{}", "revoked": "[]", "admins": "[]"} {
-		if doc[key] == nil {
-			doc[key] = json.RawMessage(empty)
-		}
+	if p.Admins == nil {
+		p.Admins = []control.Admin{}
 	}
-	return json.Marshal(doc)
 }

@@ -85,12 +85,16 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	if err := n.checkLockout(doc, r.RemoteAddr, q["own"]); err != nil && q.Get("force") == "" {
+	p, err := control.Parse(doc)
+	if err == nil && q.Get("force") == "" {
+		err = n.checkLockout(p.Blocklist, r.RemoteAddr, q["own"])
+	}
+	if err != nil {
 		writeError(w, statusOf(err), err)
 		return
 	}
 	out, err := n.control.Propose(r.Context(), control.Proposal{
-		Document: doc, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
+		Policy: &p, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
 		Force: q.Get("force") != "", DryRun: q.Get("dry_run") != "",
 	})
 	if err != nil {
