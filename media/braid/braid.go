@@ -157,6 +157,7 @@ type Braid struct {
 	flowMu sync.RWMutex
 	flows  map[flowKey]*flow
 
+	traffic  traffic
 	sourceMu sync.Mutex // guards sources
 	sources  sources
 

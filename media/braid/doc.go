@@ -80,6 +80,7 @@
 //	pathframe.go  path header and MACs
 //	receive.go    HandleRun: what arrives, egress
 //	relay.go      forwarding in runs, congestion bit
+//	traffic.go    frames to and from neighbours, for measuring links
 //	dedup.go      window of sequences seen
 //	pathstats.go  what arrived per path
 //	seals.go      what arrived changed per path

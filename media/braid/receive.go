@@ -54,6 +54,9 @@ func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64, relayed 
 	defer b.sourceMu.Unlock()
 	src := b.sources.get(h.source, epochOf(nowMS))
 	sentMS, why = src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
+	if why == DropNone && h.counts() {
+		b.traffic.arrived(h.before())
+	}
 	if why != DropNone || relayed == 0 {
 		return sentMS, false, why
 	}

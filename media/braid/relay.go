@@ -17,8 +17,10 @@ const (
 // came: in one call, without a copy.
 type forward struct {
 	to         netip.AddrPort
+	next       NodeID
 	start, end int // in the run
 	frames     uint64
+	counted    uint64 // of those, traffic of the link
 	segment    int // bytes; the last may be shorter
 }
 
@@ -58,10 +60,13 @@ func (b *Braid) relay(onward *forward, run []byte, at, end int, h *pathHeader, n
 		b.flush(onward, run, nowMS)
 	}
 	if onward.frames == 0 {
-		*onward = forward{to: to, start: at, segment: len(frame)}
+		*onward = forward{to: to, next: next, start: at, segment: len(frame)}
 	}
 	onward.end = end
 	onward.frames++
+	if h.counts() {
+		onward.counted++
+	}
 	return DropNone
 }
 
@@ -75,6 +80,7 @@ func (b *Braid) flush(onward *forward, run []byte, nowMS uint64) {
 		b.counters.dropN(DropRelayWrite, onward.frames)
 		b.pressure.refusedMS.Store(nowMS)
 	} else {
+		b.traffic.sent(onward.next, onward.counted)
 		b.counters.relayed.Add(onward.frames)
 		b.counters.relayedBytes.Add(uint64(len(stretch)))
 		b.counters.relayRuns.Add(1)

@@ -74,6 +74,8 @@ func (f *flow) send(kind uint8, frames [][]byte, set pace.Set, now time.Time) in
 			segment := headerLen(p.relayN) + len(rest[0])
 			if err := f.b.cfg.Wire.WriteRun(run[:size], segment, to); err != nil {
 				f.b.counters.dropN(DropWrite, uint64(n))
+			} else {
+				f.b.traffic.sent(p.first(f.key.peer), uint64(n))
 			}
 			rest = rest[n:]
 		}

@@ -1,0 +1,55 @@
+package braid
+
+import "testing"
+
+// Both ends of every link count the same frames but for what the link lost: direct, to a relay and from a relay; frames that
+// somebody made up, size probes and link probes count nowhere.
+func TestBothEndsOfALinkCountItsFrames(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		nodes := map[NodeID]*testNode{}
+		for id := NodeID(1); id <= 4; id++ {
+			nodes[id] = n.add(id, 1, threePaths)
+			for other := NodeID(1); other <= 4; other++ {
+				nodes[id].braid.Traffic(other) // counting begins
+			}
+		}
+		lost, over := map[[2]NodeID]uint64{}, false
+		n.inspect = func(from, to NodeID, frame []byte) bool {
+			if kind := frame[3] & 0x0f; kind != kindQUIC && kind != kindMedia {
+				return true
+			}
+			drop := over || n.rng.Float64() < float64(from+to)/100 // each link its own
+			if drop {
+				lost[[2]NodeID{from, to}]++
+			}
+			return !drop
+		}
+		s := nodes[1].session(2)
+		for range 20 {
+			_ = nodes[1].braid.SendProbe(2, []byte("probe"))
+		}
+		stream(s, 0, 1000, 300, 1e6)
+		pause(1e9)
+		n.set(func() { over = true }) // all that is under way arrives, and no more
+		pause(1e9)
+		for _, ends := range [][2]NodeID{{1, 2}, {1, 3}, {3, 2}, {1, 4}, {4, 2}, {2, 1}} {
+			sent, _ := nodes[ends[0]].braid.Traffic(ends[1])
+			_, arrived := nodes[ends[1]].braid.Traffic(ends[0])
+			if sent < 50 || lost[ends] == 0 || sent != arrived+lost[ends] {
+				t.Errorf("%d to %d: %d sent, %d arrived, %d lost", ends[0], ends[1], sent, arrived, lost[ends])
+			}
+		}
+	})
+}
+
+func TestForgedFramesAreNoTraffic(t *testing.T) {
+	b := still(t, 3, &nullHandler{}, &nullWire{})
+	b.Traffic(1)
+	run, segment := relayRun(b, 2, 2, 2)
+	run[segment+7]++ // under the MAC
+	b.HandleFrame(run[:segment], addrOf(1))
+	b.HandleFrame(run[segment:2*segment], addrOf(1))
+	if _, arrived := b.Traffic(1); arrived != 1 {
+		t.Errorf("%d frames count as traffic of the link, one had a good MAC", arrived)
+	}
+}
