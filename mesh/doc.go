@@ -31,11 +31,21 @@
 // its ends measure it, and then as the worse of what they say, so that nobody can talk its links up alone. All probes and
 // replies of a node keep to Config.ProbeRate, which also bounds how many neighbours there are.
 //
-//	u8 kind (0x11 request, 0x12 reply), u32 epoch of the sender, u32 number, u32 epoch of the other as heard,
-//	u32 highest number of its requests received, u32 how many
+//	u8 kind (0x11 request, 0x12 reply; 0x13, 0x14: counts follow), u32 epoch of the sender, u32 number, u32 epoch of the other
+//	as heard, u32 highest number of its requests received, u32 how many;
+//	counts: u64 frames that the sender sent to the other, u64 the newest such number heard from it, u64 its frames arrived by then
 //
 // Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction,
 // over the last 100 probes, or the last 20 if many of those were lost.
+//
+// # Live traffic
+//
+// Where both ends count the frames that go straight between them (Config.Traffic: what a node sends, relays and gets), probes
+// carry the counts, and the differences between two probes are the loss of either direction, over 20 s. A path over relays so
+// is measured link by link. With 20 frames a second each way the frames take the place of fast probes: the link is probed
+// once a second until nothing has come for 160 ms. Probes overrule counts that say much less of a loss: who sends the frames
+// could count too few. A node that has counts to say says them once in ten seconds beside a request, and with every probe
+// from the answer on; older nodes drop what they do not know, and their links stay with the probes.
 //
 // # Gossip keys
 //
@@ -62,6 +72,7 @@
 //	neighbours.go whom to probe, how fast: pure
 //	probe.go      link probes: layout
 //	link.go       one link: a pure state machine
+//	live.go       what live traffic says of a link: pure
 //	prober.go     all links: sending, watching, the cap
 //	stats.go      counters
 //
@@ -77,6 +88,6 @@
 // Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
 // makes that one's card be refused, or declare others dead; they refute it. A node that is
 // thrown out reads gossip until the third rotation, and a member can make keys as it likes. Measured latency is half a round trip, so an
-// asymmetric route is seen as symmetric. Links are measured by probes alone: what media sees of them is not used. Floods of joins meet
+// asymmetric route is seen as symmetric; live traffic tells loss alone. Floods of joins meet
 // the limits of layer 1 and the bounds of the tables, nothing of their own.
 package mesh

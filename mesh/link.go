@@ -37,7 +37,8 @@ const (
 //
 // A sign of life is a probe of either kind that shows a newer request of ours received there: it proves both directions.
 type link struct {
-	every time.Duration // pace of our requests; set by its owner
+	pace  time.Duration // of our requests, as chosen by its owner; zero: every
+	every time.Duration // the same, slower while live traffic shows that the link works
 	due   time.Time     // when the next one leaves
 
 	epoch uint32 // our run, as the other sees it
@@ -61,7 +62,9 @@ type link struct {
 	history     [lossWindow]lossShot
 	shots       int
 	nextShot    time.Time
-	lossOut, in float64
+	probed      [2]float64 // loss of probes, out and in
+	lossOut, in float64    // loss, by probes or by live traffic
+	live        live
 }
 
 type sentProbe struct {
@@ -85,7 +88,11 @@ func (l *link) request(now time.Time) probe {
 }
 
 func (l *link) stamp(kind byte, seq uint32) probe {
-	return probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count}
+	p := probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count, counted: l.live.told}
+	if p.counted {
+		p.counts = l.live.says()
+	}
+	return p
 }
 
 // patience is how many probes in a row may be missed. On a link that is known to lose many, three in a row mean nothing: it is as
@@ -113,13 +120,17 @@ func (l *link) receive(now time.Time, p probe) (reply probe, answer bool) {
 	if p.heard == l.epoch {
 		l.evidence(now, tally{p.high, p.count})
 	}
+	if p.counted {
+		l.live.hear(now, p.counts, p.heard == l.epoch)
+	}
 	return l.stamp(probeReply, p.seq), p.kind == probeRequest
 }
 
 // restart forgets what was counted with the other's earlier run.
 func (l *link) restart(epoch uint32) {
 	l.peerEpoch, l.ours, l.theirs, l.seenBits = epoch, tally{}, tally{}, 0
-	l.shots, l.lossOut, l.in = 0, 0, 0
+	l.shots, l.probed, l.lossOut, l.in = 0, [2]float64{}, 0, 0
+	l.live.restart()
 }
 
 // count takes the number of a request in; duplicates do not count, late ones do.
@@ -173,6 +184,22 @@ func (l *link) tick(now time.Time) {
 		l.nextShot = now.Add(shotProbes * l.every)
 		l.shoot()
 	}
+	l.lossOut, l.in = l.live.loss(0, l.probed[0]), l.live.loss(1, l.probed[1])
+}
+
+// settle slows our requests down while frames show that the link works, and makes them fast at once when they cease.
+func (l *link) settle(now time.Time) {
+	want := l.pace
+	if want == fastEvery && !l.down && l.live.carries(now) {
+		want = slowEvery
+	}
+	if want == 0 || want == l.every {
+		return
+	}
+	if want < l.every {
+		l.progress, l.due = now, now // three probes have their time before silence counts
+	}
+	l.every = want
 }
 
 // shoot takes the second's snapshot and works out the loss of both directions over the window.
@@ -184,8 +211,8 @@ func (l *link) shoot() {
 	}
 	if l.shots > 0 {
 		recent := l.history[max(l.shots-burstShots, 0)%lossWindow]
-		l.lossOut = lossBetween(oldest.theirs, recent.theirs, shot.theirs, l.lossOut)
-		l.in = lossBetween(oldest.ours, recent.ours, shot.ours, l.in)
+		l.probed[0] = lossBetween(oldest.theirs, recent.theirs, shot.theirs, l.probed[0])
+		l.probed[1] = lossBetween(oldest.ours, recent.ours, shot.ours, l.probed[1])
 	}
 	l.history[l.shots%lossWindow] = shot
 	l.shots++

@@ -179,6 +179,7 @@ func TestASlowLinkIsJudgedSlowly(t *testing.T) {
 func FuzzProbe(f *testing.F) {
 	f.Add(probe{kind: probeRequest, epoch: 1, seq: 2, heard: 3, high: 9, count: 8}.encode())
 	f.Add(probe{kind: probeReply, epoch: 1, seq: 1}.encode())
+	f.Add(probe{kind: probeReply, epoch: 1, seq: 1, heard: 1, counted: true, counts: counts{9, frames{7, 5}}}.encode())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := decodeProbe(in)
 		if err != nil {
@@ -190,10 +191,12 @@ func FuzzProbe(f *testing.F) {
 		l := link{epoch: 1, every: fastEvery}
 		l.request(time.Unix(1, 0))
 		for i := range 3 {
+			l.live.look(time.Unix(int64(2+i), 0), frames{uint64(9 * i), uint64(5 * i)})
 			l.receive(time.Unix(int64(2+i), 0), p)
 			l.tick(time.Unix(int64(2+i), 0))
 		}
-		if l.lossOut < 0 || l.lossOut > 1 || l.in < 0 || l.in > 1 || l.ours.count > l.ours.high {
+		if l.lossOut < 0 || l.lossOut > 1 || l.in < 0 || l.in > 1 || l.ours.count > l.ours.high ||
+			l.live.in.arrived > l.live.in.sent+aheadMost || l.live.out.arrived > l.live.out.sent+aheadMost {
 			t.Fatalf("probe %+v left the link at %+v", p, l)
 		}
 	})

@@ -49,6 +49,9 @@ type stepper struct {
 	loss    map[int]float64
 	run     uint32
 	started time.Time
+
+	traffic map[uint32]*frames // of streams, by the other's id
+	mute    bool               // it does not count them
 }
 
 type event struct {
@@ -109,6 +112,7 @@ func newMeshLockstep(t testing.TB, seed uint64, n int) *lockstep {
 		s := &stepper{
 			l: l, index: i, name: fmt.Sprintf("n%03d", i), addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 7000),
 			at: [2]float64{l.rng.Float64(), l.rng.Float64()}, extra: make(map[int]time.Duration), loss: make(map[int]float64), run: 1,
+			traffic: make(map[uint32]*frames),
 		}
 		s.Mesh = l.mesh(ca, s)
 		l.nodes = append(l.nodes, s)
@@ -142,6 +146,13 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 	})
 	if err != nil {
 		l.t.Fatal(err)
+	}
+	m.cfg.Traffic = func(to uint32) (sent, arrived uint64) {
+		f := s.counts(to)
+		if s.mute {
+			f = &frames{}
+		}
+		return f.sent, f.arrived
 	}
 	m.now = func() time.Time { return l.now }
 	m.rng, m.links.rng = rand.New(rand.NewPCG(uint64(s.index), 1)), rand.New(rand.NewPCG(uint64(s.index), 2))
@@ -179,6 +190,23 @@ func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
 			f(to)
 		}
 	})
+}
+
+// counts are the frames between a node and another.
+func (s *stepper) counts(other uint32) *frames {
+	if s.traffic[other] == nil {
+		s.traffic[other] = &frames{}
+	}
+	return s.traffic[other]
+}
+
+// stream sends frames from a node straight to another, at an even pace, while on says so.
+func (l *lockstep) stream(from, to *stepper, every time.Duration, on *bool) {
+	if *on {
+		from.counts(to.id).sent++
+		l.carry(from, to, func(dest *stepper) { dest.counts(from.id).arrived++ })
+	}
+	l.after(every, func() { l.stream(from, to, every, on) })
 }
 
 // start lets a node step, and makes it known to the others, and them to it.

@@ -28,8 +28,8 @@ const (
 	degrading = 0.3 // share of links that turn bad every minute
 )
 
-// live starts n-1 nodes, lets the last one join, and goes through a bad minute and a disaster.
-func live(t testing.TB, seed uint64, n int, quiet, bad time.Duration) (out measures) {
+// through starts n-1 nodes, lets the last one join, and goes through a bad minute and a disaster.
+func through(t testing.TB, seed uint64, n int, quiet, bad time.Duration) (out measures) {
 	l := newMeshLockstep(t, seed, n)
 	for _, s := range l.nodes[:n-1] {
 		l.start(s)
@@ -169,7 +169,7 @@ func (l *lockstep) lossOf(set routing.PathSet, truth *routing.Graph) float64 {
 // A small mesh lives through all of it; the figures of a large one are BenchmarkMesh200's.
 func TestMeshLivesThroughBadTimes(t *testing.T) {
 	n := crowd + 10
-	m := live(t, 1, n, 10*time.Second, 60*time.Second)
+	m := through(t, 1, n, 10*time.Second, 60*time.Second)
 	t.Logf("%d nodes: %.1f kB/s of gossip and %.0f kbit/s of probes out of each, join %v, a row everywhere after up to %v", n, m.gossip/1000, m.probe/1000, m.join, m.spread)
 	t.Logf("a fifth dead: a path everywhere after %v, three after %v, all back after %v; %.2f flaps a pair and minute, loss %.2f of the best", m.deaths, m.mended, m.back, m.flaps, m.ratio)
 	if m.probe > DefaultProbeRate {
@@ -186,7 +186,7 @@ func TestMeshLivesThroughBadTimes(t *testing.T) {
 // 200 nodes in virtual time; the figures repeat but for signatures, which are random in length.
 func BenchmarkMesh200(b *testing.B) {
 	for b.Loop() {
-		m := live(b, 1, 200, 15*time.Second, 70*time.Second)
+		m := through(b, 1, 200, 15*time.Second, 70*time.Second)
 		b.ReportMetric(m.gossip/1000, "gossip_kB/s")
 		b.ReportMetric(m.probe/1000, "probe_kbit/s")
 		b.ReportMetric(m.join.Seconds(), "join_s")

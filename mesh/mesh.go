@@ -56,7 +56,10 @@ type Config struct {
 	Keys     func(ctx context.Context, addr netip.AddrPort, mine [][]byte) (theirs [][]byte, err error) // exchange of gossip keys over L1
 	Self     func() Health
 	Probe    func(to uint32, payload []byte) error // sends a link probe; must not block
-	Logger   *slog.Logger
+	// Traffic counts the frames of live traffic that went straight to a member and that came straight from it, since it was first
+	// asked for that member. Must not block. nil: links are measured by probes alone.
+	Traffic func(to uint32) (sent, arrived uint64)
+	Logger  *slog.Logger
 
 	// ProbeRate caps this node's probe traffic, in bits per second on the wire. 0: DefaultProbeRate; at least MinProbeRate.
 	ProbeRate int

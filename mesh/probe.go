@@ -10,7 +10,9 @@ import (
 const (
 	probeRequest = 0x11 // version 1, request
 	probeReply   = 0x12 // version 1, reply
+	probeCounts  = 0x02 // added to either: counts follow
 	probeBytes   = 21
+	countBytes   = 24
 )
 
 // probe is one link probe. Both kinds carry what their sender has received of the other's requests.
@@ -20,26 +22,42 @@ type probe struct {
 	seq         uint32 // request: its number, from 1; reply: the number of the request that it answers
 	heard       uint32 // the run of the other that high and count speak of; 0: nothing heard yet
 	high, count uint32 // highest number of the other's requests received, and how many
+	counted     bool   // counts travel with it
+	counts
 }
 
 func (p probe) encode() []byte {
-	b := make([]byte, 0, probeBytes)
-	b = append(b, p.kind)
+	b := make([]byte, 0, probeBytes+countBytes)
+	kind := p.kind
+	if p.counted {
+		kind += probeCounts
+	}
+	b = append(b, kind)
 	for _, v := range [...]uint32{p.epoch, p.seq, p.heard, p.high, p.count} {
 		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	if p.counted {
+		for _, v := range [...]uint64{p.counts.sent, p.echo.sent, p.echo.arrived} {
+			b = binary.BigEndian.AppendUint64(b, v)
+		}
 	}
 	return b
 }
 
 // decodeProbe is the inverse of encode and refuses what no node would send.
 func decodeProbe(b []byte) (probe, error) {
-	if len(b) != probeBytes {
-		return probe{}, fmt.Errorf("probe of %d bytes; want %d", len(b), probeBytes)
+	if len(b) != probeBytes && len(b) != probeBytes+countBytes {
+		return probe{}, fmt.Errorf("probe of %d bytes; want %d or %d", len(b), probeBytes, probeBytes+countBytes)
 	}
 	v := func(i int) uint32 { return binary.BigEndian.Uint32(b[1+4*i:]) }
-	p := probe{kind: b[0], epoch: v(0), seq: v(1), heard: v(2), high: v(3), count: v(4)}
+	p := probe{kind: b[0], epoch: v(0), seq: v(1), heard: v(2), high: v(3), count: v(4), counted: len(b) > probeBytes}
+	if p.counted {
+		w := func(i int) uint64 { return binary.BigEndian.Uint64(b[probeBytes+8*i:]) }
+		p.kind -= probeCounts
+		p.counts = counts{sent: w(0), echo: frames{w(1), w(2)}}
+	}
 	if p.kind != probeRequest && p.kind != probeReply {
-		return probe{}, fmt.Errorf("probe kind %#x", p.kind)
+		return probe{}, fmt.Errorf("probe kind %#x", b[0])
 	}
 	if p.epoch == 0 || p.seq == 0 || p.count > p.high || p.heard == 0 && p.high > 0 {
 		return probe{}, fmt.Errorf("%w: probe %+v", linkstate.ErrAbsurd, p)

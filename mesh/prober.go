@@ -16,6 +16,8 @@ const (
 	// A latency, jitter or loss is news if it moved by more than these; a loss of some size: by a third.
 	newsDelay = 2 * time.Millisecond // and an eighth; jitter, which is noisy: twice that and a half
 	newsLoss  = 0.03
+	// newsCounted takes the place of newsLoss where frames were counted.
+	newsCounted = 0.01
 	// inboundIdle ends a link that the other chose, after its last request.
 	inboundIdle = 5 * time.Second
 	// repliesMost bounds the replies to one node in a second: the pace of a fast link, and some that were late.
@@ -94,7 +96,7 @@ func (p *prober) plan(now time.Time, n neighbours) {
 		if p.chosen[id] {
 			continue
 		}
-		l.every = slowEvery
+		l.pace, l.every = slowEvery, slowEvery
 		if now.Sub(l.heard) > inboundIdle {
 			p.drop(id)
 		}
@@ -112,11 +114,11 @@ func (p *prober) open(now time.Time, id uint32, every time.Duration) *link {
 		l = &link{epoch: p.rng.Uint32() | 1}
 		p.links[id] = l
 	}
-	if l.every != every {
+	if l.pace != every {
 		if every < l.every && l.known {
 			l.progress = now // three fast probes have their time before silence counts
 		}
-		l.every, l.due = every, now.Add(time.Duration(p.rng.Int64N(int64(every))))
+		l.pace, l.every, l.due = every, every, now.Add(time.Duration(p.rng.Int64N(int64(every))))
 	}
 	return l
 }
@@ -128,27 +130,53 @@ func (p *prober) step(now time.Time) {
 		payload []byte
 	}
 	var out []outgoing
+	traffic := p.traffic()
 	p.mu.Lock()
 	p.fill(now)
 	for _, id := range p.ids() {
 		l := p.links[id]
+		if t, ok := traffic[id]; ok {
+			l.live.look(now, t)
+			l.settle(now)
+		}
 		if now.Before(l.due) {
 			continue
 		}
 		if l.due = l.due.Add(l.every); l.due.Before(now) {
 			l.due = now.Add(l.every)
 		}
-		if !p.spend() {
+		if !p.spend(l) {
 			p.m.stats.probesCapped.Add(1)
 			continue
 		}
-		out = append(out, outgoing{id, l.request(now).encode()})
+		request := l.request(now)
+		out = append(out, outgoing{id, request.encode()})
+		if l.live.greets(now) && p.spend(l) { // the same once more: who does not count takes it for malformed
+			request.counted, request.counts = true, l.live.says()
+			out = append(out, outgoing{id, request.encode()})
+		}
 	}
 	p.mu.Unlock()
 	for _, o := range out { // without the lock: sending may look members up
 		p.deliver(o.to, o.payload)
 	}
 	p.watch(now)
+}
+
+// traffic asks for the counts of frames of all links, without the lock.
+func (p *prober) traffic() map[uint32]frames {
+	if p.m.cfg.Traffic == nil {
+		return nil
+	}
+	p.mu.Lock()
+	ids := slices.Collect(maps.Keys(p.links))
+	p.mu.Unlock()
+	out := make(map[uint32]frames, len(ids))
+	for _, id := range ids {
+		sent, arrived := p.m.cfg.Traffic(id)
+		out[id] = frames{sent, arrived}
+	}
+	return out
 }
 
 // fill adds to the budget what the cap allows; half a second's worth may be saved up.
@@ -165,12 +193,16 @@ func (p *prober) fill(now time.Time) {
 	}
 }
 
-// spend takes one probe out of the budget, if it holds one.
-func (p *prober) spend() bool {
-	if p.budget < probeWire*8 {
+// spend takes one probe of a link out of the budget, if it holds one.
+func (p *prober) spend(l *link) bool {
+	bits := 8.0 * probeWire
+	if l.live.told {
+		bits += 8 * countBytes
+	}
+	if p.budget < bits {
 		return false
 	}
-	p.budget -= probeWire * 8
+	p.budget -= bits
 	return true
 }
 
@@ -190,6 +222,10 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 		p.m.stats.probesBad.Add(1)
 		return
 	}
+	var traffic frames
+	if p.m.cfg.Traffic != nil { // as of now: the probe says how many frames left before it
+		traffic.sent, traffic.arrived = p.m.cfg.Traffic(from)
+	}
 	p.mu.Lock()
 	l := p.links[from]
 	if l == nil && p.members[from] && in.kind == probeRequest && len(p.links)-len(p.chosen) < p.limits.inbound {
@@ -201,11 +237,12 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 		p.m.stats.probesUnknown.Add(1)
 		return
 	}
+	l.live.look(now, traffic)
 	reply, answer := l.receive(now, in)
 	if answer {
 		l.heard = now
 		l.replies++
-		if l.replies > repliesMost || !p.spend() {
+		if l.replies > repliesMost || !p.spend(l) {
 			answer = false
 			p.m.stats.probesCapped.Add(1)
 		}
@@ -234,7 +271,11 @@ func (p *prober) watch(now time.Time) {
 		}
 		e, ok := l.entry(id)
 		told, known := p.told[id]
-		if !ok || known && !differs(told, e) {
+		step := newsLoss
+		if l.live.fine() {
+			step = newsCounted
+		}
+		if !ok || known && !differs(told, e, step) {
 			continue
 		}
 		p.told[id] = e
@@ -249,14 +290,14 @@ func (p *prober) watch(now time.Time) {
 	}
 }
 
-// differs tells whether a link changed enough for everybody to know.
-func differs(a, b linkstate.Link) bool {
+// differs tells whether a link changed enough for everybody to know; a change of loss counts from loss on.
+func differs(a, b linkstate.Link, loss float64) bool {
 	moved := func(x, y, least time.Duration, share time.Duration) bool {
 		return (x - y).Abs() > max(least, max(x, y)/share)
 	}
 	lost := func(x, y uint8) bool {
 		p, q := linkstate.LossOf(x), linkstate.LossOf(y)
-		return max(p, q)-min(p, q) > max(newsLoss, max(p, q)/3)
+		return max(p, q)-min(p, q) > max(loss, max(p, q)/3)
 	}
 	return a.Down != b.Down || moved(a.Latency, b.Latency, newsDelay, 8) || moved(a.Jitter, b.Jitter, 2*newsDelay, 2) ||
 		lost(a.LossOut, b.LossOut) || lost(a.LossIn, b.LossIn)
@@ -287,9 +328,11 @@ type LinkStats struct {
 	To                string
 	RTT, SmoothedRTT  time.Duration // smallest of the last 5-10 s; moving average
 	Jitter            time.Duration // mean change of the round trip between probes
-	LossOut, LossIn   float64       // share of probes lost, over the last hundred
+	LossOut, LossIn   float64       // share lost: of frames over 20 s, or of the last hundred probes
 	Down, Measured    bool          // Measured: a round trip was seen
 	Fast              bool          // probed five times a second, else once
+	Carries           bool          // live traffic shows that it works, so that it is not probed fast
+	Counted           uint64        // frames, both ways, that the loss was worked out from; 0: by probes
 	Requests, Replies uint32        // sent; requests of ours that the other has seen
 }
 
@@ -302,7 +345,8 @@ func (m *Mesh) Links() []LinkStats {
 	for id, l := range m.links.links {
 		out = append(out, LinkStats{
 			To: names[id], RTT: l.rtt.low(), SmoothedRTT: l.rtt.ewma, Jitter: l.rtt.jitter, LossOut: l.lossOut, LossIn: l.in,
-			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
+			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Carries: l.pace != l.every,
+			Counted: l.live.measured[0] + l.live.measured[1], Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
 		})
 	}
 	slices.SortFunc(out, func(a, b LinkStats) int { return cmp.Compare(a.To, b.To) })

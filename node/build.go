@@ -136,6 +136,7 @@ func (n *Node) buildMesh(context.Context) (err error) {
 		Self:      n.health,
 		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
 		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
+		Traffic:   func(to uint32) (sent, arrived uint64) { return n.braid.Traffic(braid.NodeID(to)) },
 		Logger:    n.log,
 	})
 	return err

@@ -81,7 +81,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descServed, s.Control.Served)
 	gauge(descLeader, truth(s.Control.Leader == s.Node))
 	collectMesh(s, gauge)
-	c.collectGossip(counter)
+	c.collectGossip(gauge, counter)
 	collectBraids(s, counter)
 	collectBudgets(s, gauge, counter)
 	collectPaths(s, gauge, counter)

@@ -5,11 +5,12 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	descGossip = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
 	descItems  = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
+	descLinks  = metric("mesh_links", "Neighbours, by what their link is measured by.", "by")
 	descProbes = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
 )
 
 // collectGossip adds what the mesh counts of its own traffic.
-func (c *collector) collectGossip(counter func(*prometheus.Desc, uint64, ...string)) {
+func (c *collector) collectGossip(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	s := c.node.mesh.Stats()
 	counter(descGossip, s.BytesIn, "in")
 	counter(descGossip, s.BytesOut, "out")
@@ -24,5 +25,19 @@ func (c *collector) collectGossip(counter func(*prometheus.Desc, uint64, ...stri
 		"malformed": s.ProbesBad, "unknown": s.ProbesUnknown,
 	} {
 		counter(descProbes, v, result)
+	}
+	by := map[string]int{"traffic": 0, "fast_probes": 0, "slow_probes": 0}
+	for _, l := range c.node.mesh.Links() {
+		switch {
+		case l.Carries:
+			by["traffic"]++
+		case l.Fast:
+			by["fast_probes"]++
+		default:
+			by["slow_probes"]++
+		}
+	}
+	for what, n := range by {
+		gauge(descLinks, float64(n), what)
 	}
 }

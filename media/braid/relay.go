@@ -21,7 +21,7 @@ type forward struct {
 	start, end int // in the run
 	frames     uint64
 	counted    uint64 // of those, traffic of the link
-	segment    int // bytes; the last may be shorter
+	segment    int    // bytes; the last may be shorter
 }
 
 // relay forwards the frame at run[at:end] to its next hop: the same bytes with the hop index moved on and perhaps the

@@ -184,13 +184,13 @@ const changeEvery = 20 * time.Second
 // measure starts a mesh, lets links change at a steady pace and watches some changes spread.
 func measure(t testing.TB, seed uint64, n int, loss float64, watched int) (o outcome) {
 	l := newLockstep(t, seed, n, loss)
+	var everything []Item
+	for _, c := range l.cores {
+		everything = append(everything, c.All()...) // its own, so far
+	}
 	for _, c := range l.cores { // everybody has joined
-		for _, other := range l.cores {
-			for _, it := range other.All() {
-				if it.Origin == other.self {
-					c.Put(it, false)
-				}
-			}
+		for _, it := range everything {
+			c.Put(it, false)
 		}
 		c.queue, c.hot = nil, make(map[hotKey]hotItem)
 	}
