@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	cebpf "github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -27,7 +28,7 @@ type kernel struct {
 func openKernel(t *Table, g *guard, twin func() uint64) (*kernel, error) {
 	k, err := loadKernel()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, plainly(err))
 	}
 	k.guard = g
 	if twin != nil {
@@ -82,6 +83,20 @@ func loadKernel() (*kernel, error) {
 		return nil, fmt.Errorf("load the XDP program: %w", err)
 	}
 	return k, nil
+}
+
+// errNotPermitted is what a process without privileges reads instead of what the kernel answers, which names one map or one
+// instruction, and a memory limit that has nothing to do with it.
+var errNotPermitted = errors.New("not permitted: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and a kernel that is not locked down")
+
+// plainly says what an operator can do about a load that failed; what is no matter of privileges stays as it is.
+func plainly(err error) error {
+	refused := (*cebpf.VerifierError)(nil)
+	unprivileged := errors.As(err, &refused) && strings.Contains(strings.Join(refused.Log, " "), "!root")
+	if unprivileged || errors.Is(err, unix.EPERM) {
+		return errNotPermitted
+	}
+	return err
 }
 
 // close detaches and unloads.

@@ -331,6 +331,21 @@ func TestAutoFallsBackAndXDPModeFails(t *testing.T) {
 	}
 }
 
+// Whoever lacks privileges reads what is missing, not which map the kernel refused.
+func TestMissingPrivilegesAreNamed(t *testing.T) {
+	t.Parallel()
+	runnable(t)
+	var log bytes.Buffer
+	cmd := exec.Command("setpriv", "--bounding-set=-all", os.Args[0], "-test.run=^TestHelperHoldsTheFilter$")
+	cmd.Env, cmd.Stderr = append(os.Environ(), "TERN_FILTER_HOLD=lo", "TERN_FILTER_SAYS=1"), &log
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON") || strings.Contains(text, "map") {
+		t.Errorf("the start of an unprivileged filter is not one clear line:\n%s", text)
+	}
+}
+
 // A node that dies must not leave a filter behind that blocks a fresh start.
 func TestKilledProcessLeavesNoFilter(t *testing.T) {
 	t.Parallel()
@@ -355,5 +370,10 @@ func TestHelperHoldsTheFilter(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_ = newTestFilter(t, Config{Interfaces: []string{name}}).Run(ctx)
+	f := newTestFilter(t, Config{Interfaces: []string{name}})
+	if os.Getenv("TERN_FILTER_SAYS") != "" { // what it logs at its start is all that is wanted
+		f.cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		cancel()
+	}
+	_ = f.Run(ctx)
 }

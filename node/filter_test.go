@@ -57,6 +57,7 @@ func newFilterNode(t testing.TB, log *bytes.Buffer) *Node {
 	n := &Node{filter: f, log: logger}
 	n.cfg.Node, n.cfg.Filter.ShareQuarantine = "fra", true
 	n.quarantine = newQuarantineShare(n)
+	n.quarantine.record = func(control.AuditBody) {}
 	return n
 }
 
@@ -100,6 +101,30 @@ func quarantineIsToldAndTakenBack(t *testing.T) {
 	if lost := n.quarantine.lost.Load(); lost != 3 {
 		t.Errorf("%d lost, not 3", lost)
 	}
+}
+
+// New attackers are in the audit log, and a flood of made-up ones does not fill it.
+func TestQuarantineIsAudited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var entries []control.AuditBody
+		n := newFilterNode(t, &bytes.Buffer{})
+		n.quarantine.record = func(b control.AuditBody) { entries = append(entries, b) }
+		strike := func(last byte) {
+			q := ebpf.Quarantined{Source: netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, last}), 32), Strikes: 1, Class: "quic", Reason: "rate_source"}
+			n.quarantine.tell(q)
+		}
+		for i := range byte(200) {
+			strike(i)
+		}
+		if len(entries) != auditBurst || entries[0].From != "203.0.113.0/32 at fra" || entries[0].Action != "filter quarantine" {
+			t.Fatalf("%d entries of 200 sources: %+v", len(entries), entries)
+		}
+		time.Sleep(auditEvery)
+		strike(201)
+		if want := fmt.Sprintf("; %d more since the last entry", 200-auditBurst); len(entries) != auditBurst+1 || !strings.HasSuffix(entries[auditBurst].Detail, want) {
+			t.Errorf("after %v: %d entries, the last %+v", auditEvery, len(entries), entries[len(entries)-1])
+		}
+	})
 }
 
 func TestSourcesAreReleasedThroughTheAdminAPI(t *testing.T) {

@@ -3,12 +3,15 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
+	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
 	"github.com/ternmesh/tern/mesh/identity"
 )
@@ -23,6 +26,9 @@ const (
 	// quarantineTellers is how many nodes are told at once, each within quarantineTimeout.
 	quarantineTellers = 8
 	quarantineTimeout = 3 * time.Second
+	// Entries of the audit log about sources in quarantine: 144 a day and node at most, of the 20,000 that it holds.
+	auditEvery = 10 * time.Minute
+	auditBurst = 6
 	// maxQuarantineBytes bounds a message.
 	maxQuarantineBytes = 64 << 10
 )
@@ -40,17 +46,43 @@ type quarantineShare struct {
 	node *Node
 	news chan quarantineNews // nil unless the configuration asks for it
 	lost atomic.Uint64       // news that found the queue full
+
+	record  func(control.AuditBody) // of Control, which is there when the filter runs
+	entries *rate.Limiter           // of the audit log
+	unnamed atomic.Uint64           // sources since its last entry
 }
 
 func newQuarantineShare(n *Node) *quarantineShare {
-	s := &quarantineShare{node: n}
+	s := &quarantineShare{
+		node: n, record: func(b control.AuditBody) { n.control.Record(b) }, entries: rate.NewLimiter(rate.Every(auditEvery), auditBurst),
+	}
 	if n.cfg.Filter.ShareQuarantine {
 		s.news = make(chan quarantineNews, quarantineQueue)
 	}
 	return s
 }
 
-func (s *quarantineShare) tell(q ebpf.Quarantined) { s.put(quarantineNews{In: []ebpf.Quarantined{q}}) }
+// tell is what the filter calls for a source that it has put into quarantine.
+func (s *quarantineShare) tell(q ebpf.Quarantined) {
+	s.put(quarantineNews{In: []ebpf.Quarantined{q}})
+	s.audit(q)
+}
+
+// audit puts a new attacker into the mesh's audit log. Addresses can be forged, and a flood of made-up ones must not push
+// out what people did: so a few at once, then one in auditEvery, which says how many had no entry of their own.
+func (s *quarantineShare) audit(q ebpf.Quarantined) {
+	if !s.entries.Allow() {
+		s.unnamed.Add(1)
+		return
+	}
+	detail := fmt.Sprintf("%s %s, strike %d, until %s", q.Class, q.Reason, q.Strikes, q.Until.UTC().Format(time.RFC3339))
+	if n := s.unnamed.Swap(0); n > 0 {
+		detail += fmt.Sprintf("; %d more since the last entry", n)
+	}
+	s.record(control.AuditBody{
+		From: q.Source.String() + " at " + s.node.cfg.Node, Action: "filter quarantine", Result: control.AuditDenied, Detail: detail,
+	})
+}
 
 func (s *quarantineShare) recant(p netip.Prefix) { s.put(quarantineNews{Out: []netip.Prefix{p}}) }
 
