@@ -27,6 +27,12 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	counter(descAccessPkt, a.PacketsIn, "in")
 	counter(descAccessPkt, a.PacketsOut, "out")
 	counter(descAsks, a.BitrateAsks)
+	counter(descLayers, a.LayerChanges)
+	gauge(descEstimated, float64(a.Estimated))
+	if a.Estimated > 0 {
+		gauge(descEstimate, a.EstimateLeast, "least")
+		gauge(descEstimate, a.EstimateMedian, "median")
+	}
 	for reason, k := range map[string]uint64{
 		"queue_full": a.DropsQueue, "not_connected": a.DropsEarly, "too_long": a.DropsSize,
 		"not_ingest": a.DropsIngest, "write": a.DropsWrite, "stale": a.DropsStale,

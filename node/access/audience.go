@@ -31,6 +31,7 @@ const (
 // shared and read-only after; the last who lets go puts it back.
 type shared struct {
 	track  int
+	key    bool       // begins a keyframe; known of layers alone
 	header rtp.Header // without extensions: their numbers belong to the publisher's connection
 	size   int
 	data   [maxPacket]byte // the payload
@@ -59,11 +60,20 @@ type audience struct {
 	mu     sync.RWMutex // guards shards; a shard's viewers are its own
 	shards []*shard
 
-	tracks []audienceTrack // fixed
+	tracks    []audienceTrack // fixed
+	simulcast bool            // some tracks are layers of one picture; fixed
+
+	rates struct {
+		sync.Mutex
+		meter
+	}
 }
 
 // audienceTrack remembers what came last.
 type audienceTrack struct {
+	layer string        // of a simulcast layer the codec, else ""; fixed
+	bytes atomic.Uint64 // of RTP, to measure its rate
+
 	mu   sync.Mutex
 	kept [keptPackets]*shared // by sequence number
 }
@@ -71,16 +81,37 @@ type audienceTrack struct {
 // attend adds a viewer to its stream's audience, which begins with its first and ends
 // with its last.
 func (a *Access) attend(v *viewer) {
-	key, tracks := v.sub.Key(), len(v.sub.Tracks())
+	key := v.sub.Key()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u := a.audiences[key]
 	if u == nil {
-		u = &audience{a: a, key: key, tracks: make([]audienceTrack, tracks)}
+		u = newAudience(a, key, v.sub.Tracks())
 		a.audiences[key] = u
 	}
 	u.viewers++
 	v.audience.Store(u)
+}
+
+func newAudience(a *Access, key media.Key, tracks []media.Track) *audience {
+	u := &audience{a: a, key: key, tracks: make([]audienceTrack, len(tracks))}
+	for i, t := range tracks {
+		if t.RID != "" {
+			u.tracks[i].layer, u.simulcast = t.Mime, true
+		}
+	}
+	return u
+}
+
+// measured are the bit rates of the tracks at now.
+func (u *audience) measured(now time.Time) []float64 {
+	bytes := make([]uint64, len(u.tracks))
+	for i := range u.tracks {
+		bytes[i] = u.tracks[i].bytes.Load()
+	}
+	u.rates.Lock()
+	defer u.rates.Unlock()
+	return slices.Clone(u.rates.measure(now, bytes))
 }
 
 // quit takes a viewer out.
@@ -113,7 +144,7 @@ func (u *audience) write(track int, data []byte) {
 		return
 	}
 	p := sharedPackets.Get().(*shared)
-	if !p.read(track, data) {
+	if !p.read(track, data, u.tracks[track].layer) {
 		sharedPackets.Put(p)
 		u.a.counts.write.Add(1)
 		return
@@ -125,13 +156,14 @@ func (u *audience) write(track int, data []byte) {
 		p.release()
 		return
 	}
+	u.tracks[track].bytes.Add(uint64(len(data)))
 	for _, s := range u.shards {
 		s.put(p)
 	}
 }
 
-// read copies what viewers get of a packet.
-func (p *shared) read(track int, data []byte) bool {
+// read copies what viewers get of a packet; layer is the codec of a simulcast layer.
+func (p *shared) read(track int, data []byte, layer string) bool {
 	var in rtp.Packet
 	if in.Unmarshal(data) != nil {
 		return false
@@ -139,6 +171,7 @@ func (p *shared) read(track int, data []byte) bool {
 	p.track = track
 	p.header = rtp.Header{Version: 2, Marker: in.Marker, SequenceNumber: in.SequenceNumber, Timestamp: in.Timestamp, SSRC: in.SSRC}
 	p.size = copy(p.data[:], in.Payload)
+	p.key = layer != "" && startsKeyframe(layer, in.Payload)
 	return true
 }
 
@@ -293,6 +326,11 @@ func (s *shard) put(p *shared) {
 func (s *shard) run() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	layers := time.NewTicker(layersTick)
+	defer layers.Stop()
+	if !s.u.simulcast {
+		layers.Stop()
+	}
 	for {
 		select {
 		case <-s.done:
@@ -302,7 +340,19 @@ func (s *shard) run() {
 			s.write(p)
 		case <-tick.C:
 			s.report()
+		case <-layers.C:
+			s.choose(time.Now())
 		}
+	}
+}
+
+// choose looks for the layer that each viewer's last mile carries.
+func (s *shard) choose(now time.Time) {
+	rates := s.u.measured(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.seats {
+		v.choose(now, rates)
 	}
 }
 
@@ -324,7 +374,7 @@ func (s *shard) write(p *shared) {
 	}
 }
 
-// report sends every viewer its sender reports.
+// report sends every viewer its sender reports, and notes what its last mile carries.
 func (s *shard) report() {
 	s.mu.Lock()
 	seats, now := slices.Clone(s.seats), time.Now()

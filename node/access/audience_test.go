@@ -115,7 +115,7 @@ func TestLostPacketsAreSentAgainAsRTX(t *testing.T) {
 	}
 	s.write(<-s.queue)
 	wire.sent = nil
-	v.resend(0, []uint16{101, 99})
+	v.resend(v.tracks[0], []uint16{101, 99})
 	const size = 12 + 2 + 7 + 16
 	got := decrypted(t, wire.sent, size)
 	if len(got) != 1 || got[0].SSRC != 78 || got[0].PayloadType != 101 || !bytes.Equal(got[0].Payload, append([]byte{0, 101}, "payload"...)) {
@@ -123,20 +123,20 @@ func TestLostPacketsAreSentAgainAsRTX(t *testing.T) {
 	}
 	v.tracks[0].rtxPayload = 0
 	wire.sent = nil
-	v.resend(0, []uint16{102})
+	v.resend(v.tracks[0], []uint16{102})
 	if got := decrypted(t, wire.sent, 12+7+16); len(got) != 1 || got[0].SSRC != 77 || got[0].SequenceNumber != 102 {
 		t.Fatalf("without RTX: %+v", got)
 	}
 	if c := &u.a.counts; c.repaired.Load() != 2 || c.repairGone.Load() != 1 {
 		t.Errorf("counted %d repaired, %d gone", c.repaired.Load(), c.repairGone.Load())
 	}
-	v.resend(0, []uint16{102}) // again, before the first answer can have arrived
+	v.resend(v.tracks[0], []uint16{102}) // again, before the first answer can have arrived
 	if c := &u.a.counts; c.repaired.Load() != 2 || c.repairLimit.Load() != 1 {
 		t.Errorf("counted %d repaired, %d held back", c.repaired.Load(), c.repairLimit.Load())
 	}
 	for range 10 * repairBurst {
 		v.tracks[0].again = [againMemory]againAt{} // a round trip has passed
-		v.resend(0, []uint16{101})
+		v.resend(v.tracks[0], []uint16{101})
 	}
 	if c := &u.a.counts; c.repaired.Load() != repairBurst {
 		t.Errorf("%d sent again for a viewer that asks for everything, want %d", c.repaired.Load(), repairBurst)
@@ -175,7 +175,7 @@ func TestRepairFollowsAPublisherThatCameBack(t *testing.T) {
 	u.write(0, from(2, 9)) // another source: goes on as 501
 	s.write(<-s.queue)
 	wire.sent = nil
-	all[0].resend(0, []uint16{501})
+	all[0].resend(all[0].tracks[0], []uint16{501})
 	if got := decrypted(t, wire.sent, 12+2+1+16); len(got) != 1 || !bytes.Equal(got[0].Payload, []byte{501 >> 8, 501 & 0xff, 9}) {
 		t.Errorf("sent again: %+v", got)
 	}

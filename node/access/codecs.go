@@ -56,7 +56,11 @@ func (o offer) published() ([]codec, error) {
 func (o offer) viewed(tracks []media.Track) (matched []*codec, ok bool) {
 	taken := make([]bool, len(o.sections))
 	found := 0
-	for _, t := range tracks {
+	for n, t := range tracks {
+		if first := firstLayer(tracks, n); first != n {
+			matched = append(matched, matched[first])
+			continue
+		}
 		var match *codec
 		wanted := false
 		for i, s := range o.sections {
@@ -76,6 +80,16 @@ func (o offer) viewed(tracks []media.Track) (matched []*codec, ok bool) {
 		matched = append(matched, match)
 	}
 	return matched, found > 0
+}
+
+// firstLayer is the first of the simulcast layers that track i belongs to; i itself if it is none.
+func firstLayer(tracks []media.Track, i int) int {
+	for j, t := range tracks[:i] {
+		if t.RID != "" && tracks[i].RID != "" && t.Kind == tracks[i].Kind {
+			return j
+		}
+	}
+	return i
 }
 
 // bestCodec returns the offered codec that decodes t, or nil.
@@ -152,10 +166,30 @@ func (c codec) track() media.Track {
 	return media.Track{ID: kind, Kind: kind, Mime: c.mime, ClockRate: c.clockRate, Channels: c.channels, Fmtp: c.fmtp}
 }
 
+// tracksOf are the tracks of a codec that a publisher offers: one, or one for each simulcast layer.
+func (o offer) tracksOf(c codec) (out []media.Track) {
+	for _, s := range o.sections {
+		if t := c.track(); s.kind == t.Kind {
+			for _, rid := range s.rids {
+				t.RID = rid
+				out = append(out, t)
+			}
+		}
+	}
+	if out == nil {
+		out = []media.Track{c.track()}
+	}
+	return out
+}
+
 // counterCodecs are what a counter-offer names: the stream's own codecs.
 func counterCodecs(tracks []media.Track) []*codec {
 	var out []*codec
 	for i, t := range tracks {
+		if first := firstLayer(tracks, i); first != i {
+			out = append(out, out[first])
+			continue
+		}
 		c := codec{mime: t.Mime, clockRate: t.ClockRate, channels: t.Channels, fmtp: t.Fmtp, payload: uint8(96 + 2*i)}
 		if t.Kind == media.KindVideo {
 			c.rtx = c.payload + 1

@@ -189,9 +189,9 @@ func TestAnswerOfAPublisher(t *testing.T) {
 	}
 }
 
-func TestSendrecvOfferIsAnsweredRecvonlyAndSimulcastTakenOut(t *testing.T) {
+func TestSendrecvOfferIsAnsweredRecvonlyAndUnservedSimulcastTakenOut(t *testing.T) {
 	w := newWorld(t, nil)
-	offer := strings.ReplaceAll(offerOf(t, peer(t), sendonly, videoT), "a=sendonly", "a=sendrecv\r\na=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l")
+	offer := strings.ReplaceAll(offerOf(t, peer(t), sendonly, videoT), "a=sendonly", "a=sendrecv\r\na=rid:h send\r\na=rid:l send\r\na=simulcast:send h,l")
 	res := w.post("/whip/open/room", "", offer)
 	if res.code != 201 || !strings.Contains(res.body, "a=recvonly") || strings.Contains(res.body, "simulcast") {
 		t.Errorf("%d\n%s", res.code, res.body)

@@ -36,7 +36,12 @@
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
 //	estimate.go   REMB to a publisher: what the mesh can carry of its stream
 //	audience.go   the viewers of one stream: packets shared and kept, written by shards
-//	viewer.go     one viewer: headers, encryption, repair, reports, its RTCP
+//	viewer.go     one viewer: headers, encryption, repair, sender reports
+//	reports.go    a viewer's RTCP: requests, losses, what arrived
+//	estimator.go  what a viewer's last mile carries; pure
+//	layers.go     which simulcast layer fits it; pure
+//	choice.go     the layer that goes out, and its change
+//	keyframes.go  where a keyframe begins; pure
 //	viewertrack.go what the library negotiates for it, and its keys
 //	runs.go       the packets of a burst to one viewer as one system call
 //	splice.go     joins two sources of one stream into one RTP sequence; pure
@@ -60,6 +65,9 @@
 //	PATCHes per source address  Config.PatchRate, then 429
 //	log lines per reason        10 at once, 1 each second, then a sum every 10 s
 //	body                        64 KiB, then 413
+//	arrivals of a publisher's tracks  32, then its session ends
+//	simulcast layers            4, or the offer is taken for one encoding
+//	feedback awaited            1,024 packets of a viewer
 //	candidates of one peer      64, the rest ignored
 //	queue of a shard            512 packets, newest dropped and counted for each viewer
 //	kept for repair             512 packets of a track of a stream, oldest let go
@@ -81,15 +89,18 @@
 //     passes (Config.Allow). The port of WebRTC has the packet filter in front.
 //   - RTP payloads pass unchanged. Towards viewers SSRC and payload type are the
 //     session's; header extensions are removed, because their numbers and the MID in
-//     them belong to the publisher's connection.
+//     them belong to the publisher's connection, and a transport-wide number is added.
+//   - A viewer's layer changes at a keyframe, with numbers and clock going on.
 //   - Writing to one viewer never waits: not for the network, not for another viewer.
 //   - A session ends within one round (1 s) of its expiry.
 //   - A stream uses one codec per track, fixed when its offer was answered.
 //
 // # What it does not do
 //
-// No simulcast (layers are taken out of the offer, so that one is sent) and no
-// estimation of a viewer's bandwidth. ICE over TCP is offered at this machine's own
+// No padding to find out what a viewer's last mile carries beyond what it is sent: the
+// next simulcast layer is tried instead. No estimate where the library writes, but by
+// REMB. Layers that nobody watches cross the mesh all the same, and where end-to-end
+// encryption hides the codec's header a viewer stays with its first layer. ICE over TCP is offered at this machine's own
 // addresses only, not behind an address translator, and a viewer whose pair changes to
 // TCP in the middle is ended, to come back. A session whose counter-offer was answered
 // cannot restart ICE. No app can have the id "s", which the policy refuses: its paths

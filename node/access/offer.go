@@ -30,6 +30,7 @@ type section struct {
 	kind      string // audio or video
 	direction string // sendrecv, sendonly, recvonly, inactive
 	codecs    []codec
+	rids      []string // of the simulcast layers that the client will send; nil: one encoding
 }
 
 // codec is one payload type of a section. RTX is 0 where the client offers none.
@@ -99,6 +100,9 @@ func (o *offer) section(m *sdp.MediaDescription) (section, error) {
 		o.ufrag = ufrag
 	}
 	s.codecs = codecsOf(m)
+	if s.kind == "video" && (s.direction == "sendonly" || s.direction == "sendrecv") {
+		s.rids = layersOf(m)
+	}
 	return s, nil
 }
 
@@ -129,15 +133,16 @@ func bundled(d *sdp.SessionDescription) bool {
 	return false
 }
 
-// clean takes out what must not reach the library: simulcast, which is not served (the
+// clean takes out what must not reach the library: simulcast that is not served (the
 // client then sends one encoding), and candidates that cannot be used.
 func (o *offer) clean() {
 	candidates := 0
 	for _, m := range o.desc.MediaDescriptions {
+		layered := o.layered(m)
 		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
 			switch a.Key {
 			case "simulcast", "rid":
-				return true
+				return !layered
 			case "candidate":
 				candidates++
 				return candidates > maxCandidates || !usableCandidate(a.Value)
@@ -145,6 +150,48 @@ func (o *offer) clean() {
 			return false
 		})
 	}
+}
+
+func (o *offer) layered(m *sdp.MediaDescription) bool {
+	mid, _ := m.Attribute("mid")
+	return slices.ContainsFunc(o.sections, func(s section) bool { return s.mid == mid && s.rids != nil })
+}
+
+// layersOf reads the rids of a section that offers to send simulcast (RFC 8853): two to maxLayers, without alternatives or
+// another direction, each with its a=rid line, and with the extensions that name them in packets. Anything else is taken
+// for one encoding.
+func layersOf(m *sdp.MediaDescription) []string {
+	list, _ := m.Attribute("simulcast")
+	send, ok := strings.CutPrefix(strings.TrimSpace(list), "send ")
+	rids := strings.Split(send, ";")
+	if _, named := m.Attribute("mid"); !named || !ok || len(rids) < 2 || len(rids) > maxLayers || !extended(m, sdp.SDESMidURI) || !extended(m, sdp.SDESRTPStreamIDURI) {
+		return nil
+	}
+	for i, rid := range rids {
+		rid = strings.TrimPrefix(rid, "~") // paused at first
+		if !validRID(rid) || slices.Contains(rids[:i], rid) || !slices.ContainsFunc(m.Attributes, func(a sdp.Attribute) bool {
+			return a.Key == "rid" && (a.Value == rid+" send" || strings.HasPrefix(a.Value, rid+" send "))
+		}) {
+			return nil
+		}
+		rids[i] = rid
+	}
+	return rids
+}
+
+// validRID: letters and digits, of which as many as fit a header extension of one byte's length.
+func validRID(rid string) bool {
+	return rid != "" && len(rid) <= 16 && !strings.ContainsFunc(rid, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+	})
+}
+
+// extended says whether a section offers a header extension.
+func extended(m *sdp.MediaDescription, uri string) bool {
+	return slices.ContainsFunc(m.Attributes, func(a sdp.Attribute) bool {
+		_, named, _ := strings.Cut(a.Value, " ")
+		return a.Key == "extmap" && (named == uri || strings.HasPrefix(named, uri+" "))
+	})
 }
 
 // text is the cleaned SDP.

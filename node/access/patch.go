@@ -1,6 +1,7 @@
 package access
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +28,8 @@ func (a *Access) of(kind string, r *http.Request) (*session, *problem) {
 	return s, nil
 }
 
-// showSession answers 200 without a body.
+// showSession answers 200 without a body; to who asks a viewer's for JSON, with what is
+// known of its last mile.
 func (a *Access) showSession(kind string) handler {
 	return func(w http.ResponseWriter, r *http.Request) *problem {
 		s, p := a.of(kind, r)
@@ -40,11 +42,27 @@ func (a *Access) showSession(kind string) handler {
 			s.negotiation.Unlock()
 		}
 		if kind == kindWHEP {
+			if accepts(r, typeJSON) {
+				w.Header().Set("Content-Type", typeJSON)
+				_ = json.NewEncoder(w).Encode(s.viewer.state(a.now()))
+				return nil
+			}
 			w.Header().Set("Content-Type", typeSDP)
 		}
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+}
+
+// accepts says whether a request names a media type that it would like.
+func accepts(r *http.Request, mediaType string) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept"), ",") {
+		name, _, _ := strings.Cut(part, ";")
+		if strings.TrimSpace(name) == mediaType {
+			return true
+		}
+	}
+	return false
 }
 
 // deleteSession ends a session; entity tags do not matter.

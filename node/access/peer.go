@@ -170,19 +170,18 @@ func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
 		if c.codecType() == webrtc.RTPCodecTypeVideo {
 			feedback = []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
 		}
-		if publisher {
-			feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB})
-		}
+		feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB})
 		for _, p := range c.parameters(feedback) {
 			if err := m.RegisterCodec(p, c.codecType()); err != nil {
 				return nil, fmt.Errorf("register codec %s: %w", c.mime, err)
 			}
 		}
 	}
-	if !publisher {
-		return m, nil // what is written to viewers has no extensions
+	extensions := []string{sdp.TransportCCURI} // the only one that is written to viewers
+	if publisher {
+		extensions = append(extensions, sdp.SDESMidURI, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI)
 	}
-	for _, uri := range []string{sdp.TransportCCURI, sdp.SDESMidURI, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI} {
+	for _, uri := range extensions {
 		for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
 			if err := m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, kind); err != nil {
 				return nil, fmt.Errorf("register extension %s: %w", uri, err)

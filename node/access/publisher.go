@@ -10,6 +10,10 @@ import (
 	"github.com/ternmesh/tern/media"
 )
 
+// maxArrivals bounds how often tracks of one publisher may appear, each time under another SSRC: every time costs two
+// goroutines until its end.
+const maxArrivals = 32
+
 // publisher moves a WebRTC client's packets into media.
 type publisher struct {
 	s      *session
@@ -19,6 +23,7 @@ type publisher struct {
 	mu    sync.Mutex // guards the rest
 	pub   publication
 	ssrcs map[int]uint32 // of the tracks that have arrived
+	came  int            // tracks that have arrived, those that came anew too
 	early []func()       // readers of tracks that arrived before pub was there
 }
 
@@ -49,7 +54,7 @@ func (p *publisher) publish(h hub, key media.Key) error {
 func (p *publisher) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	index := -1
 	for i, known := range p.tracks {
-		if known.Kind == t.Kind().String() {
+		if known.Kind == t.Kind().String() && known.RID == t.RID() {
 			index = i
 		}
 	}
@@ -58,6 +63,11 @@ func (p *publisher) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	}
 	read := func() { p.read(index, t) }
 	p.mu.Lock()
+	if p.came++; p.came > maxArrivals {
+		p.mu.Unlock()
+		p.s.end("too_many_sources")
+		return
+	}
 	p.ssrcs[index] = uint32(t.SSRC())
 	ready := p.pub != nil
 	if !ready {
@@ -67,7 +77,7 @@ func (p *publisher) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 	if ready {
 		p.s.a.spawn(read)
 	}
-	p.s.a.spawn(func() { drainRTCP(r) })
+	p.s.a.spawn(func() { drainRTCP(r, t.RID()) })
 	if t.Kind() == webrtc.RTPCodecTypeVideo {
 		p.keyframe(index) // what viewers asked for before there was anybody to ask
 	}
@@ -97,10 +107,16 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 
 // drainRTCP reads what the publisher reports; reading is what makes the library
 // process it.
-func drainRTCP(r *webrtc.RTPReceiver) {
+func drainRTCP(r *webrtc.RTPReceiver, rid string) {
 	buf := make([]byte, packetBuffer)
 	for {
-		if _, _, err := r.Read(buf); err != nil {
+		var err error
+		if rid == "" {
+			_, _, err = r.Read(buf)
+		} else {
+			_, _, err = r.ReadSimulcast(buf, rid)
+		}
+		if err != nil {
 			return
 		}
 	}

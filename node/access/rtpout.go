@@ -110,9 +110,12 @@ type rtpOut struct {
 	sub    subscription
 	queue  chan *packet
 	done   context.Context
-	tracks []*rtpOutTrack // by track
+	tracks []*rtpOutTrack // by track; layers of one picture share theirs
 
-	refusedSince, refusedAt time.Time // owned by the writer
+	meter meter    // owned by the writer, as all below
+	bytes []uint64 // by track
+
+	refusedSince, refusedAt time.Time
 }
 
 // rtpOutTrack is one track's way out. Fields below the line are owned by the writer.
@@ -123,6 +126,7 @@ type rtpOutTrack struct {
 	to, back  *net.UDPAddr  // RTP, and RTCP one port above
 	in        *srtp.Context // owned by the reader of RTCP
 
+	pick
 	out     *srtp.Context
 	ssrc    uint32
 	joined  splice
@@ -147,17 +151,27 @@ func (a *Access) egress(r *http.Request, s *session, req rtpOutRequest, to netip
 	s.atEnd(sub.Close)
 	o.sub, s.stream = sub, sub.Key().Stream
 	d := sdpOf{session: uint64(a.now().Unix()), host: to, direction: "sendonly"}
+	o.bytes = make([]uint64, len(sub.Tracks()))
 	for i, t := range sub.Tracks() {
+		if first := firstLayer(sub.Tracks(), i); first != i {
+			o.tracks = append(o.tracks, o.tracks[first])
+			o.tracks[i].layers = append(o.tracks[i].layers, i)
+			continue
+		}
 		one, line, p := a.egressTrack(r, s, req, t, i, to)
 		if p != nil {
 			return "", p
 		}
+		one.begin(sub.Tracks(), i)
 		o.tracks, d.media = append(o.tracks, one), append(d.media, line)
 	}
 	s.connected.Store(true) // media may come from now on
 	a.spawn(o.write)
 	for i, t := range o.tracks {
-		a.spawn(func() { o.listen(i, t) })
+		if int(t.at.Load()) != i {
+			continue
+		}
+		a.spawn(func() { o.listen(t) })
 		if t.track.Kind == media.KindVideo {
 			o.askKeyframe(i)
 		}
@@ -230,28 +244,56 @@ func (o *rtpOut) askKeyframe(track int) {
 func (o *rtpOut) write() {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	layers := time.NewTicker(rateWindow)
+	defer layers.Stop()
 	for {
 		select {
 		case <-o.done.Done():
 			return
 		case p := <-o.queue:
-			o.send(o.tracks[p.track], p.data[:p.size])
+			o.bytes[p.track] += uint64(p.size)
+			o.send(o.tracks[p.track], p.track, p.data[:p.size])
 			packets.Put(p)
+		case now := <-layers.C:
+			o.choose(now)
 		case <-tick.C:
-			for _, t := range o.tracks {
-				o.report(t)
+			for i, t := range o.tracks {
+				if int(t.at.Load()) == i {
+					o.report(t)
+				}
 			}
 		}
 	}
 }
 
+// choose looks for the best layer: plain RTP has no feedback to choose another by.
+func (o *rtpOut) choose(now time.Time) {
+	rates := o.meter.measure(now, o.bytes)
+	for i, t := range o.tracks {
+		if t.layers == nil || int(t.at.Load()) != i {
+			continue
+		}
+		if ask := t.pick.choose(now, rates, signs{}); ask >= 0 {
+			o.askKeyframe(ask)
+		}
+	}
+}
+
 // send rewrites a packet's header as towards every viewer, and sends it.
-func (o *rtpOut) send(t *rtpOutTrack, data []byte) {
+func (o *rtpOut) send(t *rtpOutTrack, track int, data []byte) {
 	counts := &o.s.a.counts
 	var out rtp.Packet
 	if out.Unmarshal(data) != nil {
 		counts.write.Add(1)
 		return
+	}
+	takes, changed := t.takes(track, t.layers != nil && startsKeyframe(t.codec.mime, out.Payload))
+	if !takes {
+		return
+	}
+	if changed {
+		t.joined.change()
+		counts.switches.Add(1)
 	}
 	now := time.Now()
 	if !t.joined.apply(&out.Header, now.UnixNano(), t.codec.clockRate) {
@@ -314,7 +356,7 @@ func (o *rtpOut) report(t *rtpOutTrack) {
 }
 
 // listen finds requests for keyframes in the receiver's RTCP, until the port is closed.
-func (o *rtpOut) listen(index int, t *rtpOutTrack) {
+func (o *rtpOut) listen(t *rtpOutTrack) {
 	buf := make([]byte, packetBuffer)
 	var last time.Time
 	for {
@@ -338,7 +380,7 @@ func (o *rtpOut) listen(index int, t *rtpOutTrack) {
 		}
 		if now := time.Now(); wantsKeyframe(b) && now.Sub(last) >= keyframeEvery {
 			last = now
-			o.askKeyframe(index)
+			o.askKeyframe(int(t.at.Load()))
 		}
 	}
 }

@@ -37,6 +37,7 @@ type session struct {
 	need         right
 	source       netip.Prefix           // of whom opened it
 	pc           *webrtc.PeerConnection // nil for plain RTP
+	viewer       *viewer                // of WHEP alone
 
 	once      sync.Once
 	ended     atomic.Bool

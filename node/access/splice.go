@@ -43,3 +43,6 @@ func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
 func (s *splice) mark(seq uint16, ts uint32, now int64) {
 	s.lastSeq, s.lastTS, s.lastAt = seq, ts, now
 }
+
+// change says that the next source is meant: one that was left before may come back.
+func (s *splice) change() { s.before = s.ssrc }

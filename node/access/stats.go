@@ -2,6 +2,7 @@ package access
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -36,6 +37,11 @@ type Stats struct {
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
 	KeyframesSent  uint64 // PLI to publishers
 	BitrateAsks    uint64 // REMB to publishers whose stream the mesh does not carry whole
+
+	LayerChanges   uint64  // simulcast layers that viewers were moved to
+	Estimated      int     // viewers whose last mile is known
+	EstimateLeast  float64 // bit/s, of the viewer with the narrowest; 0: none is known
+	EstimateMedian float64 // bit/s
 }
 
 // counters are the live ones.
@@ -44,7 +50,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, repaired, repairLimit, repairGone atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, switches, repaired, repairLimit, repairGone atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -74,10 +80,18 @@ func (a *Access) Stats() Stats {
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
 		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
-		BitrateAsks: c.asks.Load(),
+		BitrateAsks: c.asks.Load(), LayerChanges: c.switches.Load(),
 	}
+	var miles []uint64
 	for _, one := range a.all() {
 		s.Sessions[one.kind]++
+		if one.viewer != nil && one.viewer.estimate.Load() > 0 {
+			miles = append(miles, one.viewer.estimate.Load())
+		}
+	}
+	if s.Estimated = len(miles); s.Estimated > 0 {
+		slices.Sort(miles)
+		s.EstimateLeast, s.EstimateMedian = float64(miles[0]), float64(miles[len(miles)/2])
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,6 +27,8 @@ const (
 
 	// srtpRoom is the most that protection adds to a packet.
 	srtpRoom = 16
+	// bareHeader and numberedHeader are what stands before a packet's payload: without and with its transport-wide number.
+	bareHeader, numberedHeader = 12, 20
 )
 
 // viewer is media's Sink for one WHEP session. It has no goroutine and no queue of its
@@ -41,9 +43,12 @@ type viewer struct {
 
 	answers bool // the client offered, so that we are the DTLS server; set before the peer is made
 
-	tracks []*viewerTrack // by track, nil where the viewer wants none; fixed
+	tracks []*viewerTrack // by track, nil where the viewer wants none; layers of one picture share theirs; fixed
+
+	estimate atomic.Uint64 // bit/s, what its last mile carries; 0: not known
 
 	// Guarded by the shard's lock.
+	mile   estimator
 	crypt  *srtp.Context // nil: the library writes
 	credit int           // packets that may be sent again, in halves
 	header rtp.Header    // of the packet being sent: here, so that it costs no allocation
@@ -59,6 +64,9 @@ type viewerTrack struct {
 	ssrc, rtxSSRC       uint32
 	payload, rtxPayload uint8 // rtx 0: lost packets go again as they were
 	plain               webrtc.TrackLocalWriter
+	number              uint8 // of the header extension with the transport-wide number; 0: not agreed
+
+	pick // its owner holds the shard's lock
 
 	joined  splice
 	rtxSeq  uint16
@@ -111,7 +119,7 @@ func (v *viewer) connected() {
 		u.sit(v)
 	}
 	for i, t := range v.tracks {
-		if t != nil && t.Kind() == webrtc.RTPCodecTypeVideo {
+		if t != nil && t.Kind() == webrtc.RTPCodecTypeVideo && int(t.at.Load()) == i {
 			v.askKeyframe(i)
 		}
 	}
@@ -146,14 +154,24 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 		if t == nil {
 			continue // not asked for
 		}
+		takes, changed := t.takes(p.track, p.key)
+		if !takes {
+			continue // another layer
+		}
+		if changed {
+			t.joined.change()
+			counts.switches.Add(1)
+		}
 		h := &v.header
+		spare := h.Extensions[:0] // the encryption reads the header into it
 		*h = p.header
+		h.Extensions = spare
 		if !t.joined.apply(h, now.UnixNano(), t.rate) {
 			stale++
 			continue
 		}
 		h.SSRC, h.PayloadType = t.ssrc, t.payload
-		if !v.put(box, t, h, p.payload(), nil) {
+		if !v.put(box, t, h, p.payload(), nil, now) {
 			failed++
 			continue
 		}
@@ -174,7 +192,7 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 }
 
 // put encrypts one packet into the outbox. before stands in front of the payload.
-func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before []byte) bool {
+func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before []byte, now time.Time) bool {
 	to := v.to.Load()
 	switch {
 	case v.crypt == nil:
@@ -184,13 +202,20 @@ func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before
 		return false
 	}
 	box.to(*to)
-	size := 12 + len(before) + len(payload)
+	head := bareHeader
+	if t.number != 0 {
+		head = numberedHeader
+	}
+	size := head + len(before) + len(payload)
 	b := box.room(size + srtpRoom)
 	if _, err := h.MarshalTo(b); err != nil {
 		return false
 	}
-	copy(b[12:], before)
-	copy(b[12+len(before):], payload)
+	if t.number != 0 {
+		numbered(b, t.number, v.mile.sent(now, size))
+	}
+	copy(b[head:], before)
+	copy(b[head+len(before):], payload)
 	sealed, err := v.crypt.EncryptRTP(b[:0], b[:size], h)
 	if err != nil {
 		return false
@@ -199,9 +224,19 @@ func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before
 	return true
 }
 
+// numbered writes the header extension with a transport-wide number behind a bare header (RFC 8285, one-byte form).
+func numbered(b []byte, id uint8, number uint16) {
+	b[0] |= 0x10
+	binary.BigEndian.PutUint16(b[12:], rtp.ExtensionProfileOneByte)
+	binary.BigEndian.PutUint16(b[14:], 1) // words
+	b[16] = id<<4 | 1                     // of two bytes
+	binary.BigEndian.PutUint16(b[17:], number)
+	b[19] = 0
+}
+
 // resend answers a NACK from what the audience keeps, as RTX where the viewer has it.
-func (v *viewer) resend(track int, lost []uint16) {
-	u, s, t := v.audience.Load(), v.shard.Load(), v.tracks[track]
+func (v *viewer) resend(t *viewerTrack, lost []uint16) {
+	u, s := v.audience.Load(), v.shard.Load()
 	if u == nil || s == nil {
 		return
 	}
@@ -218,7 +253,7 @@ func (v *viewer) resend(track int, lost []uint16) {
 			counts.repairLimit.Add(1)
 			continue
 		}
-		p := u.tracks[track].find(t.joined.ssrc, seq-t.joined.seq)
+		p := u.tracks[t.at.Load()].find(t.joined.ssrc, seq-t.joined.seq)
 		if p == nil {
 			counts.repairGone.Add(1)
 			continue
@@ -233,7 +268,7 @@ func (v *viewer) resend(track int, lost []uint16) {
 			h.SSRC, h.PayloadType, h.SequenceNumber = t.rtxSSRC, t.rtxPayload, t.rtxSeq
 			t.rtxSeq++
 		}
-		if v.put(&s.box, t, &h, p.payload(), before) {
+		if v.put(&s.box, t, &h, p.payload(), before, now) {
 			counts.repaired.Add(1)
 		}
 		p.release()
@@ -243,81 +278,12 @@ func (v *viewer) resend(track int, lost []uint16) {
 
 // reports are the sender reports of all tracks. Called with the shard's lock held.
 func (v *viewer) reports(now time.Time) (all []rtcp.Packet) {
-	for _, t := range v.tracks {
-		if t == nil || t.packets == 0 {
+	for i, t := range v.tracks {
+		if t == nil || t.packets == 0 || int(t.at.Load()) != i {
 			continue
 		}
 		ahead := uint32(now.Sub(t.lastAt).Seconds() * float64(t.rate))
 		all = append(all, &rtcp.SenderReport{SSRC: t.ssrc, NTPTime: ntp(now), RTPTime: t.last + ahead, PacketCount: t.packets, OctetCount: t.octets})
 	}
 	return all
-}
-
-// listen reads a track's RTCP: requests for keyframes, and for packets that were lost. It
-// ends when the peer is closed.
-func (v *viewer) listen(track int, sender *webrtc.RTPSender) {
-	buf := make([]byte, packetBuffer)
-	var last time.Time
-	for {
-		n, _, err := sender.Read(buf)
-		if err != nil {
-			return
-		}
-		all, err := rtcp.Unmarshal(buf[:n])
-		if err != nil {
-			continue
-		}
-		if now := time.Now(); asksKeyframe(all) && now.Sub(last) >= keyframeEvery {
-			last = now
-			v.askKeyframe(track)
-		}
-		for _, p := range all {
-			switch p := p.(type) {
-			case *rtcp.TransportLayerNack:
-				if p.MediaSSRC == v.tracks[track].ssrc {
-					v.resend(track, lostOf(p))
-				}
-			case *rtcp.ReceiverReport:
-				v.reported(v.tracks[track], p.Reports, time.Now())
-			}
-		}
-	}
-}
-
-// reported takes the round trip from a receiver report (RFC 3550, 6.4.1).
-func (v *viewer) reported(t *viewerTrack, reports []rtcp.ReceptionReport, now time.Time) {
-	s := v.shard.Load()
-	for _, r := range reports {
-		trip := uint32(ntp(now)>>16) - r.LastSenderReport - r.Delay
-		if s == nil || r.SSRC != t.ssrc || r.LastSenderReport == 0 || int32(trip) < 0 {
-			continue
-		}
-		s.mu.Lock()
-		t.trip = time.Duration(trip) * time.Second / 65536
-		s.mu.Unlock()
-	}
-}
-
-// lostOf lists what a NACK names.
-func lostOf(n *rtcp.TransportLayerNack) (lost []uint16) {
-	for i := range n.Nacks {
-		lost = append(lost, n.Nacks[i].PacketList()...)
-	}
-	return lost
-}
-
-// wantsKeyframe finds a PLI or FIR in a compound RTCP packet.
-func wantsKeyframe(b []byte) bool {
-	all, err := rtcp.Unmarshal(b)
-	return err == nil && asksKeyframe(all)
-}
-
-func asksKeyframe(all []rtcp.Packet) bool {
-	for _, p := range all {
-		switch p.(type) {
-		case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pion/dtls/v3"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 )
@@ -22,6 +23,11 @@ func (t *viewerTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 		t.ssrc, t.payload, t.plain = uint32(c.SSRC()), uint8(p.PayloadType), c.WriteStream()
 		if t.codec.rtx != 0 && c.SSRCRetransmission() != 0 {
 			t.rtxSSRC, t.rtxPayload = uint32(c.SSRCRetransmission()), t.codec.rtx
+		}
+		for _, h := range c.HeaderExtensions() {
+			if h.URI == sdp.TransportCCURI && h.ID > 0 && h.ID < 15 {
+				t.number = uint8(h.ID)
+			}
 		}
 		return p, nil
 	}

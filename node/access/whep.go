@@ -59,7 +59,7 @@ func (a *Access) subscribeViewer(r *http.Request, s *session, stream string) (*v
 	if err != nil {
 		return nil, hubProblem(err)
 	}
-	v.sub = sub
+	v.sub, s.viewer = sub, v
 	s.stream = sub.Key().Stream
 	s.atEnd(sub.Close)
 	return v, nil
@@ -88,8 +88,8 @@ func (v *viewer) reply(w http.ResponseWriter, r *http.Request, o offer) (counter
 // build makes the peer with one sender for each matched track.
 func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 	var codecs []codec
-	for _, c := range matched {
-		if c != nil {
+	for i, c := range matched {
+		if c != nil && firstLayer(tracks, i) == i {
 			codecs = append(codecs, *c)
 		}
 	}
@@ -102,6 +102,11 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 	v.tracks = make([]*viewerTrack, len(matched))
 	for i, c := range matched {
 		if c == nil {
+			continue
+		}
+		if first := firstLayer(tracks, i); first != i { // one sender for all layers
+			v.tracks[i] = v.tracks[first]
+			v.tracks[i].layers = append(v.tracks[i].layers, i)
 			continue
 		}
 		if err := v.addTrack(pc, i, *c, tracks[i].ClockRate); err != nil {
@@ -120,8 +125,9 @@ func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec, rate ui
 	if err != nil {
 		return err
 	}
+	track.begin(v.sub.Tracks(), index)
 	v.tracks[index] = track
-	v.s.a.spawn(func() { v.listen(index, t.Sender()) })
+	v.s.a.spawn(func() { v.listen(track, t.Sender()) })
 	return nil
 }
 

@@ -115,7 +115,7 @@ func (a *Access) acceptPublisher(r *http.Request, s *session, o offer, codecs []
 	}
 	p := &publisher{s: s, ssrcs: map[int]uint32{}}
 	for _, c := range codecs {
-		p.tracks = append(p.tracks, c.track())
+		p.tracks = append(p.tracks, o.tracksOf(c)...)
 	}
 	s.attach(pc, func() {})
 	pc.OnTrack(p.arrived)
