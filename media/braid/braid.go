@@ -199,7 +199,7 @@ func New(cfg Config) (*Braid, error) {
 		runs:    sync.Pool{New: func() any { return new([runBytes]byte) }},
 		rekey:   defaultRekey, protocols: offered,
 	}
-	b.budgets.wake = make(chan struct{}, 1)
+	b.budgets.wake, b.budgets.soon = make(chan struct{}, 1), make(chan struct{}, 1)
 	b.keys = newKeyring(b)
 	b.conn = newVirtualConn(b)
 	return b, nil

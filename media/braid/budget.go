@@ -27,6 +27,7 @@ type budgets struct {
 	control pace.Control
 	awake   atomic.Bool
 	wake    chan struct{} // capacity 1
+	soon    chan struct{} // capacity 1: a queue is sure, the next step should not wait
 }
 
 func (g *budgets) newFlow() *pace.Flow {
@@ -73,6 +74,9 @@ func (b *Braid) budgetLoop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.soon:
+			b.step(time.Now())
+			continue
 		case now := <-tick.C:
 			if b.step(now) {
 				last = now

@@ -129,6 +129,13 @@ func (f *flow) room(now time.Time) float64 {
 	return most
 }
 
+// spares: the budgets have room for a needed copy now.
+func (f *flow) spares(now time.Time) bool {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	return f.room(now) > 0
+}
+
 func (f *flow) readySet() (set pace.Set) {
 	for i, p := range f.paths {
 		if p.ready {

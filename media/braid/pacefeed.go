@@ -18,6 +18,9 @@ const (
 	// paceMost copies are told of at once, however short the time; so is the first loss on a path, but paceLeast apart.
 	paceMost  = 256
 	paceLeast = 10 * time.Millisecond
+	// A delay that has risen by paceHigh milliseconds for paceSure frames in a row is told of at once, too, when it has risen.
+	paceHigh = 30
+	paceSure = 8
 )
 
 var errPace = errors.New("malformed pace feedback")
@@ -93,13 +96,14 @@ type paceState struct {
 
 	told   uint64 // copies in the last message
 	toldMS uint64
-	lossy  bool // a path has lost something since
+	lossy  bool // a path has lost something since, or a queue has risen
 }
 
 // noted counts one copy of a media frame and reports whether the sender should hear of the state at once.
 func (s *paceState) noted(p *inPath, nowMS uint64) bool {
 	s.copies++
-	if lost := p.lost(); lost > p.toldLost && !s.lossy {
+	high := p.leastN >= paceSure && p.least > p.floor+paceHigh
+	if (p.lost() > p.toldLost || high && !p.toldHigh) && !s.lossy {
 		s.lossy = true
 		return nowMS >= s.toldMS+uint64(paceLeast.Milliseconds())
 	}
@@ -140,6 +144,7 @@ func (s *Session) composePace(r *paceReport, now time.Time) bool {
 		one := pacePath{id: p.id, delayMS: int32(p.least)}
 		one.received, one.lost, one.congested, one.bytes = p.received, p.lost(), p.congested, p.bytes
 		r.paths = append(r.paths, one)
+		p.toldHigh = p.leastN > 0 && p.least > p.floor+paceHigh
 		p.toldReceived, p.toldLost, p.leastN = p.received, one.lost, 0
 	}
 	return true
@@ -171,7 +176,9 @@ func (s *Session) handlePace(r *paceReport, now time.Time) {
 			MinDelay: time.Duration(in.delayMS) * time.Millisecond,
 			Jitter:   micros(p.seen.jitterUS), RTT: f.rtt + f.slower(p),
 		}
-		g.control.Feedback(now, p.pace, sample)
+		if g.control.Feedback(now, p.pace, sample) {
+			notify(g.soon)
+		}
 		p.loss = p.pace.Loss()
 	}
 	f.residual(r.holes, now)

@@ -49,6 +49,7 @@ type inPath struct {
 	congested, bytes         uint64                  // with the congestion bit; UDP payload
 	sizeAt                   [len(probeSizes)]uint64 // when a size probe of that size arrived, Unix ms
 	toldReceived, toldLost   uint64                  // in the last message of pacefeed.go
+	toldHigh                 bool                    // that message told of a high delay
 	least                    int64                   // lowest one-way delay since then, ms
 	leastN                   int                     // frames that it is the lowest of
 

@@ -16,6 +16,7 @@ const (
 	DropNoAddress                    // this one path was skipped: its first hop has no address now
 	DropWrite                        // the socket refused a run
 	DropPathSize                     // this one path was skipped: it is known not to carry packets of that size
+	DropRepair                       // a repair that the budgets have no room for: what is new goes first
 	DropPathFenced                   // a path was refused: policy keeps the fence away from one of its relays
 
 	// Reasons for frames that arrived.
@@ -43,7 +44,7 @@ const (
 var reasonNames = [dropReasons]string{
 	DropNone: "none", DropClosed: "closed", DropTooLarge: "too_large", DropQueueFull: "queue_full", DropStale: "stale",
 	DropNoPath: "no_path", DropNoKey: "no_key", DropNoAddress: "no_address", DropWrite: "write_failed",
-	DropPathFenced: "path_fenced", DropMalformed: "malformed", DropVersion: "version", DropNotForUs: "not_for_us",
+	DropRepair: "repair_withheld", DropPathFenced: "path_fenced", DropMalformed: "malformed", DropVersion: "version", DropNotForUs: "not_for_us",
 	DropNotMember: "not_member", DropEpoch: "relay_epoch", DropBadMAC: "bad_mac", DropNotFresh: "not_fresh",
 	DropFence: "fence", DropNextFence: "next_hop_fence", DropBudget: "budget", DropRelayWrite: "relay_write_failed",
 	DropNoSession: "no_session", DropBadSeal: "bad_seal", DropKeyEpoch: "key_epoch", DropInboxFull: "inbox_full",

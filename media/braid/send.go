@@ -255,16 +255,22 @@ func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
 	return packets, more
 }
 
-// repair sends the frames that the peer missed again, the same bytes, if they are still here and in time.
+// repair sends the frames that the peer missed again, the same bytes, if they are still here and in time. Where budgets hold
+// packets back, they hold repairs back first: a burst of losses in a full queue would else spend seconds of a small budget.
 func (s *Session) repair(seqs []uint64, now time.Time) {
 	ms := uint64(now.UnixMilli())
 	s.repairMu.Lock()
 	defer s.repairMu.Unlock()
 	var one [1][]byte
 	for _, seq := range seqs {
-		if one[0] = s.cache.take(seq, ms); one[0] != nil {
-			s.f.sendMedia(one[:], 0, now)
-			s.repairsSent.Add(1)
+		if one[0] = s.cache.take(seq, ms); one[0] == nil {
+			continue
 		}
+		if !s.f.spares(now) {
+			s.drops[DropRepair].Add(1)
+			continue
+		}
+		s.f.sendMedia(one[:], 0, now)
+		s.repairsSent.Add(1)
 	}
 }

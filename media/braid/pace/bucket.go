@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	bucketDepth = 40 * time.Millisecond // of its rate
+	bucketDepth = 20 * time.Millisecond // of its rate
 	// Slack in bytes, a few frames: the least depth of a bucket, and what a sender may take on credit.
 	Slack = 6000.0
 )

@@ -115,11 +115,13 @@ func (f *Flow) Estimate() float64 { return f.estimate }
 // Scope is what limits the flow, the widest if several things do.
 func (f *Flow) Scope() Scope { return f.scope }
 
-// Feedback takes what the peer reports of one path. Step draws the conclusions.
-func (c *Control) Feedback(now time.Time, p *Path, s Sample) {
+// Feedback takes what the peer reports of one path. Step draws the conclusions; urgent: it should do so now.
+func (c *Control) Feedback(now time.Time, p *Path, s Sample) (urgent bool) {
 	if p.take(now, s) {
 		p.judge(now)
+		return p.sure(now)
 	}
+	return false
 }
 
 // tally is what the active paths of a group show.
@@ -150,6 +152,7 @@ func (t *tally) shared() bool { return t.active > 1 && t.queueing == t.active &&
 // Step cuts and grows caps by what the paths have shown, and deals out what they allow. Call it every 50 ms or so.
 func (c *Control) Step(now time.Time) {
 	node := c.count(now)
+	c.node.Higher(now, node.queue, node.rtt)
 	switch {
 	case node.shared() && node.flows > 1:
 		c.cut(now, &c.node, node, func(*Path) bool { return true })
@@ -164,6 +167,7 @@ func (c *Control) Step(now time.Time) {
 	}
 	for _, f := range c.flows {
 		mine := func(p *Path) bool { return p.flow == f }
+		f.rate.Higher(now, f.sum.queue, f.sum.rtt)
 		switch {
 		case f.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &f.rate, f.sum, mine)
@@ -173,6 +177,7 @@ func (c *Control) Step(now time.Time) {
 	}
 	for _, l := range c.links {
 		mine := func(p *Path) bool { return p.link == l }
+		l.rate.Higher(now, l.sum.queue, l.sum.rtt)
 		switch {
 		case l.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &l.rate, l.sum, mine)

@@ -64,7 +64,7 @@ func (d *dealer) claimNeeded(f *Flow) {
 	place := -1
 	for i, p := range f.paths {
 		p.grant = Grant{}
-		room := min(p.needed(), p.link.room)
+		room := min(p.proven(), p.link.room)
 		enough := fits * f.demand
 		if i == f.first {
 			enough = f.demand
@@ -80,7 +80,7 @@ func (d *dealer) claimNeeded(f *Flow) {
 	}
 	rest := f.demand
 	for i, p := range f.paths {
-		if room := min(p.needed(), p.link.room); p.usable && room > 0 && rest > 0 {
+		if room := min(p.proven(), p.link.room); p.usable && room > 0 && rest > 0 {
 			if rest == f.demand {
 				f.first = i
 			}

@@ -10,12 +10,14 @@ const (
 	queueJitter = 2                     // times the jitter: neither is this
 	queueMarked = 0.1                   // share of marked frames that is a queue
 	sureAfter   = 60 * time.Millisecond // how long a queue must last to count, beyond the path's lead over slower ones
-	sureSooner  = 30 * time.Millisecond // less, if it is twice as high or loses
+	sureSooner  = 30 * time.Millisecond // less, if it is twice as high or loses; three times as high counts at once
 	leadMost    = 150 * time.Millisecond
 	sampleLeast = 8 // frames in a sample
 	sampleMost  = 200 * time.Millisecond
+	flowSpan    = 100 * time.Millisecond
 	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
 	floorHalf   = 15 * time.Second
+	peakHalf    = 5 * time.Second
 	// A delay that moves by less than stillRange in stillFor after we have cut is no queue.
 	stillRange = 3 * time.Millisecond
 	stillFor   = time.Second
@@ -64,8 +66,10 @@ type Path struct {
 	excused   time.Time     // until then, queues are the past of a group that was cut
 	queue     time.Duration
 	fair      float64 // bytes/s that the needed copy may have whatever the cap; 0 = none
-	delivered float64 // bytes/s
-	sent      float64 // bytes/s
+	lately    flowed
+	delivered float64 // bytes/s, lately
+	sent      float64 // the same
+	peak      peak    // of delivered
 	rtt       time.Duration
 	usable    bool
 
@@ -108,9 +112,9 @@ func (p *Path) take(now time.Time, s Sample) bool {
 func (p *Path) judge(now time.Time) {
 	s := p.sum
 	p.sum = Sample{}
-	seconds := max(s.Interval, time.Millisecond).Seconds()
 	p.at, p.rtt = now, s.RTT
-	p.delivered, p.sent = float64(s.Bytes)/seconds, float64(s.Sent)/seconds
+	p.delivered, p.sent = p.lately.take(s)
+	p.peak.take(now, p.delivered)
 	p.queue = s.MinDelay - p.floor.take(now, s.MinDelay, floorHalf)
 	p.rebase(now, s.MinDelay)
 	p.befair(now)
@@ -130,7 +134,10 @@ func (p *Path) judge(now time.Time) {
 	p.clear = time.Time{}
 	if p.since.IsZero() && now.After(p.excused) {
 		p.since = now
-		if p.queue > 2*high || s.Lost > 0 && p.queue > high {
+		switch {
+		case p.queue > 3*high:
+			p.since = now.Add(-sureAfter)
+		case p.queue > 2*high || s.Lost > 0 && p.queue > high:
 			p.since = now.Add(-sureSooner)
 		}
 	}
@@ -179,6 +186,9 @@ func (p *Path) wants() float64 {
 
 // step moves the path's own cap.
 func (p *Path) step(now time.Time) {
+	if p.queues(now) {
+		p.rate.Higher(now, p.queue, p.rtt)
+	}
 	switch {
 	case p.sure(now):
 		p.rate.Queue(now, p.delivered, p.queue, p.rtt)
@@ -193,6 +203,16 @@ func (p *Path) step(now time.Time) {
 // needed is what the path may carry of copies that viewers need, in bytes/s: its cap, but where others' traffic holds the
 // queue, not less than a TCP flow would get.
 func (p *Path) needed() float64 { return max(p.rate.Cap(), p.fair) }
+
+// proven is what the path may carry of needed copies while its flow has less room than media: not much more than it has
+// carried lately. A path without a cap of its own would else get all, and its queue with it.
+func (p *Path) proven() float64 {
+	f := p.flow
+	if f.demand <= f.rate.Cap() {
+		return p.needed()
+	}
+	return min(p.needed(), max(fits*p.peak.most(), f.rate.Cap()/float64(2*len(f.paths))))
+}
 
 // capped: something on the way has a cap.
 func (p *Path) capped() bool { return !p.flow.c.free(p) }
@@ -217,6 +237,30 @@ func fairRate(loss float64, rtt time.Duration) float64 {
 	return segmentSize / (r * (math.Sqrt(2*loss/3) + 12*math.Sqrt(3*loss/8)*loss*(1+32*loss*loss)))
 }
 
+// flowed is what a path has sent and delivered over the last one to two flowSpan: runs of frames come and go in lumps, which a
+// shorter time would take for a rate.
+type flowed struct {
+	old, now struct{ seconds, bytes, sent float64 }
+}
+
+// take adds a sample and returns rates in bytes/s. A long one is a pause, which says nothing about rates.
+func (f *flowed) take(s Sample) (delivered, sent float64) {
+	switch {
+	case s.Interval > 2*sampleMost:
+		*f = flowed{}
+	case f.now.seconds >= flowSpan.Seconds():
+		f.old, f.now = f.now, flowed{}.now
+	}
+	f.now.seconds += s.Interval.Seconds()
+	f.now.bytes += float64(s.Bytes)
+	f.now.sent += float64(s.Sent)
+	seconds := max(f.old.seconds+f.now.seconds, time.Millisecond.Seconds())
+	if s.Interval > 2*sampleMost {
+		*f = flowed{}
+	}
+	return (f.old.bytes + f.now.bytes) / seconds, (f.old.sent + f.now.sent) / seconds
+}
+
 // least is the value of the moment.
 func (m *minimum) least() time.Duration { return min(m.now, m.old) }
 
@@ -236,6 +280,21 @@ func (m *minimum) take(now time.Time, v, half time.Duration) time.Duration {
 	m.now = min(m.now, v)
 	return min(m.now, m.old)
 }
+
+// peak is the highest value of the last one to two peakHalf.
+type peak struct {
+	at       time.Time
+	now, old float64
+}
+
+func (m *peak) take(now time.Time, v float64) {
+	if m.at.IsZero() || now.Sub(m.at) >= peakHalf {
+		m.at, m.old, m.now = now, m.now, v
+	}
+	m.now = max(m.now, v)
+}
+
+func (m *peak) most() float64 { return max(m.now, m.old) }
 
 // extent is how far a value moves.
 type extent struct {

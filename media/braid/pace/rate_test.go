@@ -24,7 +24,7 @@ func TestRateStates(t *testing.T) {
 	}{
 		{"open, clear", Rate{}, func(r *Rate) { r.Clear(at(time.Hour), 1e6, 1e6, testRTT) }, 0},
 		{"open, short queue: most of what arrived", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, testRTT) }, 0.85e6},
-		{"open, long queue: half of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, time.Second, testRTT) }, 0.5e6},
+		{"open, long queue: a quarter of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, time.Second, testRTT) }, 0.25e6},
 		{"open, nothing arrived: the least", Rate{}, func(r *Rate) { r.Queue(now, 0, time.Second, testRTT) }, floorRate},
 		{"capped, queue too soon", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(testRTT), 1e6, 0, testRTT) }, 1e6},
 		{"capped, queue again", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, testRTT) }, 0.85e6},
@@ -32,12 +32,21 @@ func TestRateStates(t *testing.T) {
 			func(r *Rate) { r.Queue(at(time.Second), 1e6, 90*time.Millisecond, testRTT) }, 0.55e6},
 		{"in trouble, queue drains", queued(capped(1e6, 2e6), 100*time.Millisecond),
 			func(r *Rate) { r.Queue(at(time.Second), 1e6, 50*time.Millisecond, testRTT) }, 1e6},
+		{"capped, queue again, hardly anything arrives: half of the cap counts", capped(1e6, 2e6),
+			func(r *Rate) { r.Queue(at(time.Second), 0.1e6, 0, testRTT) }, 0.425e6},
+		{"in trouble, the queue has grown since: the share for its height", queued(capped(0.85e6, 1e6), 20*time.Millisecond),
+			func(r *Rate) { r.base = 1e6; r.Higher(at(cutPause), 105*time.Millisecond, testRTT) }, 0.5e6},
+		{"in trouble, the queue is lower", queued(capped(0.5e6, 1e6), 105*time.Millisecond),
+			func(r *Rate) { r.base = 1e6; r.Higher(at(cutPause), 20*time.Millisecond, testRTT) }, 0.5e6},
+		{"out of trouble: back near the limit", queued(capped(0.5e6, 2e6), 100*time.Millisecond),
+			func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1.4e6},
 		{"capped, clear too soon", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(testRTT/2), 1e6, 5e6, testRTT) }, 1e6},
 		{"capped far below the limit, clear: fast", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 1e6, 5e6, testRTT) }, 1.1e6},
 		{"capped near the limit, clear: slowly", capped(1.8e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 1.8e6, 5e6, testRTT) }, 1.818e6},
 		{"at the limit, clear for less than the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst/2), 2e6, 5e6, testRTT) }, 2e6},
-		{"at the limit, clear for the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst), 2e6, 5e6, testRTT) }, 2.06e6},
-		{"far beyond the limit, clear: fast", capped(2.6e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 2.6e6, 5e6, testRTT) }, 2.86e6},
+		{"at the limit, clear for the pause", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst), 2e6, 5e6, testRTT) }, 2.02e6},
+		{"at the limit, clear for the pause, not full", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(beyondFirst), 1.7e6, 5e6, testRTT) }, 2e6},
+		{"far beyond the limit, clear: faster", capped(2.6e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 2.6e6, 5e6, testRTT) }, 2.73e6},
 		{"capped, not in use", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1e6},
 		{"capped, not in use for long: it ages", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(openAfter), 0.1e6, 5e6, testRTT) }, 1.01e6},
 		{"capped, more room than wanted, not for long", capped(2e6, 2e6), func(r *Rate) { r.Clear(at(openAfter-1), 1e6, 1e6, testRTT) }, 2e6},
@@ -92,14 +101,46 @@ func TestBucketSpendsItsRate(t *testing.T) {
 	if got := b.Room(now.Add(10 * time.Millisecond)); got != 10_000 {
 		t.Errorf("after 10 ms at 1 MB/s: %v bytes", got)
 	}
-	if got := b.Room(now.Add(time.Hour)); got != 40_000 {
-		t.Errorf("after an hour: %v bytes, want 40 ms' worth", got)
+	if got := b.Room(now.Add(time.Hour)); got != 20_000 {
+		t.Errorf("after an hour: %v bytes, want 20 ms' worth", got)
 	}
 	b.Take(100_000)
-	if got := b.Room(now.Add(time.Hour)); got != -60_000 {
+	if got := b.Room(now.Add(time.Hour)); got != -80_000 {
 		t.Errorf("in debt: %v bytes", got)
 	}
-	if got := b.Room(now.Add(time.Hour + 60*time.Millisecond)); math.Abs(got) > 1 {
+	if got := b.Room(now.Add(time.Hour + 80*time.Millisecond)); math.Abs(got) > 1 {
 		t.Errorf("debt paid: %v bytes", got)
+	}
+}
+
+// Frames come in lumps, and after a pause nothing is known.
+func TestDeliveredRateIsSmoothOverLumps(t *testing.T) {
+	var f flowed
+	var low, high float64
+	for i := range 40 {
+		lump := Sample{Interval: 25 * time.Millisecond}
+		if i%2 == 0 {
+			lump.Bytes, lump.Sent = 50_000, 50_000
+		}
+		if got, sent := f.take(lump); i > 10 {
+			low, high = min(got, sent), max(got, sent)
+			if low < 0.8e6 || high > 1.25e6 {
+				t.Errorf("lumps of 1 MB/s on average count as %v to %v bytes/s", low, high)
+			}
+		}
+	}
+	f.take(Sample{Interval: time.Minute, Bytes: 10})
+	if got, _ := f.take(Sample{Interval: 50 * time.Millisecond, Bytes: 50_000}); got != 1e6 {
+		t.Errorf("1 MB/s after a pause counts as %v bytes/s", got)
+	}
+}
+
+func TestPeakForgets(t *testing.T) {
+	var p peak
+	at := time.Unix(1000, 0)
+	for i, c := range []struct{ v, want float64 }{{1, 1}, {5, 5}, {2, 5}, {2, 2}, {3, 3}} {
+		if p.take(at.Add(time.Duration(i)*peakHalf), c.v); p.most() != c.want {
+			t.Errorf("step %d: %v, want %v", i, p.most(), c.want)
+		}
 	}
 }
