@@ -39,6 +39,8 @@ type envelope struct {
 	Cert     []byte `json:"cert"`     // DER, of the signer
 	Sig      []byte `json:"sig"`
 
+	Change string `json:"change,omitempty"` // Proposal.ID of the change; not signed: it decides nothing
+
 	Audit AuditMark `json:"audit,omitzero"` // the newest line of the audit log when it was signed
 }
 
@@ -112,6 +114,9 @@ func (c *Control) install(e envelope, p Policy) {
 		c.cfg.Logger.Warn("control", "error", unsaved)
 	}
 	p, missing := c.unseal(p)
+	if len(e.Change) <= maxWho {
+		p.Change = e.Change
+	}
 	c.mu.Lock()
 	c.unsaved = unsaved
 	c.copy, c.vault, c.policy, c.sealedApps = e, p.vault, p, missing
@@ -133,6 +138,9 @@ func (c *Control) publishLoop(ctx context.Context) error {
 		var p Policy
 		c.fsm.read(func(st *state) {
 			e.Version, e.Document, e.Audit, p = st.version, st.document, st.audit.head(), st.policy
+			if last := len(st.history) - 1; last >= 0 && st.history[last].Version == st.version {
+				e.Change = st.history[last].ID
+			}
 		})
 		if e.Version <= c.Policy().Version {
 			continue

@@ -50,6 +50,7 @@ const fingerprintPrefix = "sha256:"
 // are shared between all its holders. Version 0 means "no policy yet" and admits nothing.
 type Policy struct {
 	Version   uint64         `json:"-"` // given by the raft log, never by the document
+	Change    string         `json:"-"` // Proposal.ID of the change that made it, where Config.Enforce is told; a peer's word, not signed
 	Regions   []Region       `json:"regions"`
 	Apps      []App          `json:"apps"`
 	Blocklist []netip.Prefix `json:"blocklist"` // masked, no two overlap

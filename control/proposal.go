@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 
 // Proposal is a change of the policy that somebody asks for.
 type Proposal struct {
+	ID        string  // names the change, for whom it concerns (Policy.Change); empty: a random one; at most 256 bytes
 	Document  []byte  // YAML or JSON, see Parse; fingerprints keep the secrets that they name
 	Policy    *Policy // instead of Document, if the caller has parsed it: reading YAML is the dearest part of a change
 	Who       string  // author, for history and audit; at most 256 bytes
@@ -38,8 +40,8 @@ type Outcome struct {
 // the same id, and is made once. Errors: Problems, *ConflictError, *StrandError, ErrNoLeader, ErrUnknownOutcome, or one of
 // the transport.
 func (c *Control) Propose(ctx context.Context, p Proposal) (Outcome, error) {
-	if len(p.Who) > maxWho || len(p.From) > maxWho || len(p.Action) > maxWho {
-		return Outcome{}, fmt.Errorf("who, from and action take at most %d bytes each", maxWho)
+	if len(p.Who) > maxWho || len(p.From) > maxWho || len(p.Action) > maxWho || len(p.ID) > maxWho {
+		return Outcome{}, fmt.Errorf("id, who, from and action take at most %d bytes each", maxWho)
 	}
 	if p.Policy == nil {
 		parsed, err := Parse(p.Document) // here, so that problems are told without a leader, and once for the whole mesh
@@ -55,7 +57,7 @@ func (c *Control) Propose(ctx context.Context, p Proposal) (Outcome, error) {
 		return Outcome{}, err
 	}
 	req := request{
-		Op: opApply, ID: rand.Text(), Document: doc, Encoded: true, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,
+		Op: opApply, ID: cmp.Or(p.ID, rand.Text()), Document: doc, Encoded: true, Who: p.Who, From: p.From, Action: p.Action, IfVersion: p.IfVersion,
 		Force: p.Force, DryRun: p.DryRun, policy: p.Policy,
 	}
 	a, err := c.toLeader(ctx, req)

@@ -23,6 +23,7 @@
 //	register.go      writes our publications to the directory
 //	lookup.go        reads the directory, and answers as a directory node
 //	stats.go         counters
+//	trace.go         spans of lookups and subscriptions, and their way to the source
 //	inventory.go     what this node has, for operators
 //
 // # Wire

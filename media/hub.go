@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ternmesh/tern/media/braid"
@@ -40,6 +42,8 @@ type Config struct {
 	// Copies says in how many copies an app's media crosses the mesh, as a part of a class: 0 on every path of the set,
 	// braid.OneCopy or braid.Adaptive; nil: 0.
 	Copies func(app string) braid.Class
+	// Tracer makes the spans of lookups and subscriptions; nil: none.
+	Tracer trace.Tracer
 }
 
 // validate names the first missing field.
@@ -95,6 +99,9 @@ func New(cfg Config) (*Hub, error) {
 	}
 	if cfg.Keepers == nil {
 		cfg.Keepers = cfg.Peers
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	h := &Hub{cfg: cfg, log: cfg.Logger, pubs: map[Key]*Publication{}, watches: map[Key]*watch{}}
 	h.links.Store(&map[Link]*peerLink{})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // stragglerWait is how long a lookup waits for the other directory nodes once one has answered.
@@ -124,8 +126,13 @@ func (f found) conclusive() bool { return f.answered*2 > f.asked }
 
 // lookup asks the directory nodes of a channel in parallel and returns the union with what is published here.
 // Once one has answered, the others have stragglerWait.
-func (h *Hub) lookup(ctx context.Context, rm room) (found, error) {
+func (h *Hub) lookup(ctx context.Context, rm room) (f found, err error) {
 	h.count.lookups.Add(1)
+	ctx, s := h.span(ctx, "look up channel", Key{App: rm.app, Channel: rm.channel})
+	defer func() {
+		s.SetAttributes(attribute.Int("tern.directory.asked", f.asked), attribute.Int("tern.directory.answered", f.answered))
+		done(s, err)
+	}()
 	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
 	defer cancel()
 	nodes := rendezvous(rm.app, rm.channel, h.cfg.Keepers(rm.app))
@@ -139,7 +146,7 @@ func (h *Hub) lookup(ctx context.Context, rm room) (found, error) {
 			return found{}, ErrClosed
 		}
 	}
-	f := found{asked: len(nodes)}
+	f.asked = len(nodes)
 	all := [][]Registration{h.published(rm)}
 	var straggler <-chan time.Time
 	for range nodes {

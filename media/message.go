@@ -16,7 +16,7 @@ const maxReasonBytes = 128
 // Types of session messages. The subscriber chooses ref, which names the subscription in both directions of
 // one session; ids are chosen by the source and name its tracks among the packets that it sends.
 const (
-	msgSubscribe   = "subscribe"   // ref, app, channel, stream        subscriber → source
+	msgSubscribe   = "subscribe"   // ref, app, channel, stream, trace subscriber → source
 	msgSubscribed  = "subscribed"  // ref, ids, tracks, generation     source → subscriber
 	msgRefused     = "refused"     // ref, reason                      source → subscriber
 	msgUnsubscribe = "unsubscribe" // ref                              subscriber → source
@@ -36,6 +36,7 @@ type message struct {
 	Generation uint64   `json:"generation,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
 	Track      int      `json:"track,omitempty"`
+	Trace      string   `json:"trace,omitempty"` // W3C traceparent of the viewer's join, if it is recorded
 }
 
 func (m message) key() Key { return Key{m.App, m.Channel, m.Stream} }

@@ -27,10 +27,12 @@ const (
 func (h *Hub) serve(l Link, m message) {
 	fence, ok := h.cfg.Fence(m.App)
 	if !ok || fence != l.Fence() || !h.allowed(m.App) {
+		h.traceServe(l, m, reasonFence)
 		h.refuse(l, m.Ref, reasonFence)
 		return
 	}
 	o, reason := h.serveLocked(l, m)
+	h.traceServe(l, m, reason)
 	if reason != "" {
 		h.refuse(l, m.Ref, reason)
 		return

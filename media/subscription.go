@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -66,7 +68,7 @@ func (h *Hub) Subscribe(ctx context.Context, key Key, sink Sink) (*Subscription,
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	for {
-		w, err := h.join(key)
+		w, err := h.join(ctx, key)
 		if err != nil {
 			return nil, fmt.Errorf("subscribe %s: %w", key, err)
 		}
@@ -105,7 +107,7 @@ func (f found) absent() error {
 }
 
 // join returns the watch of a stream, started if there is none, with a place taken for one viewer.
-func (h *Hub) join(key Key) (*watch, error) {
+func (h *Hub) join(ctx context.Context, key Key) (*watch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := h.watches[key]
@@ -119,6 +121,7 @@ func (h *Hub) join(key Key) (*watch, error) {
 	}
 	if w == nil {
 		w = newWatch(h, key)
+		w.cause = trace.SpanContextFromContext(ctx)
 		h.watches[key] = w
 		h.spawnLocked(w.run)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 )
 
 const (
@@ -209,10 +211,12 @@ func (w *watch) findLocal() (*supply, error) {
 }
 
 // subscribeAt asks one holder for the stream.
-func (w *watch) subscribeAt(ctx context.Context, r Registration) (*supply, error) {
+func (w *watch) subscribeAt(ctx context.Context, r Registration) (_ *supply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
 	h := w.hub
+	ctx, s := h.span(ctx, "subscribe at source", w.key, attribute.String("tern.peer", r.Node))
+	defer func() { done(s, err) }()
 	h.mu.Lock()
 	w.abort = cancel
 	h.mu.Unlock()
@@ -248,7 +252,7 @@ func (w *watch) negotiate(ctx context.Context, link Link, r Registration) (*supp
 	pl.pending[ref] = a
 	h.mu.Unlock()
 	err := h.send(link, message{
-		Type: msgSubscribe, Ref: ref, App: w.key.App, Channel: w.key.Channel, Stream: w.key.Stream,
+		Type: msgSubscribe, Ref: ref, App: w.key.App, Channel: w.key.Channel, Stream: w.key.Stream, Trace: traceOf(ctx),
 	})
 	if err == nil {
 		select {

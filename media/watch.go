@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -33,7 +36,8 @@ const (
 type watch struct {
 	hub   *Hub
 	key   Key
-	ready chan struct{} // closed when tracks or err is set
+	ready chan struct{}     // closed when tracks or err is set
+	cause trace.SpanContext // of the first viewer's join; set before run
 
 	// Packet path.
 	sinks  atomic.Pointer[[]*Subscription] // copy-on-write under Hub.mu
@@ -83,7 +87,7 @@ func (w *watch) run(ctx context.Context) {
 		backoff   = retryMin
 	)
 	for {
-		s, err := w.find(ctx, past)
+		s, err := w.traced(ctx, announced, past)
 		if reason, why := w.mustStop(ctx); reason != "" {
 			w.hub.leave(w)
 			w.end(reason, why)
@@ -113,6 +117,17 @@ func (w *watch) run(ctx context.Context) {
 		}
 		backoff = min(2*backoff, retryMax)
 	}
+}
+
+// traced is find with its trace: the first search belongs to the join that caused it, a later one stands for itself.
+func (w *watch) traced(ctx context.Context, again bool, past ending) (*supply, error) {
+	if !again {
+		return w.find(trace.ContextWithSpanContext(ctx, w.cause), past)
+	}
+	ctx, s := w.hub.span(ctx, "find source again", w.key, attribute.String("tern.cause", past.cause.String()))
+	found, err := w.find(ctx, past)
+	done(s, err)
+	return found, err
 }
 
 // endReason is what viewers are told when nothing could be found after the last source ended.

@@ -27,7 +27,7 @@ func (n *Node) adminHandler() (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{node: n})
 
-	mux := &adminRoutes{mux: http.NewServeMux(), gate: g}
+	mux := &adminRoutes{mux: http.NewServeMux(), gate: g, tracer: n.tracing.Tracer()}
 	mux.with(gate.Everybody, "GET /livez", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
 	mux.with(gate.Everybody, "GET /readyz", http.HandlerFunc(n.serveReady))
 	mux.with(gate.Everybody, "GET /console/", http.StripPrefix("/console", console.Handler())) // it shows what the API gives its user

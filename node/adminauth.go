@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/control"
@@ -25,8 +26,9 @@ const socketOff = "off"
 
 // adminRoutes registers the routes of the admin listeners, each behind the right that it needs.
 type adminRoutes struct {
-	mux  *http.ServeMux
-	gate *gate.Gate
+	mux    *http.ServeMux
+	gate   *gate.Gate
+	tracer trace.Tracer
 }
 
 // HandleFunc registers a route that reads (GET: operators and auditors) or acts (anything else: operators).
@@ -40,6 +42,9 @@ func (a *adminRoutes) HandleFunc(pattern string, h http.HandlerFunc) {
 
 // with registers a route that needs another right.
 func (a *adminRoutes) with(right gate.Right, pattern string, h http.Handler) {
+	if !strings.HasPrefix(pattern, "GET ") {
+		h = a.traced(pattern, h)
+	}
 	a.mux.Handle(pattern, a.gate.Guard(right, h))
 }
 

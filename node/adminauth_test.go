@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/ternmesh/tern/node/gate"
 )
 
@@ -20,7 +22,7 @@ func openRoutes(t *testing.T, mux *http.ServeMux) *adminRoutes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &adminRoutes{mux: mux, gate: g}
+	return &adminRoutes{mux: mux, gate: g, tracer: noop.NewTracerProvider().Tracer("")}
 }
 
 func TestTheAdminListenerIsNotOpenByAccident(t *testing.T) {

@@ -193,6 +193,7 @@ func (n *Node) buildControl(context.Context) (err error) {
 // enforce puts a new policy into force, in the order that never leaves a gap: decisions first, then what
 // already runs is held against them.
 func (n *Node) enforce(p control.Policy) {
+	defer n.traceEnforce(p)()
 	if err := n.enforcer.enforce(p); err != nil {
 		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
 	}
@@ -229,6 +230,7 @@ func (n *Node) buildMedia(context.Context) (err error) {
 		},
 		Load:   n.load,
 		Copies: n.enforcer.copies,
+		Tracer: n.tracing.Tracer(),
 	})
 	n.prober = probe.New(n.hub)
 	return err
@@ -289,6 +291,7 @@ func (n *Node) buildAccess(ctx context.Context) error {
 	}
 	n.access, err = access.New(access.Config{
 		Nearest:      n.serveNearest,
+		Tracer:       n.tracing.Tracer(),
 		Hub:          n.hub,
 		Logger:       n.log,
 		App:          n.appFor,

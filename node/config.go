@@ -15,6 +15,7 @@ import (
 	"github.com/ternmesh/tern/control/document"
 	"github.com/ternmesh/tern/mesh"
 	"github.com/ternmesh/tern/node/access"
+	"github.com/ternmesh/tern/node/tracing"
 )
 
 // Config is one node's configuration file (YAML). Every zero value is documented;
@@ -41,6 +42,8 @@ type Config struct {
 	Carrier string `yaml:"carrier"`
 	// Log is level and format.
 	Log LogConfig `yaml:"log"`
+	// Tracing sends traces of joins, policy changes and path changes to a collector. Default: off.
+	Tracing TracingConfig `yaml:"tracing"`
 }
 
 // IdentityConfig names PEM files: the mesh's CA, this node's certificate and its key.
@@ -155,6 +158,14 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
+// TracingConfig says where traces go.
+type TracingConfig struct {
+	// Endpoint is the base URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318. Default: none, no traces.
+	Endpoint string `yaml:"endpoint"`
+	// Sample is the share of traces beginning here that are recorded, above 0 and up to 1. Default 1.
+	Sample float64 `yaml:"sample"`
+}
+
 // maxProbeKbps is far more than the most neighbours take.
 const maxProbeKbps = 100_000
 
@@ -216,6 +227,9 @@ func (c *Config) defaults() {
 	set(&c.Carrier, "frames")
 	set(&c.Log.Level, "info")
 	set(&c.Log.Format, "text")
+	if c.Tracing.Sample == 0 {
+		c.Tracing.Sample = 1
+	}
 	if c.Control.Expect == 0 && (!c.Control.Voter || len(c.Mesh.Join) == 0) {
 		c.Control.Expect = 1
 	}
@@ -259,6 +273,14 @@ func (c *Config) Validate() error {
 	oneOf("carrier", c.Carrier, "frames", "datagram")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Tracing.Endpoint != "" {
+		if err := tracing.CheckEndpoint(c.Tracing.Endpoint); err != nil {
+			fail("tracing.endpoint", "%v", err)
+		}
+	}
+	if c.Tracing.Sample < 0 || c.Tracing.Sample > 1 {
+		fail("tracing.sample", "%v is not a share above 0 and up to 1; leave tracing.endpoint out for no traces", c.Tracing.Sample)
+	}
 	switch c.Control.Expect {
 	case 1, 3, 5:
 	case 0:

@@ -26,6 +26,7 @@
 //	memory.go                   members that are gone, for those who ask
 //	filter.go                   the packet filter: ports, members, its part of the admin API
 //	quarantine.go               sources in quarantine, told to the other nodes
+//	traces.go                   spans of policy changes, path changes and calls between nodes
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order
 //	secret.go, logging.go       the relay secret; the logger

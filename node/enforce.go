@@ -31,6 +31,7 @@ type enforcer struct {
 // enforced is what one policy version means at this node.
 type enforced struct {
 	version uint64
+	change  string // see control.Policy.Change
 	apps    map[string]enforcedApp
 	fences  map[braid.FenceID]fence
 	regions map[string]bool
@@ -64,7 +65,7 @@ func newEnforcer(region string) *enforcer {
 
 // translate is pure: policy in, decisions out.
 func translate(p control.Policy) *enforced {
-	out := &enforced{version: p.Version, bounds: p.RouteBounds(), apps: make(map[string]enforcedApp), fences: make(map[braid.FenceID]fence)}
+	out := &enforced{version: p.Version, change: p.Change, bounds: p.RouteBounds(), apps: make(map[string]enforcedApp), fences: make(map[braid.FenceID]fence)}
 	for _, a := range p.Apps {
 		f := fence{regions: p.FenceRegions(a), set: make(map[string]bool)}
 		if len(f.regions) == 0 {

@@ -59,6 +59,12 @@ func setField(f reflect.Value, value string) error {
 			return fmt.Errorf("%q is not a whole number", value)
 		}
 		f.SetInt(int64(n))
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", value)
+		}
+		f.SetFloat(x)
 	case reflect.Slice:
 		var list []string
 		for _, s := range strings.Split(value, ",") {

@@ -62,6 +62,8 @@ var keys = map[string]key{
 	"carrier":                 {fallback: "`frames`", says: "how media crosses the mesh: `frames` or `datagram` (see docs/adr/0002-media-frames.md)", choices: []string{"frames", "datagram"}},
 	"log.level":               {fallback: "`info`", says: "`debug`, `info`, `warn`, `error`", reloads: true, choices: []string{"debug", "info", "warn", "error"}},
 	"log.format":              {fallback: "`text`", says: "`text` or `json`", choices: []string{"text", "json"}},
+	"tracing.endpoint":        {fallback: "empty: no traces", says: "base URL of an OTLP/HTTP collector that takes traces of joins, policy changes and path changes, such as `http://127.0.0.1:4318` (docs/traces.md)"},
+	"tracing.sample":          {fallback: "`1`", says: "share of the traces that begin at this node which are recorded, above 0 and up to 1"},
 }
 
 // leaf is one key of the configuration with its value in some Config.
@@ -131,6 +133,8 @@ func schemaOf(t reflect.Type, path string) map[string]any {
 		out["type"] = "boolean"
 	case reflect.Int:
 		out["type"] = "integer"
+	case reflect.Float64:
+		out["type"] = "number"
 	default:
 		out["type"] = "string"
 	}

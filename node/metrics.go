@@ -59,6 +59,7 @@ var (
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
 	descDirectory  = metric("media_directory_entries", "Registrations that this node keeps for the directory.")
+	descTraces     = metric("trace_spans_total", "Finished spans of traces: sent to the collector, dropped because the queue was full, or not taken by it (failed).", "result")
 	descFilter     = metric("filter_packets_total", "Packets that the filter judged, where it did (xdp or go).", "where", "class", "reason")
 )
 
@@ -100,6 +101,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descRelayMark, b.Congested)
 	counter(descReplaced, b.Replaced)
 	counter(descBlackHole, b.BlackHoles)
+	t := n.tracing.Stats()
+	for result, v := range map[string]uint64{"sent": t.Sent, "dropped": t.Dropped, "failed": t.Failed} {
+		counter(descTraces, v, result)
+	}
 	c.collectEdge(s, gauge, counter)
 	c.collectFilter(gauge, counter)
 	f := n.filter.Stats()

@@ -25,6 +25,7 @@ import (
 	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/keyset"
 	"github.com/ternmesh/tern/node/probe"
+	"github.com/ternmesh/tern/node/tracing"
 	"github.com/ternmesh/tern/node/udp"
 )
 
@@ -71,6 +72,7 @@ type Node struct {
 	enforcer    *enforcer
 	distances   distances
 	routes      *routes
+	tracing     *tracing.Tracing
 	drain       *drainer
 	accessHTTP  net.Listener
 	adminHTTP   net.Listener
@@ -129,6 +131,13 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	n.cfg, n.opts, n.id = cfg, opts, id
 	n.log = opts.Logger.With("node", cfg.Node)
+	n.tracing, err = tracing.New(tracing.Config{
+		Endpoint: cfg.Tracing.Endpoint, Sample: cfg.Tracing.Sample,
+		Node: cfg.Node, Region: id.Region, Mesh: id.Mesh, Version: opts.Version, Logger: n.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
 	return n, nil
 }
 
@@ -223,6 +232,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		return nil, err
 	}
 	return []stage{
+		{"traces", n.tracing.Run}, // stops last: what the others end still leaves
 		{"filter", n.filter.Run},
 		{"quarantine", n.quarantine.run},
 		{"key sets", n.keysets.Run},

@@ -150,7 +150,7 @@ func (n *Node) editPolicy(r *http.Request, action string, edit func(*control.Pol
 		version := p.Version
 		edit(&p)
 		written(&p)
-		out, err := n.control.Propose(r.Context(), control.Proposal{
+		out, err := n.propose(r, control.Proposal{
 			Policy: &p, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: action, IfVersion: &version,
 		})
 		var conflict *control.ConflictError

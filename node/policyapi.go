@@ -93,7 +93,7 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		writeError(w, statusOf(err), err)
 		return
 	}
-	out, err := n.control.Propose(r.Context(), control.Proposal{
+	out, err := n.propose(r, control.Proposal{
 		Policy: &p, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
 		Force: q.Get("force") != "", DryRun: q.Get("dry_run") != "",
 	})

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/routing"
@@ -60,6 +62,9 @@ type route struct {
 	changed time.Time       // when set last became another
 	live    []routing.Path  // in use: set, and while it is not ready what it replaces
 	used    time.Time
+	span    trace.Span        // of the change that is under way; nil: none
+	cause   trace.SpanContext // of the last change
+	policy  *enforced         // in force when the paths were looked at last
 }
 
 func newRoutes(n *Node) *routes {
@@ -124,6 +129,7 @@ func (r *routes) forget() {
 	defer r.mu.Unlock()
 	for k, v := range r.sets {
 		if time.Since(v.used) > time.Minute {
+			v.traceDone()
 			delete(r.sets, k)
 		}
 	}
@@ -171,7 +177,9 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 	kept.set = kept.keeper.Keep(now, kept.set, fresh, graph)
 	if !samePaths(before, kept.set.Paths) {
 		kept.changed = now
+		r.traceChange(kept, m.Node, regions, before)
 	}
+	kept.policy = r.node.enforcer.current.Load()
 	if len(kept.set.Paths) == 0 {
 		kept.live = r.untilSomeIsUp(graph, kept, m.Node, fresh, now)
 		return r.compact(kept.live)
@@ -182,6 +190,8 @@ func (r *routes) paths(peer braid.NodeID, fence braid.FenceID, avoid []braid.Pat
 	kept.live, waiting = handover(kept.live, kept.set.Paths, now.Sub(kept.changed) < readyWithin, ready, usable)
 	if waiting {
 		time.AfterFunc(readyPoll, r.wake)
+	} else {
+		kept.traceDone()
 	}
 	return r.compact(kept.live)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/media/braid"
@@ -38,19 +39,19 @@ const maxJoin = 64 << 10
 // serveDirect says who answers which kind of stream.
 func (n *Node) serveDirect() {
 	n.direct.Handle(kindGossip, func(_ context.Context, _ identity.Peer, conn net.Conn) { n.mesh.HandleStream(conn) })
-	n.direct.HandleCalls(kindJoin, maxJoin, n.answerKeys)
-	n.direct.HandleCalls(kindKey, 4, n.answerKey)
-	n.direct.HandleCalls(kindControl, direct.MaxMessage, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
+	n.handleCalls(kindJoin, maxJoin, n.answerKeys)
+	n.handleCalls(kindKey, 4, n.answerKey)
+	n.handleCalls(kindControl, direct.MaxMessage, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.control.Serve(ctx, peer.Node, request)
 	})
-	n.direct.HandleCalls(kindInventory, 1, n.answerInventory)
-	n.direct.HandleCalls(kindEvidence, maxEvidence, n.answerEvidence)
-	n.direct.HandleCalls(kindProbe, maxProbe, n.answerProbe)
-	n.direct.HandleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
+	n.handleCalls(kindInventory, 1, n.answerInventory)
+	n.handleCalls(kindEvidence, maxEvidence, n.answerEvidence)
+	n.handleCalls(kindProbe, maxProbe, n.answerProbe)
+	n.handleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
 	})
 	if n.cfg.Filter.ShareQuarantine {
-		n.direct.HandleCalls(kindQuarantine, maxQuarantineBytes, n.quarantine.hear)
+		n.handleCalls(kindQuarantine, maxQuarantineBytes, n.quarantine.hear)
 	}
 }
 
@@ -89,6 +90,7 @@ func (n *Node) fetchKey(ctx context.Context, holder braid.NodeID, epoch uint32) 
 	if !ok {
 		return key, errNoMember
 	}
+	ctx = trace.ContextWithSpanContext(ctx, n.routes.causeOf(m.Node))
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	answer, err := n.direct.Call(ctx, m.Node, kindKey, binary.BigEndian.AppendUint32(nil, epoch))

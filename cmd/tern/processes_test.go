@@ -173,7 +173,8 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 		t.Skip("three processes take some seconds")
 	}
 	binary := buildTern(t)
-	nodes := startMesh(t, binary)
+	traces, config := startCollector(t)
+	nodes := startMesh(t, binary, config)
 	for _, p := range nodes {
 		p.until("three members and a leader", 30*time.Second, func(s node.Status) bool {
 			return alive(s) == 3 && s.Control.Leader != ""
@@ -184,6 +185,7 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 		p.until("policy 1 in force", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 1 })
 	}
 	publishAndWatch(t, nodes[0], nodes[2])
+	checkTraces(t, binary, traces, nodes)
 
 	leader := leaderOf(nodes)
 	_ = leader.stop(syscall.SIGKILL)
@@ -200,12 +202,12 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 	apply(t, binary, rest[0], changed)
 
 	leader.start()
-	s := leader.until("the policy of the time it was dead", 30*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 2 })
+	s := leader.until("the policy of the time it was dead", 30*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 4 })
 	if s.Node != leader.name {
 		t.Fatalf("restarted as %s", s.Node)
 	}
 	out, err := tern(t, binary, "policy", "history", "--admin", leader.admin)
-	if err != nil || strings.Count(out, "by socket") != 2 {
+	if err != nil || strings.Count(out, "by socket") != 4 {
 		t.Errorf("history lost a change: %v\n%s", err, out)
 	}
 	if strings.Contains(out, testCertificate) {

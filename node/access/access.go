@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/media"
@@ -140,6 +142,9 @@ type Config struct {
 	// restart needs it: older clients trickle without.
 	StrictIfMatch bool
 
+	// Tracer makes the spans of joins; nil: none.
+	Tracer trace.Tracer
+
 	// Now is the clock for tokens and limits; nil: time.Now.
 	Now func() time.Time
 }
@@ -263,6 +268,9 @@ func (c *Config) defaults() {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Tracer == nil {
+		c.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 }
 

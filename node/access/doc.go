@@ -47,6 +47,7 @@
 //	splice.go     joins two sources of one stream into one RTP sequence; pure
 //	hub.go        what is asked of media
 //	stats.go      counters and their snapshot
+//	trace.go      the trace of a join, from its request to the first packet
 //	pionlog.go    the library's log, at debug level
 //
 // # Who owns what

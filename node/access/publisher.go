@@ -90,6 +90,7 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 	p.mu.Unlock()
 	counts := &p.s.a.counts
 	buf := make([]byte, packetBuffer)
+	began := false
 	for {
 		n, _, err := t.Read(buf)
 		if err != nil {
@@ -99,7 +100,10 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 			counts.size.Add(1)
 			continue
 		}
-		counts.in.Add(1)
+		if counts.in.Add(1); !began {
+			began = true
+			p.s.trace.end("")
+		}
 		p.bytes.Add(uint64(n))
 		pub.Write(index, buf[:n])
 	}

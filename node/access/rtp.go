@@ -14,7 +14,9 @@ import (
 
 // postRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
 func (a *Access) postRTP(w http.ResponseWriter, r *http.Request) *problem {
+	r, t := a.traceJoin(r, kindRTP)
 	p := a.openRTP(w, r)
+	t.answered(p)
 	a.countJoin(kindRTP, p)
 	return p
 }
@@ -49,6 +51,8 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	s := a.newSession(kindRTP, j, need, until)
+	s.trace = traceOf(r)
+	s.trace.next("answer")
 	s.atEnd(func() { a.ingests.give(j.app, source) }) // the first, so done last: after the ports
 	if s.stream = req.Stream; s.stream == "" {
 		s.stream = randomID(8)

@@ -80,7 +80,9 @@ func (t *rtpIn) media(b, plain []byte, at netip.AddrPort) {
 		counts.ingest.Add(1)
 		return
 	}
-	t.s.connected.Store(true)
+	if !t.s.connected.Swap(true) {
+		t.s.trace.end("")
+	}
 	t.s.heard.Store(now.UnixNano())
 	counts.in.Add(1)
 	t.pub.Write(t.index, b)

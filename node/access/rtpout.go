@@ -34,7 +34,9 @@ const (
 // client names, at the very address that it asks from, and the answer is the SDP by
 // which it receives them.
 func (a *Access) postRTPOut(w http.ResponseWriter, r *http.Request) *problem {
+	r, trace := a.traceJoin(r, kindRTPOut)
 	p := a.openRTPOut(w, r)
+	trace.answered(p)
 	a.countJoin(kindRTPOut, p)
 	return p
 }
@@ -69,6 +71,8 @@ func (a *Access) openRTPOut(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	s := a.newSession(kindRTPOut, j, rightJoin|rightSubscribe, until)
+	s.trace = traceOf(r)
+	s.trace.next("answer")
 	s.atEnd(func() { a.ingests.give(j.app, source) })
 	text, p := a.egress(r, s, req, to)
 	if p != nil {
@@ -116,6 +120,7 @@ type rtpOut struct {
 	bytes []uint64 // by track
 
 	refusedSince, refusedAt time.Time
+	began                   bool // the first packet has gone out
 }
 
 // rtpOutTrack is one track's way out. Fields below the line are owned by the writer.
@@ -317,6 +322,10 @@ func (o *rtpOut) send(t *rtpOutTrack, track int, data []byte) {
 		return
 	}
 	counts.out.Add(1)
+	if !o.began {
+		o.began = true
+		o.s.trace.end("")
+	}
 	t.packets++
 	t.bytes += uint32(len(out.Payload))
 	t.stamp, t.stampAt = out.Timestamp, now

@@ -38,6 +38,7 @@ type session struct {
 	source       netip.Prefix           // of whom opened it
 	pc           *webrtc.PeerConnection // nil for plain RTP
 	viewer       *viewer                // of WHEP alone
+	trace        *joinTrace             // nil: not recorded
 
 	once      sync.Once
 	ended     atomic.Bool
@@ -145,6 +146,7 @@ func (a *Access) register(s *session) *problem {
 		s.end("replayed")
 		return refusal(token.ReasonReplayed)
 	}
+	s.trace.session(s)
 	a.log.Info("session opened", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("app", s.app),
 		slog.String("channel", s.channel), slog.String("stream", s.stream), slog.Time("expires", p.expires))
 	return nil
@@ -165,6 +167,7 @@ func (s *session) end(reason string) {
 		_, known := s.a.sessions[s.id]
 		delete(s.a.sessions, s.id)
 		s.a.mu.Unlock()
+		s.trace.end(reason) // nothing, once media flowed
 		if known {
 			s.a.counts.ended(s.kind, reason)
 			s.a.log.Info("session ended", slog.String("kind", s.kind), slog.String("session", s.short()), slog.String("reason", reason))
@@ -240,6 +243,7 @@ func (s *session) attach(pc *webrtc.PeerConnection, onConnected func()) {
 		switch state {
 		case webrtc.PeerConnectionStateConnected:
 			if s.connected.CompareAndSwap(false, true) {
+				s.trace.next("first packet")
 				onConnected()
 			}
 		case webrtc.PeerConnectionStateFailed:

@@ -51,6 +51,7 @@ type viewer struct {
 	mile   estimator
 	crypt  *srtp.Context // nil: the library writes
 	credit int           // packets that may be sent again, in halves
+	began  bool          // the first packet has gone out
 	header rtp.Header    // of the packet being sent: here, so that it costs no allocation
 }
 
@@ -181,6 +182,10 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 		t.last, t.lastAt = h.Timestamp, now
 	}
 	box.flush()
+	if !v.began && out > 0 {
+		v.began = true
+		v.s.trace.end("")
+	}
 	v.credit = min(v.credit+int(out), 2*repairBurst)
 	counts.out.Add(out)
 	if stale > 0 {

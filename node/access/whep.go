@@ -12,7 +12,9 @@ import (
 
 // postWHEP opens a viewer's session: token, subscription, answer or counter-offer.
 func (a *Access) postWHEP(w http.ResponseWriter, r *http.Request) *problem {
+	r, t := a.traceJoin(r, kindWHEP)
 	countered, p := a.openWHEP(w, r)
+	t.answered(p)
 	if countered && p == nil {
 		a.counts.join(kindWHEP, "counter_offer")
 		return nil
@@ -40,6 +42,8 @@ func (a *Access) openWHEP(w http.ResponseWriter, r *http.Request) (countered boo
 		return false, p
 	}
 	s := a.newSession(kindWHEP, j, rightJoin|rightSubscribe, until)
+	s.trace = traceOf(r)
+	s.trace.next("answer")
 	v, p := a.subscribeViewer(r, s, stream)
 	if p == nil {
 		countered, p = v.reply(w, r, o)

@@ -12,7 +12,9 @@ import (
 
 // postWHIP opens a publisher's session: token, offer, answer, announcement.
 func (a *Access) postWHIP(w http.ResponseWriter, r *http.Request) *problem {
+	r, t := a.traceJoin(r, kindWHIP)
 	p := a.openWHIP(w, r)
+	t.answered(p)
 	a.countJoin(kindWHIP, p)
 	return p
 }
@@ -50,6 +52,8 @@ func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	s := a.newSession(kindWHIP, j, need, until)
 	s.stream = stream
+	s.trace = traceOf(r)
+	s.trace.next("answer")
 	answer, p := a.acceptPublisher(r, s, o, codecs)
 	if p != nil {
 		s.end("refused")

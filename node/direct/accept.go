@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/tracing"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 
 // serverTLS refuses strangers and says so in the log, once a minute at most: the port is open to everybody.
 func (l *Layer) serverTLS() *tls.Config {
-	c := l.cfg.Identity.ServerTLS(alpn)
+	c := l.cfg.Identity.ServerTLS(alpn2, alpn)
 	verify := c.VerifyConnection
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		err := verify(cs)
@@ -121,7 +122,7 @@ func (l *Layer) serve(ctx context.Context, conn *quic.Conn) error {
 func (l *Layer) serveStream(ctx context.Context, peer identity.Peer, conn *quic.Conn, s *quic.Stream) {
 	c := newStream(conn, s)
 	_ = c.SetReadDeadline(time.Now().Add(headerTimeout))
-	kind, err := readKind(s)
+	kind, trace, err := readHeader(s)
 	_ = c.SetReadDeadline(time.Time{})
 	h, ok := l.handlers[kind]
 	if err != nil || !ok {
@@ -129,5 +130,5 @@ func (l *Layer) serveStream(ctx context.Context, peer identity.Peer, conn *quic.
 		c.reset()
 		return
 	}
-	h(ctx, peer, c)
+	h(tracing.Read(ctx, trace), peer, c)
 }

@@ -56,7 +56,7 @@ func (l *Layer) open(ctx context.Context, addr netip.AddrPort, node, kind string
 		s, err := k.conn.OpenStreamSync(ctx)
 		if err == nil {
 			c := newStream(k.conn, s)
-			if err = writeKind(c, kind); err == nil {
+			if err = writeHeader(ctx, k.conn, c, kind); err == nil {
 				return c, k.peer, nil
 			}
 			c.reset()
@@ -103,7 +103,7 @@ func (l *Layer) dial(addr netip.AddrPort, k *link, node string) {
 	ctx, cancel := context.WithTimeout(l.life, handshakeTimeout)
 	defer cancel()
 	l.known(net.UDPAddrFromAddrPort(addr))
-	k.conn, k.err = l.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), l.cfg.Identity.ClientTLS(node, alpn), quicConfig())
+	k.conn, k.err = l.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), l.cfg.Identity.ClientTLS(node, alpn2, alpn), quicConfig())
 	if k.err == nil {
 		k.peer, k.err = identity.PeerOf(k.conn.ConnectionState().TLS)
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/tracing"
 	"github.com/ternmesh/tern/sim"
 )
 
@@ -203,14 +204,47 @@ func TestStreamsCarryBothWaysUntilClosed(t *testing.T) {
 	})
 }
 
-func FuzzReadKind(f *testing.F) {
+func TestATraceGoesAlongUnlessThePeerIsOlder(t *testing.T) {
+	for _, protocol := range []string{alpn2, alpn} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer w.net.Close()
+			a, b := w.node("one", "a", 1), w.node("one", "b", 2)
+			b.HandleCalls("trace", 10, func(ctx context.Context, _ identity.Peer, _ []byte) []byte {
+				return []byte(tracing.Parent(ctx))
+			})
+			defer w.run(a)()
+			defer w.run(b)()
+			const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+			ctx, want := tracing.WithParent(t.Context(), parent), parent
+			if protocol == alpn { // what a node of the version before offers
+				older := a.cfg.Identity.ClientTLS("b", alpn)
+				conn, err := a.transport.Dial(ctx, net.UDPAddrFromAddrPort(addrOf(2)), older, quicConfig())
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := &link{ready: make(chan struct{}), conn: conn, peer: identity.Peer{Node: "b"}}
+				close(k.ready)
+				a.out[addrOf(2)], want = k, ""
+			}
+			if got, err := a.Call(ctx, "b", "trace", nil); err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v, want %q", protocol, got, err, want)
+			}
+		})
+	}
+}
+
+func FuzzReadHeader(f *testing.F) {
 	f.Add([]byte("\x04echo"))
+	f.Add([]byte("\x84echo0123456789012345678901234"))
 	f.Add([]byte{0})
+	f.Add([]byte{0x80})
 	f.Add([]byte{255, 1, 2})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		kind, err := readKind(bytes.NewReader(data))
-		if err == nil && (len(kind) == 0 || len(kind) > maxKind) {
-			t.Fatalf("kind of %d bytes", len(kind))
+		kind, trace, err := readHeader(bytes.NewReader(data))
+		if err == nil && (len(kind) == 0 || len(kind) > maxKind || len(trace) != 0 && len(trace) != tracing.WireSize) {
+			t.Fatalf("kind of %d bytes, trace of %d", len(kind), len(trace))
 		}
+		_ = tracing.Read(t.Context(), trace)
 	})
 }

@@ -8,7 +8,8 @@
 //	layer.go   the QUIC transport, its start and its end
 //	dial.go    outgoing connections and their cache
 //	accept.go  incoming connections, and what strangers may cost
-//	stream.go  one stream as a net.Conn, and its header: one byte of length, then the kind
+//	stream.go  one stream as a net.Conn, and its header: one byte of length, then the kind; with the byte's highest bit set,
+//	           25 bytes of a trace's identity follow (protocol 2 alone, see package tracing)
 //	call.go    one request, one answer over a stream of its own
 //
 // Ownership: Layer.mu guards the cache of outgoing connections; an accepted connection belongs to the

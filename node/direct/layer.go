@@ -22,6 +22,8 @@ import (
 
 const (
 	alpn = "tern-direct/1"
+	// alpn2 adds the identity of a trace to a stream's header; a node of the version before speaks alpn.
+	alpn2 = "tern-direct/2"
 	// idleTimeout bounds how long a peer that went silent is believed in.
 	idleTimeout = 10 * time.Second
 	// keepAlive keeps a connection (and NAT state) warm between elections, probes and calls.
@@ -50,7 +52,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Handler serves one accepted stream; it owns conn and must close it. ctx ends with the layer.
+// Handler serves one accepted stream; it owns conn and must close it. ctx ends with the layer and carries the caller's
+// trace, if there is one.
 type Handler func(ctx context.Context, peer identity.Peer, conn net.Conn)
 
 // Layer is L1 of one node. All methods may be called from any goroutine.

@@ -1,12 +1,15 @@
 package direct
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/ternmesh/tern/node/tracing"
 )
 
 // maxKind bounds the name of a stream's kind, in bytes.
@@ -57,27 +60,41 @@ func (s *stream) reset() {
 	s.CancelWrite(codeAborted)
 }
 
-// writeKind sends the header: one byte of length, then the kind.
-func writeKind(w io.Writer, kind string) error {
+// traced is the bit of the header's first byte that says: a trace's identity follows the kind.
+const traced = 0x80
+
+// writeHeader sends the kind, and the identity of ctx's trace if the peer knows what that is.
+func writeHeader(ctx context.Context, conn *quic.Conn, w io.Writer, kind string) error {
 	if len(kind) == 0 || len(kind) > maxKind {
 		return fmt.Errorf("kind %q must be 1 to %d bytes", kind, maxKind)
 	}
-	_, err := w.Write(append([]byte{byte(len(kind))}, kind...))
+	b := append([]byte{byte(len(kind))}, kind...)
+	if conn.ConnectionState().TLS.NegotiatedProtocol == alpn2 {
+		var ok bool
+		if b, ok = tracing.Append(b, ctx); ok {
+			b[0] |= traced
+		}
+	}
+	_, err := w.Write(b)
 	return err
 }
 
-// readKind reads the header that writeKind sends.
-func readKind(r io.Reader) (string, error) {
+// readHeader reads what writeHeader sends; trace is empty if there is none.
+func readHeader(r io.Reader) (kind string, trace []byte, err error) {
 	var n [1]byte
 	if _, err := io.ReadFull(r, n[:]); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	if n[0] == 0 || int(n[0]) > maxKind {
-		return "", fmt.Errorf("kind of %d bytes, at most %d", n[0], maxKind)
+	size, more := int(n[0]&^traced), 0
+	if size == 0 || size > maxKind {
+		return "", nil, fmt.Errorf("kind of %d bytes, at most %d", size, maxKind)
 	}
-	kind := make([]byte, n[0])
-	if _, err := io.ReadFull(r, kind); err != nil {
-		return "", err
+	if n[0]&traced != 0 {
+		more = tracing.WireSize
 	}
-	return string(kind), nil
+	b := make([]byte, size+more)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return "", nil, err
+	}
+	return string(b[:size]), b[size:], nil
 }
