@@ -64,6 +64,9 @@ func simRun(cmd *cobra.Command, name string, f simFlags) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if err := writable(f); err != nil {
+		return usageError{err}
+	}
 	o := simrun.Options{Seed: f.seed, Version: version}
 	if !f.real {
 		o.Bubble = simrun.VirtualTime
@@ -126,6 +129,23 @@ func replay(name string, r *simrun.Report, real bool) string {
 		line += " --real"
 	}
 	return line
+}
+
+// writable finds out whether the reports can be written, before the run and not after it.
+func writable(f simFlags) error {
+	for _, file := range []string{f.jsonFile, f.html} {
+		if file == "" || file == "-" {
+			continue
+		}
+		out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return fmt.Errorf("the report cannot be written: %w", err)
+		}
+		if err := out.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeReport(r *simrun.Report, f simFlags) error {

@@ -109,13 +109,37 @@ func decodeLoosely[T any](c *collector, data []byte, v *T) (ok bool) {
 			return false
 		}
 		at := wrong.GetToken().Position
-		c.problems = append(c.problems, Problem{Line: at.Line, Reason: wrong.GetMessage()})
+		c.problems = append(c.problems, Problem{Line: at.Line, Reason: inWords(wrong.GetMessage())})
 		if !blank(tree.Docs[0].Body, at) {
 			return false
 		}
 		*v = *new(T)
 	}
 	return false
+}
+
+// unmarshal is how the library says that a scalar has the wrong type.
+var unmarshal = regexp.MustCompile(`^cannot unmarshal (\S+) into Go .*of type (\S+)`)
+
+// inWords puts the library's message about a type into the words of the file: Go's names mean nothing to its author.
+func inWords(message string) string {
+	m := unmarshal.FindStringSubmatch(message)
+	if m == nil {
+		return message
+	}
+	want := "a mapping of keys to values"
+	switch {
+	case m[2] == "bool":
+		want = "true or false"
+	case strings.HasPrefix(m[2], "int") || strings.HasPrefix(m[2], "uint"):
+		want = "a whole number"
+	case m[2] == "string":
+		want = "text"
+	case strings.HasPrefix(m[2], "[]"):
+		want = "a list"
+	}
+	is := map[string]string{"string": "text", "uint64": "a number", "int64": "a negative number", "float64": "a fraction"}[m[1]]
+	return fmt.Sprintf("this is %s, want %s", or(is, m[1]), want)
 }
 
 // blank takes out the value at a place; false if there is none.
@@ -200,7 +224,11 @@ func (p *reader) times() {
 	if !plainName.MatchString(s.Name) {
 		p.add("name", "%q must be 1 to 63 of a-z, 0-9 and -", s.Name)
 	}
+	before := len(p.problems)
 	s.Duration = p.duration("duration", p.file.Duration, DefaultDuration)
+	if len(p.problems) > before {
+		s.Duration = MaxDuration // so that nothing is said to lie behind an end that is not known
+	}
 	s.Warmup = p.duration("warmup", p.file.Warmup, min(DefaultWarmup, s.Duration/2))
 	switch {
 	case s.Duration <= 0 || s.Duration > MaxDuration:
@@ -285,7 +313,13 @@ func (p *reader) policyFile(path, name string) []byte {
 		return nil
 	}
 	if _, err := control.Parse(doc); err != nil {
-		p.add(path, "%s: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		var wrong control.Problems
+		if !errors.As(err, &wrong) {
+			p.add(path, "%s: %v", name, err)
+		}
+		for _, one := range wrong {
+			p.add(path, "%s, %s", name, one)
+		}
 		return nil
 	}
 	return doc

@@ -281,14 +281,20 @@ nodes:
   abc: [1, 2]
 links: {default: {delay: 40ms, los: 1%}}
 streams:
-  - {name: cam, from: fra, to: sin, packets_per_second: many}
+  - {name: cam, from: fra, to: sin, packets_per_second: many, webrtc: yes}
+events:
+  - {at: 40s, node: fra, action: kill} # what is wrong with the duration is said once
 `), nil)
 	for _, want := range []string{
 		"line 2: duration: 60 has no unit", `line 5: unknown key "nodes.regoin"`, "line 6: sequence was used where mapping is expected",
-		`line 7: unknown key "links.default.los"`, "line 9: string was used where sequence is expected", "line 9: cannot unmarshal string",
+		`line 7: unknown key "links.default.los"`, "line 9: string was used where sequence is expected", "line 9: this is text, want a whole number",
+		"line 9: this is text, want true or false",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
 		}
+	}
+	if strings.Contains(err.Error(), "line 11") {
+		t.Errorf("an event is blamed for a duration that could not be read:\n%v", err)
 	}
 }
