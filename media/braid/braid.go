@@ -104,6 +104,10 @@ type Config struct {
 	// does but by writes that Wire refuses.
 	Queued func() int
 
+	// Skew is how far this node's wall clock is ahead of time.Now; nil: it is not. Simulations give nodes of one process clocks of
+	// their own by it.
+	Skew func() time.Duration
+
 	// RelayRate bounds what one source may have relayed by this node, in bytes a second. 0: 250,000,000.
 	RelayRate float64
 }
@@ -143,6 +147,7 @@ type Braid struct {
 	log  *slog.Logger
 	keys *keyring
 	conn *virtualConn
+	time *steady
 
 	counters counters
 	budgets  budgets
@@ -189,6 +194,9 @@ func New(cfg Config) (*Braid, error) {
 	if cfg.Carrier == nil {
 		cfg.Carrier = func(FenceID) Carrier { return Frames }
 	}
+	if cfg.Skew == nil {
+		cfg.Skew = func() time.Duration { return 0 }
+	}
 	if cfg.RelayRate == 0 {
 		cfg.RelayRate = defaultRelayRate
 	}
@@ -200,6 +208,7 @@ func New(cfg Config) (*Braid, error) {
 		rekey:   defaultRekey, protocols: offered,
 	}
 	b.budgets.wake, b.budgets.soon = make(chan struct{}, 1), make(chan struct{}, 1)
+	b.time = newSteady(time.Now(), func(now time.Time) time.Time { return now.Round(0).Add(cfg.Skew()) })
 	b.keys = newKeyring(b)
 	b.conn = newVirtualConn(b)
 	return b, nil
@@ -225,6 +234,9 @@ func (b *Braid) resetKey() *quic.StatelessResetKey {
 	mac.Write([]byte("tern stateless reset"))
 	return (*quic.StatelessResetKey)(mac.Sum(nil))
 }
+
+// unixMS is the instant now in Unix milliseconds, by the time that frames carry.
+func (b *Braid) unixMS(now time.Time) uint64 { return b.time.unixMS(now) }
 
 // Run serves until ctx ends; then it says goodbye on every session and returns when all goroutines have ended. It may
 // be called once. The Wire must outlive it.
@@ -278,7 +290,7 @@ func (b *Braid) spawn(task func(context.Context)) bool {
 	}
 }
 
-// housekeep does what is due every second: keys of coming epochs, flows that nobody uses.
+// housekeep does what is due every second: the clock, keys of coming epochs, flows that nobody uses.
 func (b *Braid) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -287,6 +299,7 @@ func (b *Braid) housekeep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			b.time.follow(now)
 			for _, f := range b.allFlows() {
 				f.rekey(now)
 				if f.idle(now) {

@@ -336,7 +336,7 @@ func (f *flow) install(s *Session) {
 
 func (f *flow) remove(s *Session) {
 	f.rxMu.Lock()
-	f.endedMS = uint64(time.Now().UnixMilli())
+	f.endedMS = f.b.unixMS(time.Now())
 	f.sessions = slices.DeleteFunc(slices.Clone(f.sessions), func(o *Session) bool { return o == s })
 	f.findTwins()
 	f.rxMu.Unlock()

@@ -19,7 +19,7 @@
 //	           path id modulo 4; 0 = the source does not say
 //	4      2   payload length
 //	6      4   path sequence, per source, destination, fence and path id; begins at random
-//	10     2   low 16 bits of Unix milliseconds at the source
+//	10     2   low 16 bits of Unix milliseconds at the source (clock.go)
 //	12     4   fence id
 //	16     4   source node id
 //	20     4   destination node id
@@ -71,6 +71,7 @@
 //	mediaframe.go sealing and opening
 //	repair.go     what was sent, kept for repair
 //	flow.go       paths to a peer and their keys
+//	clock.go      the time that frames carry: a wall clock that does not jump
 //	mtu.go        what size of packet a path carries
 //	replace.go    paths that died give way to others
 //	keyring.go    relay keys of others, fetched in the background

@@ -94,7 +94,7 @@ func (r *report) sum() uint64 {
 
 // settle does what waits for time to pass: frames that leave the window, reports that become due, holes, the next key.
 func (s *Session) settle(now time.Time) {
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	f := s.f
 	f.rxMu.Lock()
 	defer f.rxMu.Unlock()
@@ -121,7 +121,7 @@ func (s *Session) compose(r *report, now time.Time) {
 	f.rxMu.Lock()
 	r.duplicates, r.undelivered, r.repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
 	r.received = s.packetsReceived.Load()
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	for i := range f.in.paths {
 		p := &f.in.paths[i]
 		if !p.used || ms > max(p.lastMS, p.due)+unmentionedMS {
@@ -199,7 +199,7 @@ func (s *Session) handleRecords(b []byte, now time.Time) DropReason {
 	if !ok {
 		return DropMalformed
 	}
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	s.f.rxMu.Lock()
 	fresh := s.rx.acceptDatagram(seq, ms)
 	s.f.rxMu.Unlock()
@@ -229,7 +229,7 @@ func (s *Session) handleReport(r *report, now time.Time) {
 	}
 	f.sendMu.Unlock()
 
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	f.rxMu.Lock()
 	defer f.rxMu.Unlock()
 	for _, out := range r.out {

@@ -202,8 +202,9 @@ func (f *flow) rekey(now time.Time) {
 // resolveKeys picks, per path, the best epoch for which every hop's key is there: the current one, else a neighbour,
 // which the holders accept as well. Holds sendMu.
 func (f *flow) resolveKeys(now time.Time) {
-	epoch := epochOf(uint64(now.UnixMilli()))
-	late := uint64(now.Unix())%epochSeconds >= epochSeconds-prefetch
+	ms := f.b.unixMS(now)
+	epoch := epochOf(ms)
+	late := ms/1000%epochSeconds >= epochSeconds-prefetch
 	for _, p := range f.paths {
 		p.ready = false
 		for _, e := range [...]uint32{epoch, epoch - 1, epoch + 1} {
@@ -269,10 +270,10 @@ func (f *flow) session() *Session {
 // idle: no session, no dial, and nothing has arrived or been asked for in a while.
 func (f *flow) idle(now time.Time) bool {
 	f.rxMu.Lock()
-	last := time.UnixMilli(int64(f.in.lastMS))
+	quiet := int64(f.b.unixMS(now) - f.in.lastMS)
 	busy := len(f.sessions) > 0
 	f.rxMu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !busy && f.current == nil && f.dial == nil && now.Sub(last) > flowIdle && now.Sub(f.used) > flowIdle
+	return !busy && f.current == nil && f.dial == nil && quiet > flowIdle.Milliseconds() && now.Sub(f.used) > flowIdle
 }

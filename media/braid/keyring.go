@@ -95,7 +95,7 @@ func (k *keyring) peek(id NodeID, epoch uint32) (hopKey, bool) {
 // renew fetches a key again that is there but may be wrong, because its holder has come back with another secret. The old
 // one is used meanwhile. At most once per renewEvery and holder.
 func (k *keyring) renew(id NodeID, now time.Time) {
-	epoch := epochOf(uint64(now.UnixMilli()))
+	epoch := epochOf(k.b.unixMS(now))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	h := k.holders[id]

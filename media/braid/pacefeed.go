@@ -126,7 +126,7 @@ func (s *paceState) due(nowMS uint64) bool {
 
 // composePace fills a message if one is due.
 func (s *Session) composePace(r *paceReport, now time.Time) bool {
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	f := s.f
 	f.rxMu.Lock()
 	defer f.rxMu.Unlock()

@@ -7,7 +7,7 @@ import "time"
 // until it is, and lets go of the old path only then. Never blocks; safe for concurrent use.
 func (b *Braid) Prepare(peer NodeID, path Path) (ready bool) {
 	now := time.Now()
-	epoch := epochOf(uint64(now.UnixMilli()))
+	epoch := epochOf(b.unixMS(now))
 	_, ready = b.keys.get(peer, epoch, now)
 	for _, relay := range path.Relays {
 		_, ok := b.keys.get(relay, epoch, now)

@@ -13,7 +13,7 @@ import (
 // shorter. marked: the network marked them as having waited (ECN). It allocates nothing; run is valid during the call, and
 // the call may change it in place. Frames to be relayed have been written to Config.Wire, or dropped, when it returns.
 func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool) {
-	nowMS := uint64(time.Now().UnixMilli())
+	nowMS := b.unixMS(time.Now())
 	var onward forward
 	for at := 0; at < len(run); {
 		end := min(at+max(1, segment), len(run))
@@ -122,7 +122,7 @@ func (f *flow) receiveQUIC(h *pathHeader, payload []byte, sentMS, nowMS uint64) 
 	f.in.arrive(h, sentMS, nowMS)
 	if f.virtual == nil || f.incarn != incarnation {
 		if f.virtual != nil {
-			f.b.keys.renew(h.source, time.UnixMilli(int64(nowMS))) // a restarted peer may have another secret
+			f.b.keys.renew(h.source, time.Now()) // a restarted peer may have another secret
 		}
 		f.virtual, f.incarn = virtualAddr(f.key, incarnation), incarnation
 	}
@@ -362,7 +362,7 @@ func (s *Session) deliver(records []byte, nowMS uint64) DropReason {
 // SendProbe sends a link probe straight to a member: at most 1,000 bytes, not encrypted, and not under the MAC.
 func (b *Braid) SendProbe(to NodeID, payload []byte) error {
 	now := time.Now()
-	ms := uint64(now.UnixMilli())
+	ms := b.unixMS(now)
 	addr, ok := b.cfg.Addr(to)
 	if !ok {
 		return ErrNoAddress

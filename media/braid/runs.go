@@ -100,7 +100,7 @@ func longest(frames [][]byte) (n int) {
 // buildRun lays the frames of a run out behind their path headers and returns its size. All segments but the last are
 // as long as the first; what a shorter frame leaves is padding.
 func (f *flow) buildRun(run *[runBytes]byte, p *outPath, lowest bool, kind, copies uint8, frames [][]byte, now time.Time) int {
-	ms := uint64(now.UnixMilli())
+	ms := f.b.unixMS(now)
 	h := pathHeader{
 		flags: uint8(p.epoch) << epochShift & 0x0f, relayN: uint8(p.relayN), path: p.id, kind: kind, copies: copies, time: uint16(ms),
 		fence: f.key.fence, source: f.b.cfg.Self, dest: f.key.peer, relays: p.relays,

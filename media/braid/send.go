@@ -205,7 +205,7 @@ func (o *outMedia) add(r record, m mode, size, head, room int) {
 // sealAll seals the frames of the moment, once for all paths, and keeps them for repair.
 func (s *Session) sealAll(now time.Time) {
 	o := &s.out
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	s.repairMu.Lock()
 	defer s.repairMu.Unlock()
 	for i, frame := range o.frames {
@@ -258,7 +258,7 @@ func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
 // repair sends the frames that the peer missed again, the same bytes, if they are still here and in time. Where budgets hold
 // packets back, they hold repairs back first: a burst of losses in a full queue would else spend seconds of a small budget.
 func (s *Session) repair(seqs []uint64, now time.Time) {
-	ms := uint64(now.UnixMilli())
+	ms := s.b.unixMS(now)
 	s.repairMu.Lock()
 	defer s.repairMu.Unlock()
 	var one [1][]byte

@@ -76,7 +76,7 @@ func (s *Session) again(g shiftedGroup, now time.Time) {
 	defer s.repairMu.Unlock()
 	frames := s.shiftFrames[:0]
 	for seq := g.from; seq < g.to && len(frames) < runFrames; seq++ {
-		if frame := s.cache.get(seq, uint64(now.UnixMilli())); frame != nil {
+		if frame := s.cache.get(seq, s.b.unixMS(now)); frame != nil {
 			frames = append(frames, frame)
 		}
 	}

@@ -157,7 +157,7 @@ func (s *Session) Stats() SessionStats {
 	s.f.sendMu.Unlock()
 	s.f.rxMu.Lock()
 	st.Duplicates, st.Undelivered, st.Repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
-	st.In = s.f.in.stats(uint64(now.UnixMilli()))
+	st.In = s.f.in.stats(s.b.unixMS(now))
 	for i := range st.In {
 		st.In[i].Bursts, st.In[i].LongestBurst = s.rx.settle.joint.burstsOf(st.In[i].ID)
 	}

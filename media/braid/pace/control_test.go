@@ -181,6 +181,19 @@ func TestALongerRouteIsNoQueueForLong(t *testing.T) {
 	}
 }
 
+// A clock that somebody has set is no queue either, not even for a moment: no queue grows faster than time passes.
+func TestAClockThatWasSetIsNoQueue(t *testing.T) {
+	w := newWorld(t)
+	s := w.send(10, 2, nil, nil, nil)
+	w.run(5 * time.Second)
+	lost, sent := s.lost(), s.copiesSent
+	w.clock += 6 * time.Second
+	w.run(10 * time.Second)
+	if s.lost()-lost > 0 || s.copiesSent-sent < 19000 {
+		t.Errorf("%d frames were held back, and %d of 20,000 copies sent", s.lost()-lost, s.copiesSent-sent)
+	}
+}
+
 // Nor is it when all routes become longer at once, which looks like a shared bottleneck: the media pauses for a moment at most.
 func TestLongerRoutesAllAtOnce(t *testing.T) {
 	w := newWorld(t)

@@ -17,6 +17,7 @@ type world struct {
 	flows []*sender
 	cross []*bulk
 	c     Control
+	clock time.Duration // that receivers' clocks are ahead
 }
 
 // pipe is a bottleneck.
@@ -225,8 +226,8 @@ func (w *world) receive(s *sender, r *route) {
 			r.sum.Lost++
 			continue
 		}
-		if r.sum.Frames == 0 || a.owd < r.sum.MinDelay {
-			r.sum.MinDelay = a.owd
+		if owd := a.owd + w.clock; r.sum.Frames == 0 || owd < r.sum.MinDelay {
+			r.sum.MinDelay = owd
 		}
 		r.sum.Frames++
 		r.sum.Bytes += frameSize

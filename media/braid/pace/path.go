@@ -15,6 +15,7 @@ const (
 	sampleLeast = 8 // frames in a sample
 	sampleMost  = 200 * time.Millisecond
 	flowSpan    = 100 * time.Millisecond
+	clockSlack  = time.Second // for what two reports are on their way themselves
 	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
 	floorHalf   = 15 * time.Second
 	peakHalf    = 5 * time.Second
@@ -58,6 +59,7 @@ type Path struct {
 	still extent // of the delay, since the last cut
 
 	at        time.Time     // of the last judged sample
+	delay     time.Duration // its MinDelay
 	queueing  bool          // in the newest sample
 	since     time.Time     // when the queue began; zero = none, or its evidence is used up
 	others    time.Time     // since when the queue has stayed although we cut
@@ -110,6 +112,7 @@ func (p *Path) take(now time.Time, s Sample) bool {
 
 // judge turns what take has gathered into evidence.
 func (p *Path) judge(now time.Time) {
+	p.clocked(now)
 	s := p.sum
 	p.sum = Sample{}
 	p.at, p.rtt = now, s.RTT
@@ -141,6 +144,15 @@ func (p *Path) judge(now time.Time) {
 			p.since = now.Add(-sureSooner)
 		}
 	}
+}
+
+// clocked forgets the floor when somebody has set a clock: in a queue, the delay cannot grow by more than the time that passes.
+func (p *Path) clocked(now time.Time) {
+	delay := p.sum.MinDelay
+	if !p.at.IsZero() && delay-p.delay > now.Sub(p.at)+clockSlack {
+		p.floor, p.still = minimum{}, extent{}
+	}
+	p.delay = delay
 }
 
 // rebase takes a delay that stands still, although we have cut, for a longer route: a new floor.
