@@ -56,6 +56,15 @@ type Config struct {
 	// Enforced says which version this node enforces wholly and what keeps it from a newer one. Default: the version that
 	// Enforce was told of last, no trouble.
 	Enforced func() Enforcement
+	// Skew is how far this node's wall clock, which the audit log shows, is ahead of time.Now; nil: it is not. For simulations.
+	Skew func() time.Duration
+}
+
+func (c *Config) now() time.Time {
+	if c.Skew == nil {
+		return time.Now()
+	}
+	return time.Now().Add(c.Skew())
 }
 
 // Control holds this node's policy. See the package comment for who owns what.
@@ -99,7 +108,7 @@ type Control struct {
 	promise []string                // guarded by mu: see bootstrap.go
 	lastErr string                  // guarded by mu
 	records map[recordKey]AuditBody // guarded by mu: what waits for the audit log
-	now     func() time.Time        // time.Now; tests skew it
+	now     func() time.Time        // Config.now; tests skew it
 	wrap    func(*stores)           // tests only: put faults around the stores; nil otherwise
 }
 
@@ -120,7 +129,7 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: time.Now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: cfg.now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }

@@ -162,7 +162,7 @@ func (k *keys) ensure(now time.Time) {
 
 // learnKeys takes keys into the ring and passes changes on.
 func (m *Mesh) learnKeys(theirs [][]byte) {
-	if m.keys.add(m.now(), theirs) {
+	if m.keys.add(m.wall(), theirs) {
 		m.pushKeysSoon()
 	}
 }
@@ -177,7 +177,7 @@ func (m *Mesh) pushKeysSoon() {
 // RotateKey puts a new gossip key into force: it is handed to all members now, and everybody sends with it a minute from now.
 // Three keys are accepted, so a node that is kept out of layer 1 understands no gossip after the third rotation.
 func (m *Mesh) RotateKey() {
-	if m.keys.draw(m.now()) {
+	if m.keys.draw(m.wall()) {
 		m.pushKeysSoon()
 	}
 }

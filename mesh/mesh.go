@@ -61,6 +61,9 @@ type Config struct {
 	Traffic func(to uint32) (sent, arrived uint64)
 	Logger  *slog.Logger
 
+	// Skew is how far this node's wall clock, by which keys get their time, is ahead of time.Now; nil: it is not. For simulations.
+	Skew func() time.Duration
+
 	// ProbeRate caps this node's probe traffic, in bits per second on the wire. 0: DefaultProbeRate; at least MinProbeRate.
 	ProbeRate int
 	// Resolve turns the host of a join address into addresses, at every attempt. nil: net.DefaultResolver.
@@ -126,12 +129,15 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Skew == nil {
+		cfg.Skew = func() time.Duration { return 0 }
+	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	ring, err := newKeys(time.Now(), cfg.InitialKeys, cfg.KeysChanged)
+	ring, err := newKeys(time.Now().Add(cfg.Skew()), cfg.InitialKeys, cfg.KeysChanged)
 	if err != nil {
 		return nil, err
 	}
@@ -172,11 +178,14 @@ func (m *Mesh) HandleStream(conn net.Conn) { m.wire.accept(conn) }
 // HandleKeys answers a peer's exchange of gossip keys: both sides end up with the union. L1 has authenticated the peer.
 func (m *Mesh) HandleKeys(theirs [][]byte) (mine [][]byte) {
 	m.learnKeys(theirs)
-	return m.keys.answer(m.now())
+	return m.keys.answer(m.wall())
 }
 
 // HandleProbe takes a link probe from an authenticated peer; the payload is not kept.
 func (m *Mesh) HandleProbe(from uint32, payload []byte) { m.links.handle(m.now(), from, payload) }
+
+// wall is the time by this node's wall clock, which others' are held against.
+func (m *Mesh) wall() time.Time { return m.now().Add(m.cfg.Skew()) }
 
 // Changed has an element after members, their health, or links changed; further changes until it is read are merged.
 func (m *Mesh) Changed() <-chan struct{} { return m.changed }

@@ -99,7 +99,7 @@ func (m *Mesh) firstKeys(ctx context.Context, join []string) {
 			enough() // the others are asked when they are joined
 		}
 	})
-	m.keys.ensure(m.now())
+	m.keys.ensure(m.wall())
 }
 
 func (m *Mesh) create() (*memberlist.Memberlist, error) {
@@ -154,7 +154,7 @@ func (m *Mesh) step(now time.Time, tick int) {
 	if tick%int(spreadEvery/probeTick) == 0 {
 		m.speak(now)
 		m.spread()
-		m.tendKeys(now)
+		m.tendKeys(now.Add(m.cfg.Skew()))
 	}
 }
 

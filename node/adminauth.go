@@ -59,7 +59,7 @@ func (n *Node) newGate() (*gate.Gate, error) {
 	n.denials.lines = rate.NewLimiter(1, 10)
 	c := gate.Config{
 		Token: func(token string) (gate.Caller, bool) {
-			a, ok := n.control.Policy().AdminOf(token, time.Now())
+			a, ok := n.control.Policy().AdminOf(token, n.now())
 			return gate.Caller{Name: a.Name, Role: a.Role, Apps: a.Apps}, ok
 		},
 		Certificate: func(cert *x509.Certificate) (gate.Caller, bool) {
@@ -184,7 +184,7 @@ func (n *Node) postAdmin(w http.ResponseWriter, r *http.Request) {
 	}
 	a := control.Admin{Name: o.Name, Role: o.Role, Apps: o.Apps, Token: o.Token}
 	if o.ExpiresSeconds > 0 {
-		a.Expires = time.Now().Add(time.Duration(o.ExpiresSeconds * float64(time.Second))).UTC().Truncate(time.Second)
+		a.Expires = n.now().Add(time.Duration(o.ExpiresSeconds * float64(time.Second))).UTC().Truncate(time.Second)
 	}
 	n.editAdmins(w, r, "admin token create "+o.Name, func(list []control.Admin) []control.Admin { return append(list, a) })
 }

@@ -82,6 +82,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		Secret:      secret,
 		Wire:        n.port,
 		Queued:      n.port.queued,
+		Skew:        n.opts.Skew,
 		Logger:      n.log,
 		Addr: func(id braid.NodeID) (netip.AddrPort, bool) {
 			m, ok := n.member(id)
@@ -134,6 +135,7 @@ func (n *Node) buildMesh(context.Context) (err error) {
 		},
 		Keys:      n.exchangeKeys,
 		Self:      n.health,
+		Skew:      n.opts.Skew,
 		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
 		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
 		Traffic:   func(to uint32) (sent, arrived uint64) { return n.braid.Traffic(braid.NodeID(to)) },
@@ -168,6 +170,7 @@ func (n *Node) buildControl(context.Context) (err error) {
 		Expect: n.cfg.Control.Expect,
 		Dir:    n.cfg.DataDir,
 		Logger: n.log,
+		Skew:   n.opts.Skew,
 		Stream: newRaftStreams(n),
 		Members: func() []control.Member {
 			var out []control.Member

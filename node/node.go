@@ -40,6 +40,10 @@ type Options struct {
 	Logger *slog.Logger
 	// Version is shown in the status.
 	Version string
+	// Skew is how far this node's wall clock is ahead of time.Now; nil: it is not. It is for the simulator, whose nodes share a process:
+	// what is said to others, or held against what they say, goes by the wall clock (incarnations, path frames, relay keys, gossip
+	// keys, certificates of nodes, the audit log, proofs of operators), intervals and the tokens of clients do not.
+	Skew func() time.Duration
 	// LoadConfig reads the configuration anew for POST /v1/reload. Nil: that is refused.
 	LoadConfig func() (Config, error)
 }
@@ -129,6 +133,10 @@ func New(cfg Config, opts Options) (*Node, error) {
 	if opts.ClientNetwork == nil {
 		opts.ClientNetwork = osNetwork{}
 	}
+	if opts.Skew == nil {
+		opts.Skew = func() time.Duration { return 0 }
+	}
+	id.Skew(opts.Skew)
 	n.cfg, n.opts, n.id = cfg, opts, id
 	n.log = opts.Logger.With("node", cfg.Node)
 	n.tracing, err = tracing.New(tracing.Config{
@@ -169,6 +177,9 @@ func (n *Node) Run(ctx context.Context) error {
 	return runStages(ctx, n.log, ShutdownTimeout, stages)
 }
 
+// now is the time by this node's wall clock.
+func (n *Node) now() time.Time { return time.Now().Add(n.opts.Skew()) }
+
 // Ready is closed when every listener is open.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
@@ -203,7 +214,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.incarnation, err = nextIncarnation(n.cfg.DataDir, n.started); err != nil {
+	if n.incarnation, err = nextIncarnation(n.cfg.DataDir, n.now()); err != nil {
 		return nil, err
 	}
 	n.enforcer = newEnforcer(n.id.Region)

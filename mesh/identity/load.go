@@ -18,6 +18,7 @@ type Identity struct {
 	Roots              *x509.CertPool  // the mesh's CA alone
 
 	refused atomic.Pointer[func(node, serial string) bool] // see Revoke
+	skew    func() time.Duration                           // see Skew
 
 	mu       sync.Mutex
 	verified map[[32]byte]verifiedCert // guarded by mu; at most maxVerified

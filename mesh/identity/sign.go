@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"time"
 )
 
 const signPrefix = "tern signature v1\x00"
@@ -39,7 +38,7 @@ func (id *Identity) Verify(context string, msg, certDER, sig []byte) (Peer, erro
 	if err != nil {
 		return Peer{}, err
 	}
-	signer, err := id.checkDER(certDER, time.Now())
+	signer, err := id.checkDER(certDER, id.now())
 	if err != nil {
 		return Peer{}, fmt.Errorf("verify signer of %s: %w", context, err)
 	}

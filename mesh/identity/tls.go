@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // ServerTLS returns a new configuration for the accepting side: TLS 1.3, and the client must show a valid node
@@ -42,7 +41,7 @@ func (id *Identity) verifyConnection(cs tls.ConnectionState, expectNode string) 
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the peer showed no certificate")
 	}
-	peer, err := id.check(cs.PeerCertificates[0], time.Now())
+	peer, err := id.check(cs.PeerCertificates[0], id.now())
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@
 //
 // # What it does not do
 //
-// Clock skew (all nodes share one clock), translators in front of nodes, processors that are slow (a
-// slow node is one whose links are slow). Publishers and viewers that are not WebRTC
+// Translators in front of nodes, processors that are slow (a slow node is one whose links are slow), clocks that run fast or slow
+// (they are set), and tokens of clients under a clock that is wrong. Publishers and viewers that are not WebRTC
 // clients enter at the hub, past the admission that clients meet.
 package run

@@ -56,6 +56,9 @@ func (f *faults) begin(e *scenario.Event) {
 	case e.JointLoss != nil:
 		f.active = append(f.active, e)
 		f.settleJoint(e.Node)
+	case e.Skew != nil:
+		f.active = append(f.active, e)
+		f.settleClock(e.Node)
 	case e.Risk != "":
 		f.active = append(f.active, e)
 		f.mesh.net.FailRisk(e.Risk)
@@ -85,6 +88,8 @@ func (f *faults) end(e *scenario.Event) {
 		f.settleLastMile(e.Stream)
 	case e.JointLoss != nil:
 		f.settleJoint(e.Node)
+	case e.Skew != nil:
+		f.settleClock(e.Node)
 	case e.Risk != "":
 		f.mesh.net.MendRisk(e.Risk)
 	case e.Partition != nil:
@@ -154,6 +159,18 @@ func (f *faults) settleJoint(node string) {
 		}
 	}
 	f.mesh.net.SetJointLoss(node, share, jointSlot)
+}
+
+// settleClock gives a node its own clock, or that of the newest event.
+func (f *faults) settleClock(node string) {
+	one := f.mesh.byName[node]
+	skew := one.Clock
+	for _, e := range f.active {
+		if e.Node == node && e.Skew != nil {
+			skew = *e.Skew
+		}
+	}
+	one.skew.Store(int64(skew))
 }
 
 // heal undoes everything that still lasts, but for the deaths of nodes.

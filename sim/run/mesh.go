@@ -42,6 +42,7 @@ type member struct {
 	scenario.Node
 	host *sim.Host
 	cfg  node.Config
+	skew atomic.Int64 // nanoseconds that its wall clock is ahead; it outlives the node
 
 	mu      sync.Mutex    // guards everything below
 	node    *node.Node    // nil while dead
@@ -85,6 +86,7 @@ func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh 
 	m.ctx, m.stop = context.WithCancel(ctx)
 	for i, n := range g.scenario.Nodes {
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
+		one.skew.Store(int64(n.Clock))
 		m.members = append(m.members, one)
 		m.byName[n.Name] = one
 	}
@@ -114,7 +116,10 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 	if !first && wait > 0 {
 		time.Sleep(wait)
 	}
-	n, err := node.New(one.cfg, node.Options{MeshNetwork: one.host, ClientNetwork: clientNet{one.host, m.tcp}, Logger: m.log, Version: m.version})
+	n, err := node.New(one.cfg, node.Options{
+		MeshNetwork: one.host, ClientNetwork: clientNet{one.host, m.tcp}, Logger: m.log, Version: m.version,
+		Skew: func() time.Duration { return time.Duration(one.skew.Load()) },
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", one.Name, err)
 	}

@@ -85,8 +85,12 @@ func fault(draw *rand.Rand) string {
 		return "shared_risk: pacific-cable, action: down"
 	case n < 92:
 		return fmt.Sprintf("shared_risk: %s, action: down", []string{"alpha", "beta"}[draw.IntN(2)])
-	case n < 96:
+	case n < 94:
 		return fmt.Sprintf("region: %s, action: down", []string{"eu", "us-east", "ap"}[draw.IntN(3)])
+	case n < 96:
+		return fmt.Sprintf("node: %s, flood: {packets_per_second: 1000}", nodes[0])
+	case n < 98:
+		return fmt.Sprintf("node: %s, action: skew, by: %dms", nodes[0], draw.IntN(12000)-6000)
 	default:
 		return fmt.Sprintf("partition: [[%s], [%s]]", strings.Join(nodes[:3], ", "), strings.Join(nodes[3:], ", "))
 	}

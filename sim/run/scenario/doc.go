@@ -15,5 +15,5 @@
 // Pure, but for ParseLink, which may read a trace, and the Open function with which the caller reads the files that a scenario names. Everything that
 // comes from a file is bounded. A value without its unit is a fault, never a guess.
 //
-// Not here: clock skew, and address translators in front of nodes.
+// Not here: address translators in front of nodes.
 package scenario

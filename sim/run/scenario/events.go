@@ -88,6 +88,9 @@ func (p *reader) target(path string, f eventFile, e *Event) {
 	if f.OneWay && set[0] != "link" {
 		p.add(path+".one_way", "is for events of a link")
 	}
+	if f.By != "" && (set[0] != "node" || f.Action != Skew) {
+		p.add(path+".by", "is how far action: skew sets the clock of a node")
+	}
 	if f.JointLoss != "" && set[0] != "node" {
 		p.add(path+".joint_loss", "is of a node: what it sends at one moment is lost on all its links")
 	}
@@ -240,6 +243,8 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 		if f.Action != "" || f.Settings.any() || f.AddDelay != "" {
 			p.add(path+".joint_loss", "stands alone: give another event for the rest")
 		}
+	case f.Action == Skew:
+		p.skewEvent(path, f, e)
 	case f.Action == "" || f.Action == Down:
 		// Not the process, its links: slow, lossy or unreachable as others see it.
 		e.Pairs = p.linksOf(func(n string) bool { return n == f.Node })
@@ -247,7 +252,20 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 		p.linkChange(path, f, e)
 		e.Label = f.Node + " " + describe(f)
 	case f.Action != Kill && f.Action != Stop && f.Action != Restart:
-		p.add(path+".action", "%q is not one of kill, stop, restart, down", f.Action)
+		p.add(path+".action", "%q is not one of kill, stop, restart, down, skew", f.Action)
+	}
+}
+
+// skewEvent sets a node's wall clock.
+func (p *reader) skewEvent(path string, f eventFile, e *Event) {
+	by := p.skew(path+".by", f.By)
+	e.Skew, e.Action = &by, ""
+	e.Label = "clock of " + f.Node + " off by " + f.By
+	if f.By == "" {
+		p.add(path, "skew needs by: how far the clock is set ahead (2s) or back (-2s)")
+	}
+	if f.Settings.any() || f.AddDelay != "" {
+		p.add(path+".action", "skew stands alone: give another event for the rest")
 	}
 }
 

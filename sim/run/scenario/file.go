@@ -23,6 +23,7 @@ type nodeFile struct {
 	Voter      *bool    `yaml:"voter"`
 	JointLoss  string   `yaml:"joint_loss"`
 	Uplink     string   `yaml:"uplink"`
+	Clock      string   `yaml:"clock"` // how far ahead; -2s: behind
 }
 
 type linksFile struct {
@@ -89,6 +90,7 @@ type eventFile struct {
 	Policy     string     `yaml:"policy"`
 	AddDelay   string     `yaml:"add_delay"`
 	JointLoss  string     `yaml:"joint_loss"`
+	By         string     `yaml:"by"` // of action: skew
 	Flood      *floodFile `yaml:"flood"`
 	Settings   linkFile   `yaml:",inline"`
 }

@@ -219,6 +219,22 @@ func (p *reader) duration(path, s string, fallback time.Duration) time.Duration 
 	return d
 }
 
+// maxSkew is more than clocks are wrong that anybody uses for anything.
+const maxSkew = 1000 * time.Hour
+
+// skew reads how far a clock is ahead, or with a minus behind; 0 for "".
+func (p *reader) skew(path, s string) time.Duration {
+	size, behind := strings.CutPrefix(strings.TrimPrefix(s, "+"), "-")
+	d := p.duration(path, size, 0)
+	if d > maxSkew {
+		p.add(path, "%v is more than %v", d, maxSkew)
+	}
+	if behind {
+		return -d
+	}
+	return d
+}
+
 func (p *reader) times() {
 	s := p.s
 	if !plainName.MatchString(s.Name) {
@@ -261,6 +277,7 @@ func (p *reader) nodes() {
 		if share := p.share(path+".joint_loss", f.JointLoss); share != nil {
 			n.JointLoss = *share
 		}
+		n.Clock = p.skew(path+".clock", f.Clock)
 		if f.Uplink != "" {
 			rate, err := parseRate(f.Uplink)
 			p.check(path+".uplink", err)

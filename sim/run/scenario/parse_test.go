@@ -298,3 +298,32 @@ events:
 		t.Errorf("an event is blamed for a duration that could not be read:\n%v", err)
 	}
 }
+
+func TestClocks(t *testing.T) {
+	s, err := Parse([]byte(`name: clocks
+nodes:
+  fra: {region: eu, clock: -3s}
+  sin: {region: ap}
+links: {default: {delay: 40ms}}
+events:
+  - {at: 5s, for: 1s, node: sin, action: skew, by: 2h}
+`), nil)
+	if err != nil || s.Nodes[0].Clock != -3*time.Second || s.Events[0].Skew == nil || *s.Events[0].Skew != 2*time.Hour {
+		t.Errorf("%+v (%v)", s, err)
+	}
+	_, err = Parse([]byte(`name: clocks
+nodes:
+  fra: {region: eu, clock: 3}
+  sin: {region: ap, clock: 99999h}
+links: {default: {delay: 40ms}}
+events:
+  - {at: 1s, node: sin, action: skew}
+  - {at: 1s, node: sin, action: kill, by: 2s}
+  - {at: 1s, node: sin, action: skew, by: 2s, loss: 1%}
+`), nil)
+	for _, want := range []string{"line 3: nodes.fra.clock: 3 has no unit", "line 4: nodes.sin.clock: 99999h0m0s is more than", "line 7: events[0]: skew needs by", "line 8: events[1].by: is how far", "line 9: events[2].action: skew stands alone"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}

@@ -47,9 +47,10 @@ type Scenario struct {
 type Node struct {
 	Name, Region, City, Provider string
 	SharedRisk                   []string
-	Voter                        bool    // in the file, or one of the first three (of two nodes, the first) if no node says so
-	Uplink                       int64   // bit/s that all links of the node share, outwards; 0: unlimited
-	JointLoss                    float64 // share of moments in which everything that the node sends is lost, on all links
+	Voter                        bool          // in the file, or one of the first three (of two nodes, the first) if no node says so
+	Uplink                       int64         // bit/s that all links of the node share, outwards; 0: unlimited
+	Clock                        time.Duration // how far the node's wall clock is ahead at the start
+	JointLoss                    float64       // share of moments in which everything that the node sends is lost, on all links
 }
 
 // Pair is one direction.
@@ -86,11 +87,12 @@ const (
 	Restart  = "restart"  // a running node is stopped and started at once (or after For), a dead one is started
 	Down     = "down"     // every link of the node is cut; the process goes on
 	Rebind   = "rebind"   // the translators of a stream's clients lose their mappings; the clients do not notice
+	Skew     = "skew"     // the node's wall clock is set, as far ahead of the others as the event says
 	Handover = "handover" // the clients of a stream change networks: new public addresses, and they join again
 )
 
-// Event is one thing that happens. Exactly one of its kinds is set: Node with Action, Node with JointLoss, Risk, Partition, Policy,
-// Stream (with Action Rebind, or with Change), or Pairs with Change.
+// Event is one thing that happens. Exactly one of its kinds is set: Node with Action, Node with JointLoss or Skew, Risk, Partition,
+// Policy, Stream (with Action Rebind, or with Change), or Pairs with Change.
 type Event struct {
 	At, For   time.Duration // For 0: to the end
 	Label     string        // what it is, for people
@@ -102,8 +104,9 @@ type Event struct {
 	Pairs     []Pair
 	Change    Change
 	Flood     *Flood
-	Stream    string   // whose clients' last miles
-	JointLoss *float64 // of Node
+	Stream    string         // whose clients' last miles
+	JointLoss *float64       // of Node
+	Skew      *time.Duration // of Node's wall clock
 }
 
 // Flood is unwanted traffic from a host outside the mesh to a node's mesh port.
