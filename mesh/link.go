@@ -63,6 +63,7 @@ type link struct {
 	shots       int
 	nextShot    time.Time
 	probed      [2]float64 // loss of probes, out and in
+	calm        [2]float64 // the same when it went down
 	lossOut, in float64    // loss, by probes or by live traffic
 	live        live
 }
@@ -161,9 +162,17 @@ func (l *link) evidence(now time.Time, t tally) {
 	l.answered = true
 	if l.down {
 		if l.streak++; l.streak >= upAfter {
-			l.down = false
+			l.up()
 		}
 	}
+}
+
+// up ends an outage. What it lost says nothing of the link as it is now: loss is judged anew, from what it was before.
+func (l *link) up() {
+	l.down = false
+	l.shots, l.probed = 0, l.calm
+	l.live.restart()
+	l.lossOut, l.in = l.calm[0], l.calm[1]
 }
 
 // tick judges what did not come.
@@ -177,6 +186,7 @@ func (l *link) tick(now time.Time) {
 	case l.since.IsZero():
 	case !l.down && silent > downAfter:
 		l.down, l.streak = true, 0
+		l.calm = l.probed
 	case l.down && silent > downAfter:
 		l.streak = 0
 	}

@@ -64,6 +64,30 @@ func TestLinkGoesDownAfterThreeProbes(t *testing.T) {
 	}
 }
 
+// What an outage lost says nothing of the link after it: else a link is shunned long after it is well.
+func TestALinkIsJudgedAnewAfterAnOutage(t *testing.T) {
+	d := newDuel()
+	for i := range 200 {
+		d.round(i%10 != 0, true)
+	}
+	before := d.a.lossOut
+	if before < 0.05 || before > 0.15 {
+		t.Fatalf("loss of one in ten is taken for %.3f", before)
+	}
+	for range 25 {
+		d.round(false, false)
+	}
+	if !d.a.down {
+		t.Fatal("not down in five seconds of silence")
+	}
+	for range 40 {
+		d.round(true, true)
+	}
+	if d.a.down || d.a.lossOut > before || d.b.in > before {
+		t.Errorf("eight seconds after the outage: down %v, loss %.3f and %.3f, %.3f before it", d.a.down, d.a.lossOut, d.b.in, before)
+	}
+}
+
 func TestLinkThatNeverAnswersIsDown(t *testing.T) {
 	d := newDuel()
 	for range 11 {

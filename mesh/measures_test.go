@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ type measures struct {
 	back          time.Duration // from their return to three working paths everywhere
 	flaps         float64       // changes of a path set, per pair and minute, while links degrade
 	ratio         float64       // loss of the chosen path sets to that of the best ones, joint loss included
+	delay         float64       // delay of the fastest chosen path to that of the fastest there is
 	spread        time.Duration // from a row said to 99 % of nodes, the slowest of ten
 }
 
@@ -43,7 +45,7 @@ func through(t testing.TB, seed uint64, n int, quiet, bad time.Duration) (out me
 	l.start(newcomer)
 	out.join = l.within(20*time.Second, func() bool { return l.routed([]*stepper{newcomer}, 1) })
 	out.spread = l.slowestRow(10)
-	out.flaps, out.ratio = l.badTimes(bad)
+	out.flaps, out.ratio, out.delay = l.badTimes(bad)
 
 	var dead []*stepper
 	for i := 1; i < n; i += 5 {
@@ -79,7 +81,7 @@ func (l *lockstep) slowestRow(times int) (slowest time.Duration) {
 }
 
 // badTimes degrades links at random for 20 to 60 s each and lets some nodes keep path sets to everybody.
-func (l *lockstep) badTimes(d time.Duration) (flaps, ratio float64) {
+func (l *lockstep) badTimes(d time.Duration) (flaps, ratio, delay float64) {
 	type pair struct {
 		keeper routing.Keeper
 		set    routing.PathSet
@@ -87,6 +89,7 @@ func (l *lockstep) badTimes(d time.Duration) (flaps, ratio float64) {
 	from := l.some(4)
 	pairs := make(map[[2]int]*pair)
 	changes, lost, best := 0, 0.0, 0.0
+	fast, fastest := 0.0, 0.0
 	links := float64(len(l.nodes) * (len(l.nodes) - 1) / 2)
 	due := 0.0
 	for second := range int(d / time.Second) {
@@ -116,11 +119,27 @@ func (l *lockstep) badTimes(d time.Duration) (flaps, ratio float64) {
 					changes++
 				}
 				lost += l.lossOf(p.set, truth)
-				best += l.lossOf(truth.PathSet(a.name, b.name, routing.Constraints{AnyRegion: true}), truth)
+				choice := truth.PathSet(a.name, b.name, routing.Constraints{AnyRegion: true})
+				best += l.lossOf(choice, truth)
+				fast, fastest = fast+delayOf(p.set, truth), fastest+delayOf(choice, truth)
 			}
 		}
 	}
-	return float64(changes) / float64(len(pairs)) / (d.Minutes() - 10.0/60), lost / best
+	return float64(changes) / float64(len(pairs)) / (d.Minutes() - 10.0/60), lost / best, fast / fastest
+}
+
+// delayOf is the one-way delay of a set's fastest path in truth, in milliseconds.
+func delayOf(set routing.PathSet, truth *routing.Graph) float64 {
+	fastest := math.Inf(1)
+	for _, p := range set.Paths {
+		var sum time.Duration
+		for i := 1; i < len(p.Nodes); i++ {
+			link, _ := truth.Link(p.Nodes[i-1], p.Nodes[i])
+			sum += link.Latency
+		}
+		fastest = min(fastest, float64(sum)/float64(time.Millisecond))
+	}
+	return fastest
 }
 
 func names(set routing.PathSet) (out [][]string) {
@@ -171,7 +190,8 @@ func TestMeshLivesThroughBadTimes(t *testing.T) {
 	n := crowd + 10
 	m := through(t, 1, n, 10*time.Second, 60*time.Second)
 	t.Logf("%d nodes: %.1f kB/s of gossip and %.0f kbit/s of probes out of each, join %v, a row everywhere after up to %v", n, m.gossip/1000, m.probe/1000, m.join, m.spread)
-	t.Logf("a fifth dead: a path everywhere after %v, three after %v, all back after %v; %.2f flaps a pair and minute, loss %.2f of the best", m.deaths, m.mended, m.back, m.flaps, m.ratio)
+	t.Logf("a fifth dead: a path everywhere after %v, three after %v, all back after %v; %.2f flaps a pair and minute, loss %.2f and delay %.2f of the best",
+		m.deaths, m.mended, m.back, m.flaps, m.ratio, m.delay)
 	if m.probe > DefaultProbeRate {
 		t.Errorf("probes take %.0f bit/s, the cap is %d", m.probe, DefaultProbeRate)
 	}
@@ -196,5 +216,6 @@ func BenchmarkMesh200(b *testing.B) {
 		b.ReportMetric(m.back.Seconds(), "back_s")
 		b.ReportMetric(m.flaps, "flaps/pair-min")
 		b.ReportMetric(m.ratio, "loss_ratio")
+		b.ReportMetric(m.delay, "delay_ratio")
 	}
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"hash/fnv"
 	"slices"
 	"time"
@@ -11,6 +12,10 @@ const (
 	// little dear do less harm than paths that come and go.
 	gainShare = 0.40
 	gainMS    = 5.0
+	// leadShare and leadMS are what the first path of a new set must save to be worth a change alone: packets arrive as fast
+	// as the fastest path, whatever the others cost.
+	leadShare = 0.30
+	leadMS    = 10.0
 	// gainHold is how long the gain must last, at least.
 	gainHold = 3 * time.Second
 	// patienceMost is more than it takes until everybody knows a relay's new load.
@@ -30,6 +35,7 @@ func PatienceOf(from, to string) time.Duration {
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
 //	shares less, or saves 40 % and 5 ms          -> change after 3 s and Patience of it without a break
+//	its first path saves 30 % and 10 ms          -> the same, but only that path moves in
 //	otherwise                                    -> keep
 type Keeper struct {
 	// Patience is how much longer than 3 s a gain must last for this pair; see PatienceOf.
@@ -48,7 +54,8 @@ func (k *Keeper) Keep(now time.Time, old, fresh PathSet, g *Graph) PathSet {
 		return g.mend(alive, fresh)
 	}
 	current := g.describe(alive, fresh.under)
-	if !gains(current, fresh) {
+	whole := gains(current, fresh)
+	if !whole && !leads(current, fresh) {
 		k.since = time.Time{}
 		return current
 	}
@@ -59,7 +66,30 @@ func (k *Keeper) Keep(now time.Time, old, fresh PathSet, g *Graph) PathSet {
 		return current
 	}
 	k.since = time.Time{}
-	return fresh
+	if whole {
+		return fresh
+	}
+	return g.mend(follow(fresh.Paths[0], current.Paths), fresh)
+}
+
+// follow puts lead before those of paths that go on beside it, as many in all as there were: the dearest makes room.
+func follow(lead Path, paths []Path) []Path {
+	rest := slices.DeleteFunc(slices.Clone(paths), func(p Path) bool { return collide(lead, p) })
+	if len(rest) == len(paths) {
+		dearest := slices.MaxFunc(rest, func(p, q Path) int { return cmp.Compare(p.CostMS, q.CostMS) })
+		rest = slices.DeleteFunc(rest, func(p Path) bool { return slices.Equal(p.Nodes, dearest.Nodes) })
+	}
+	return append([]Path{lead}, rest...)
+}
+
+// leads tells whether the first path of fresh is enough better than all of current, if that lasts.
+func leads(current, fresh PathSet) bool {
+	if len(fresh.Paths) < len(current.Paths) || len(fresh.Shared) > len(current.Shared) {
+		return false
+	}
+	before := slices.MinFunc(current.Paths, func(p, q Path) int { return cmp.Compare(p.CostMS, q.CostMS) }).CostMS
+	after := fresh.Paths[0].CostMS
+	return before-after >= leadMS && after <= before*(1-leadShare)
 }
 
 // gains tells whether fresh is enough of an improvement over the set in use, if it lasts.

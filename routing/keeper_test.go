@@ -63,6 +63,31 @@ func TestKeeperStory(t *testing.T) {
 	}
 }
 
+// The first path decides how soon packets arrive: one that is much shorter moves in though the whole set gains little.
+func TestKeeperLetsAMuchShorterPathLead(t *testing.T) {
+	k := Keeper{Patience: 2 * time.Second}
+	start := time.Unix(0, 0)
+	slow := relayMesh(map[string]int{"a": 40, "b": 41, "c": 42})
+	inUse := k.Keep(start, PathSet{}, slow.PathSet("s", "t", anywhere), slow)
+	fast := relayMesh(map[string]int{"a": 40, "b": 41, "c": 42, "d": 20})
+	want := [][]string{{"s", "d", "t"}, {"s", "a", "t"}, {"s", "b", "t"}}
+	for _, step := range []struct {
+		at   time.Duration
+		g    *Graph
+		want [][]string
+	}{
+		{1 * time.Second, fast, hops(inUse)},
+		{5900 * time.Millisecond, fast, hops(inUse)},
+		{6 * time.Second, fast, want},
+		{7 * time.Second, relayMesh(map[string]int{"a": 40, "b": 41, "c": 10, "d": 13}), want}, // 6 ms are not worth it
+	} {
+		inUse = k.Keep(start.Add(step.at), inUse, step.g.PathSet("s", "t", anywhere), step.g)
+		if got := hops(inUse); !reflect.DeepEqual(got, step.want) {
+			t.Fatalf("at %v: got %v, want %v", step.at, got, step.want)
+		}
+	}
+}
+
 func TestKeeperShowsCurrentCosts(t *testing.T) {
 	var k Keeper
 	g := relayMesh(map[string]int{"a": 10})

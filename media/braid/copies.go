@@ -89,10 +89,10 @@ func (p *outPath) afford(now time.Time, size int) bool {
 	return true
 }
 
-// carrier is the place of the path that carries the needed copy: the first living one that may, -1 if none lives.
-// Holds sendMu.
+// carrier is the place of the path that carries the needed copy: the first living one that may, -1 if none lives. One that
+// nothing has arrived on yet is the second choice: it may be as dead as the one it replaced. Holds sendMu.
 func (f *flow) carrier(now time.Time) int {
-	alive, granted := -1, -1
+	alive, granted, unproven := -1, -1, -1
 	for i, p := range f.paths {
 		if !p.ready || p.dead {
 			continue
@@ -100,15 +100,19 @@ func (f *flow) carrier(now time.Time) int {
 		if alive < 0 {
 			alive = i
 		}
-		if p.needed.Room(now) > 0 {
+		switch {
+		case p.needed.Room(now) > 0 && p.seen.received > 0:
 			return i
-		}
-		if granted < 0 && p.needed.Rate() > 0 {
+		case p.needed.Room(now) > 0 && unproven < 0:
+			unproven = i
+		case p.needed.Rate() > 0 && granted < 0:
 			granted = i
 		}
 	}
-	if granted >= 0 {
-		return granted
+	for _, i := range [...]int{unproven, granted} {
+		if i >= 0 {
+			return i
+		}
 	}
 	return alive
 }

@@ -9,8 +9,9 @@ const (
 	// replaceAfter is how long a path must have been dead before another takes its place: most outages are shorter, and the
 	// other paths bridge them.
 	replaceAfter = 500 * time.Millisecond
-	// avoidFor is how long a path that was replaced is kept out; twice as long each time that it dies again, at most avoidMax.
-	avoidFor = 30 * time.Second
+	// avoidFor is how long a path that was replaced is kept out: an outage that probes saw too is over when they say so. It is
+	// twice as long each time that it dies again soon, at most avoidMax: then there is something that probes do not see.
+	avoidFor = 5 * time.Second
 	avoidMax = 8 * time.Minute
 	// maxAvoided bounds the paths that a flow remembers as dead; the oldest gives way.
 	maxAvoided = 16
@@ -47,6 +48,9 @@ func (f *flow) replaceDead(now time.Time) (found bool) {
 			continue // known, and there is no other
 		default:
 			a := &f.avoid[i]
+			if now.Sub(a.until) > avoidMax {
+				a.hold = avoidFor / 2 // long ago
+			}
 			a.hold = min(2*a.hold, avoidMax)
 			a.until = now.Add(a.hold)
 		}
