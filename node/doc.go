@@ -29,7 +29,8 @@
 //	traces.go                   spans of policy changes, path changes and calls between nodes
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics
 //	lifecycle.go, state.go      start, readiness, shutdown order
-//	secret.go, logging.go       the relay secret; the logger
+//	secret.go                   the relay secret
+//	logging.go, loglimit.go     the logger, and what it leaves out of a flood
 //
 // Ownership: a Node's parts are set by assemble before ready closes and never change after. The current policy is one
 // immutable snapshot behind an atomic pointer. No part starts a goroutine outside its own Run.

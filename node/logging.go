@@ -10,13 +10,15 @@ func levelOf(word string) slog.Level {
 	return map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError}[word]
 }
 
-// NewLogger makes the logger that a configuration asks for.
-func NewLogger(w io.Writer, c LogConfig) *slog.Logger { return newLogger(w, c, levelOf(c.Level)) }
+// NewLogger makes the logger that a configuration asks for, with the limits of logLimit.
+func NewLogger(w io.Writer, c LogConfig) *slog.Logger {
+	return slog.New(newHandler(w, c, levelOf(c.Level)))
+}
 
-func newLogger(w io.Writer, c LogConfig, level slog.Leveler) *slog.Logger {
+func newHandler(w io.Writer, c LogConfig, level slog.Leveler) logLimit {
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return newLogLimit(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return newLogLimit(slog.NewTextHandler(w, options))
 }

@@ -59,6 +59,7 @@ var (
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")
 	descDirectory  = metric("media_directory_entries", "Registrations that this node keeps for the directory.")
+	descLogged     = metric("log_lines_suppressed_total", "Lines that the log's limits left out, by level.", "level")
 	descTraces     = metric("trace_spans_total", "Finished spans of traces: sent to the collector, dropped because the queue was full, or not taken by it (failed).", "result")
 	descFilter     = metric("filter_packets_total", "Packets that the filter judged, where it did (xdp or go).", "where", "class", "reason")
 )
@@ -101,6 +102,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descRelayMark, b.Congested)
 	counter(descReplaced, b.Replaced)
 	counter(descBlackHole, b.BlackHoles)
+	if n.logged != nil {
+		for level, v := range n.logged.suppressed() {
+			counter(descLogged, v, level)
+		}
+	}
 	t := n.tracing.Stats()
 	for result, v := range map[string]uint64{"sent": t.Sent, "dropped": t.Dropped, "failed": t.Failed} {
 		counter(descTraces, v, result)

@@ -54,6 +54,7 @@ type Node struct {
 	cfg     Config
 	opts    Options
 	log     *slog.Logger
+	logged  *logShared // nil if Options.Logger was given
 	id      *identity.Identity
 	started time.Time
 	// incarnation tells this run of the node from the one before: it grows.
@@ -105,8 +106,8 @@ func New(cfg Config, opts Options) (*Node, error) {
 	n := &Node{ready: make(chan struct{})}
 	n.reloadable.start(cfg)
 	if opts.Logger == nil {
-		opts.Logger = newLogger(os.Stderr, cfg.Log, &n.reloadable.level)
-		n.reloadable.ownLog = true
+		handler := newHandler(os.Stderr, cfg.Log, &n.reloadable.level)
+		opts.Logger, n.logged, n.reloadable.ownLog = slog.New(handler), handler.s, true
 	}
 	id, err := identity.Load(cfg.Identity.CA, cfg.Identity.Cert, cfg.Identity.Key)
 	if err != nil {

@@ -61,14 +61,8 @@ func (n *Node) Reload(cfg Config) (ReloadReport, error) {
 			report.Restart = append(report.Restart, now.key)
 		}
 	}
-	if r.isServed && cfg.Access.TLS.Cert != "" {
-		changed, err := r.https.load(cfg.Access.TLS)
-		if err != nil {
-			return ReloadReport{}, fmt.Errorf("nothing was reloaded: access.tls: %w", err)
-		}
-		if changed && !slices.Contains(report.Applied, "access.tls.cert") {
-			report.Applied = append(report.Applied, "access.tls.cert")
-		}
+	if err := n.reloadCertificates(cfg, &report); err != nil {
+		return ReloadReport{}, fmt.Errorf("nothing was reloaded: %w", err)
 	}
 	r.level.Set(levelOf(cfg.Log.Level))
 	r.risks.Store(&cfg.Mesh.Risks)
@@ -81,11 +75,44 @@ func (n *Node) Reload(cfg Config) (ReloadReport, error) {
 	return report, nil
 }
 
+// reloadCertificates takes up the pairs that are served, all of them or, if one is no good, none.
+func (n *Node) reloadCertificates(cfg Config, report *ReloadReport) error {
+	type served struct {
+		key   string
+		files TLSConfig
+		pair  *certificate
+	}
+	var all []served
+	if n.reloadable.isServed && cfg.Access.TLS.Cert != "" {
+		all = append(all, served{"access.tls", cfg.Access.TLS, &n.reloadable.https})
+	}
+	if n.cfg.Admin.TLS.Cert != "" && cfg.Admin.TLS.Cert != "" {
+		all = append(all, served{"admin.tls", cfg.Admin.TLS, &n.adminPair})
+	}
+	for _, s := range all {
+		if _, err := tls.LoadX509KeyPair(s.files.Cert, s.files.Key); err != nil {
+			return fmt.Errorf("%s: %w", s.key, err)
+		}
+	}
+	for _, s := range all {
+		changed, err := s.pair.load(s.files)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.key, err)
+		}
+		if changed && !slices.Contains(report.Applied, s.key+".cert") {
+			report.Applied = append(report.Applied, s.key+".cert")
+		}
+	}
+	return nil
+}
+
 // reloads says whether a key can change in this process: a certificate needs a listener that has one.
 func (n *Node) reloads(name string) bool {
 	switch name {
 	case "access.tls.cert", "access.tls.key":
 		return n.reloadable.isServed
+	case "admin.tls.cert", "admin.tls.key":
+		return n.cfg.Admin.TLS.Cert != ""
 	case "log.level":
 		return n.reloadable.ownLog
 	}
@@ -95,11 +122,11 @@ func (n *Node) reloads(name string) bool {
 // watchEvery is how often watched files are looked at.
 const watchEvery = 10 * time.Second
 
-// watchFiles takes up a certificate that was replaced on disk. A bad one is said once and changes nothing.
+// watchFiles takes up certificates that were replaced on disk. A bad one is said once and changes nothing.
 func (n *Node) watchFiles(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	said := ""
+	said := make(map[string]string)
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,20 +134,31 @@ func (n *Node) watchFiles(ctx context.Context) error {
 		case <-tick.C:
 		}
 		n.reloadable.mu.Lock()
-		files := n.reloadable.cfg.Access.TLS
+		clients, operators := n.reloadable.cfg.Access.TLS, n.reloadable.cfg.Admin.TLS
 		n.reloadable.mu.Unlock()
-		if files.Cert == "" {
-			continue
+		if n.reloadable.isServed {
+			n.watchPair("access.tls", clients, &n.reloadable.https, said)
 		}
-		changed, err := n.reloadable.https.load(files)
-		switch {
-		case err != nil && err.Error() != said:
-			said = err.Error()
-			n.log.Error("the HTTPS certificate on disk is no good; the one before stays in use", "err", err, "fix", "replace access.tls.cert and access.tls.key by a matching pair")
-		case changed:
-			said = ""
-			n.log.Info("the HTTPS certificate was replaced", "expires", n.reloadable.https.leafExpires())
+		if n.cfg.Admin.TLS.Cert != "" {
+			n.watchPair("admin.tls", operators, &n.adminPair, said)
 		}
+	}
+}
+
+// watchPair looks at one pair of files; said is the last complaint about each.
+func (n *Node) watchPair(key string, files TLSConfig, pair *certificate, said map[string]string) {
+	if files.Cert == "" {
+		return
+	}
+	changed, err := pair.load(files)
+	switch {
+	case err != nil && err.Error() != said[key]:
+		said[key] = err.Error()
+		n.log.Error("the HTTPS certificate on disk is no good; the one before stays in use", "key", key, "err", err,
+			"fix", "replace "+key+".cert and "+key+".key by a matching pair")
+	case changed:
+		delete(said, key)
+		n.log.Info("the HTTPS certificate was replaced", "key", key, "expires", pair.leafExpires())
 	}
 }
 

@@ -56,19 +56,23 @@ func served(t *testing.T, n *Node) int64 {
 func TestReloadAppliesWhatCanChangeAndNamesWhatCannot(t *testing.T) {
 	cfg := host(t, 0)
 	now := time.Now()
-	cfg.Access.TLS = pair(t, t.TempDir(), 1, now)
+	cfg.Access.TLS, cfg.Admin.TLS = pair(t, t.TempDir(), 1, now), pair(t, t.TempDir(), 1, now)
 	n, err := New(cfg, Options{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.adminPair.load(cfg.Admin.TLS); err != nil { // as when its listener opens
 		t.Fatal(err)
 	}
 	next := cfg
 	next.Log.Level, next.Mesh.Risks, next.Mesh.Join = "debug", []string{"site-7"}, []string{"127.0.0.1:7900"}
 	pair(t, filepath.Dir(cfg.Access.TLS.Cert), 2, now.Add(time.Second))
+	pair(t, filepath.Dir(cfg.Admin.TLS.Cert), 2, now.Add(time.Second))
 	r, err := n.Reload(next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"mesh.risks", "log.level", "access.tls.cert"}; !slices.Equal(r.Applied, want) {
+	if want := []string{"mesh.risks", "log.level", "access.tls.cert", "admin.tls.cert"}; !slices.Equal(r.Applied, want) {
 		t.Errorf("applied %v, want %v", r.Applied, want)
 	}
 	if want := []string{"mesh.join"}; !slices.Equal(r.Restart, want) {

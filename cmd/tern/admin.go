@@ -57,34 +57,43 @@ func defaultAdmin() string {
 
 // admin sends one request to a node's admin API and decodes the JSON answer into out.
 func admin(ctx context.Context, target gate.Target, method, path string, body []byte, out any) error {
-	client, base, err := target.Client()
+	status, answer, err := ask(ctx, adminTimeout, target, method, path, body)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
-	if err != nil {
-		return usageError{fmt.Errorf("--admin %s: %w", target.Address, err)}
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return unreachable(target, err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", target.Address, err)
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
+	if status >= http.StatusMultipleChoices {
 		var refused struct{ Error string }
 		if json.Unmarshal(answer, &refused) == nil && refused.Error != "" {
 			return fmt.Errorf("%s", refused.Error)
 		}
-		return fmt.Errorf("%s answered %s", target.Address, resp.Status)
+		return fmt.Errorf("%s answered %d %s", target.Address, status, http.StatusText(status))
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// ask sends one request to a node's admin listener and returns what it answers, at most maxAnswer bytes.
+func ask(ctx context.Context, patience time.Duration, target gate.Target, method, path string, body []byte) (status int, answer []byte, err error) {
+	client, base, err := target.Client()
+	if err != nil {
+		return 0, nil, usageError{err}
+	}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, usageError{fmt.Errorf("--admin %s: %w", target.Address, err)}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, unreachable(target, err)
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the answer of %s: %w", target.Address, err)
+	}
+	return resp.StatusCode, answer, nil
 }
 
 // unreachable says what to look at when a node does not answer.

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,26 +38,13 @@ draining or has no policy is not ready, and must not be restarted for it. Ends w
 
 // health asks one of the two questions; they need no proof of who asks.
 func health(ctx context.Context, target gate.Target, question string, w io.Writer) error {
-	client, base, err := target.Client()
+	status, said, err := ask(ctx, healthTimeout, target, http.MethodGet, "/"+question, nil)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/"+question, nil)
-	if err != nil {
-		return usageError{fmt.Errorf("--admin %s: %w", target.Address, err)}
+	if status != http.StatusOK {
+		return fmt.Errorf("no: %s", bytes.TrimSpace(said))
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return unreachable(target, err)
-	}
-	defer resp.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("no: %s", strings.TrimSpace(string(said)))
-	}
-	fmt.Fprintln(w, strings.TrimSpace(string(said)))
+	fmt.Fprintf(w, "%s\n", bytes.TrimSpace(said))
 	return nil
 }
