@@ -43,7 +43,7 @@ func ReadSnapshot(image []byte) (SnapshotInfo, error) {
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
-	return SnapshotInfo{Version: st.version, Apps: len(st.policy.Apps), History: len(st.history), Audit: st.audit.head()}, nil
+	return SnapshotInfo{Version: st.version, Apps: len(st.policy.Apps), History: len(st.history.changes), Audit: st.audit.head()}, nil
 }
 
 // RestoreSnapshot makes the empty raft directory of a stopped voter begin with a snapshot file, with this voter alone in

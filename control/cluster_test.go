@@ -220,13 +220,14 @@ func killAndCheck(t *testing.T, m *mesh, rng *rand.Rand) {
 		})
 		m.get(v).c.fsm.read(func(st *state) {
 			seen := make(map[uint64]string)
-			for _, c := range st.history {
-				p, err := decodeDocument(c.Document, c.Version)
+			st.history.walk(st.document, func(c Change, document []byte) bool {
+				p, err := decodeDocument(document, c.Version)
 				if err != nil {
 					t.Fatal(err)
 				}
 				seen[c.Version] = p.Apps[0].ID
-			}
+				return true
+			})
 			for version, app := range acked {
 				if seen[version] != app {
 					t.Errorf("%s: version %d was acknowledged with %s, the history has %q", v, version, app, seen[version])
@@ -285,9 +286,16 @@ func TestTwoHalvesNeverFoundTwoVoterSets(t *testing.T) {
 	})
 }
 
-// Any number of subscribers costs the leader as much as five: copies travel from peer to peer. TERN_SUBSCRIBERS asks for more.
+// Any number of subscribers costs the leader as much as five, in copies and in bytes: they travel from peer to peer, and as
+// deltas. TERN_SUBSCRIBERS asks for more.
 func TestManySubscribersCostTheLeaderFive(t *testing.T) {
-	for _, subscribers := range []int{5, envInt("TERN_SUBSCRIBERS", 40)} {
+	const changes = 10
+	large, err := Parse(largePolicy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	large.Apps, large.Blocklist = large.Apps[:30], large.Blocklist[:300]
+	for _, subscribers := range []int{5, envInt("TERN_SUBSCRIBERS", 20)} {
 		bubble(t, 40*time.Millisecond, func(t *testing.T, m *mesh) {
 			for _, v := range []string{"v1", "v2", "v3"} {
 				m.start(v, 3)
@@ -296,17 +304,34 @@ func TestManySubscribersCostTheLeaderFive(t *testing.T) {
 			for i := range subscribers {
 				m.start(fmt.Sprint("f", i), 0)
 			}
-			const changes = 10
 			var slowest time.Duration
-			before := m.leader().c.Status().Served
-			for i := range changes {
-				p := apply(t, m.get("f1"), numbered(i))
+			var before Status
+			size := 0
+			for i := range changes + 1 {
+				if i == 1 { // the first is new to everybody
+					before, size = m.leader().c.Status(), len(m.leader().c.copy.Document)
+				}
+				large.Apps[7].Name = fmt.Sprint("change ", i)
+				doc, err := EncodePolicy(large)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := apply(t, m.get("f1"), doc)
 				slowest = max(slowest, m.until(10*time.Second, "enforced everywhere", m.everyoneAt(p.Version)))
 			}
-			served := m.leader().c.Status().Served - before
-			t.Logf("%d subscribers: the leader handed out %d copies for %d changes; everywhere at most %v after the answer", subscribers, served, changes, slowest)
-			if served > (newsFanout+2)*changes {
-				t.Errorf("the leader handed out %d copies for %d changes to %d subscribers", served, changes, subscribers)
+			after := m.leader().c.Status()
+			served, bytes := after.Served-before.Served, after.ServedBytes-before.ServedBytes
+			deltas := uint64(0)
+			for i := range subscribers {
+				deltas += m.get(fmt.Sprint("f", i)).c.Status().Deltas
+			}
+			t.Logf("%d subscribers, a document of %d bytes: the leader handed out %d copies, %d bytes, for %d changes; %d of all copies came as deltas; everywhere at most %v after the answer",
+				subscribers, size, served, bytes, changes, deltas, slowest)
+			if served > (newsFanout+2)*changes || bytes > 1000*served {
+				t.Errorf("the leader handed out %d copies, %d bytes, for %d changes to %d subscribers", served, bytes, changes, subscribers)
+			}
+			if deltas < uint64(subscribers*changes)*9/10 {
+				t.Errorf("%d copies came as deltas, of %d", deltas, subscribers*changes)
 			}
 		})
 	}

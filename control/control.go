@@ -91,8 +91,9 @@ type Control struct {
 	keys []nodeKey // read-only after New; the first is current
 
 	mu     sync.Mutex
-	copy   envelope // guarded by mu: what this node enforces, signed; zero before the first
-	policy Policy   // guarded by mu: the same, decoded, certificates in the clear as far as this node may read them
+	chain  deltaChain // guarded by mu: the way to copy from older versions
+	copy   envelope   // guarded by mu: what this node enforces, signed; zero before the first
+	policy Policy     // guarded by mu: the same, decoded, certificates in the clear as far as this node may read them
 
 	ring       map[string]fenceKey  // guarded by mu: by id
 	vault      []vaultKey           // guarded by mu: of the copy
@@ -114,7 +115,7 @@ type Control struct {
 
 // counters are the numbers of Status.
 type counters struct {
-	fetched, refused, failed, requests, unrecorded, served atomic.Uint64
+	fetched, refused, failed, requests, unrecorded, served, servedBytes, deltas atomic.Uint64
 }
 
 // New validates cfg, prepares the data directory and loads the last policy from it. A damaged or foreign directory
@@ -227,6 +228,8 @@ type Status struct {
 	FetchErrors   uint64   `json:"fetch_errors"`   // peers that did not answer
 	Requests      uint64   `json:"requests"`       // served
 	Served        uint64   `json:"served"`         // copies handed to peers
+	ServedBytes   uint64   `json:"served_bytes"`   // of their documents, or of the deltas that went instead
+	Deltas        uint64   `json:"deltas"`         // copies taken as deltas
 	Unrecorded    uint64   `json:"unrecorded"`     // denied actions that did not fit into the audit log's queue
 
 	Audit AuditMark `json:"audit"` // the newest line of the audit log that this node knows
@@ -249,7 +252,7 @@ func (c *Control) Status() Status {
 	c.mu.Unlock()
 	s.Fetched, s.Refused = c.counts.fetched.Load(), c.counts.refused.Load()
 	s.FetchErrors, s.Requests = c.counts.failed.Load(), c.counts.requests.Load()
-	s.Served = c.counts.served.Load()
+	s.Served, s.ServedBytes, s.Deltas = c.counts.served.Load(), c.counts.servedBytes.Load(), c.counts.deltas.Load()
 	s.Unrecorded, s.Audit = c.counts.unrecorded.Load(), c.auditMark()
 	switch {
 	case r != nil:

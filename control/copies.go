@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -56,6 +57,43 @@ func (e envelope) signedBytes() []byte {
 	return append(b, e.Document...)
 }
 
+// encode is the form on disk: u32 length (big-endian) of the JSON of everything but the document, that JSON, the document.
+func (e envelope) encode() ([]byte, error) {
+	document := e.Document
+	e.Document = nil
+	head, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(head)+len(document)), uint32(len(head)))
+	return append(append(b, head...), document...), nil
+}
+
+// decodeEnvelope is the inverse; it also reads what was JSON as a whole.
+func decodeEnvelope(b []byte) (e envelope, err error) {
+	if bytes.HasPrefix(b, []byte("{")) {
+		return e, json.Unmarshal(b, &e)
+	}
+	head, document, err := cut(b, len(b))
+	if err == nil {
+		err = json.Unmarshal(head, &e)
+	}
+	e.Document = document
+	return e, err
+}
+
+// whole is e with its document, which steps make from base where e came without.
+func (e envelope) whole(base envelope, have uint64, steps [][]byte) (_ envelope, err error) {
+	if len(e.Document) > 0 || len(steps) == 0 {
+		return e, nil
+	}
+	if base.Version != have {
+		return e, fmt.Errorf("%w: it is for version %d", errDelta, have)
+	}
+	e.Document, err = follow(base.Document, steps)
+	return e, err
+}
+
 // errNotVoter refuses a signature by a node that has no say.
 var errNotVoter = errors.New("signed by a node that is not a voter of this mesh")
 
@@ -83,9 +121,9 @@ func (c *Control) load() error {
 	if err != nil || payload == nil {
 		return err
 	}
-	var e envelope
 	var p Policy
-	if err = json.Unmarshal(payload, &e); err == nil {
+	e, err := decodeEnvelope(payload)
+	if err == nil {
 		p, err = decodeDocument(e.Document, e.Version)
 	}
 	if err != nil {
@@ -104,9 +142,15 @@ func (c *Control) install(e envelope, p Policy) {
 	if p.Version <= c.Policy().Version {
 		return
 	}
-	b, err := json.Marshal(e)
+	b, err := e.encode()
 	if err == nil {
 		err = writeSealed(c.copyFile(), copyMagic, b)
+	}
+	c.mu.Lock()
+	before, chain := c.copy, c.chain
+	c.mu.Unlock()
+	if before.Version > 0 {
+		chain = chain.with(deltaStep{from: before.Version, to: e.Version, delta: makeDelta(before.Document, e.Document)})
 	}
 	unsaved := ""
 	if err != nil {
@@ -119,7 +163,7 @@ func (c *Control) install(e envelope, p Policy) {
 	}
 	c.mu.Lock()
 	c.unsaved = unsaved
-	c.copy, c.vault, c.policy, c.sealedApps = e, p.vault, p, missing
+	c.copy, c.chain, c.vault, c.policy, c.sealedApps = e, chain, p.vault, p, missing
 	c.mu.Unlock()
 	c.cfg.Enforce(p)
 	nudge(c.spread)
@@ -211,23 +255,40 @@ func (c *Control) fetchNewer(ctx context.Context) {
 func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	a, err := c.call(ctx, node, request{Op: opEnvelope, Have: have, PublicKey: c.keys[0].public})
-	if err != nil {
-		c.counts.failed.Add(1)
-		return err
+	c.mu.Lock()
+	base := c.copy
+	c.mu.Unlock()
+	for deltas := have > 0; ; deltas = false {
+		a, err := c.call(ctx, node, request{Op: opEnvelope, Have: have, Deltas: deltas, PublicKey: c.keys[0].public})
+		if err != nil {
+			c.counts.failed.Add(1)
+			return err
+		}
+		if a.Envelope == nil || a.Envelope.Version <= have {
+			c.counts.refused.Add(1)
+			return fmt.Errorf("claims a policy above version %d and has none", have)
+		}
+		e, err := a.Envelope.whole(base, have, a.Steps)
+		if errors.Is(err, errDelta) && deltas { // the same version was another document there: all of it, then
+			continue
+		}
+		return errors.Join(err, c.accept(e, len(a.Steps) > 0, a.Keys))
 	}
-	if a.Envelope == nil || a.Envelope.Version <= have {
-		c.counts.refused.Add(1)
-		return fmt.Errorf("claims a policy above version %d and has none", have)
-	}
-	p, err := a.Envelope.open(c.cfg.Verify)
+}
+
+// accept verifies a copy that came from a peer, and enforces it.
+func (c *Control) accept(e envelope, delta bool, keys []byte) error {
+	p, err := e.open(c.cfg.Verify)
 	if err != nil {
 		c.counts.refused.Add(1)
 		return err
 	}
 	c.counts.fetched.Add(1)
-	c.takeKeys(a.Keys) // before the policy that needs them
-	c.install(*a.Envelope, p)
+	if delta {
+		c.counts.deltas.Add(1)
+	}
+	c.takeKeys(keys) // before the policy that needs them
+	c.install(e, p)
 	return nil
 }
 
@@ -242,14 +303,13 @@ func (c *Control) spreadLoop(ctx context.Context) error {
 		}
 		news := c.newsOf()
 		told := make(map[string]bool)
-		for range newsRounds {
-			c.tell(ctx, news, told)
-			news.Envelope = nil
+		for round := range newsRounds {
+			c.tell(ctx, news, told, round == 0)
 			leads := false
 			if r := c.node(); r != nil {
 				leads = r.State() == raft.Leader // it has done its part: the others tell the rest
 			}
-			if leads || c.Policy().Version != news.Version || !pause(ctx, newsPause) {
+			if leads || c.Policy().Version != news.copy.Version || !pause(ctx, newsPause) {
 				break
 			}
 		}
@@ -257,64 +317,119 @@ func (c *Control) spreadLoop(ctx context.Context) error {
 }
 
 // tell hands news to newsFanout nodes that are behind and not in told, which it adds them to.
-func (c *Control) tell(ctx context.Context, news request, told map[string]bool) {
-	var behind []string
+func (c *Control) tell(ctx context.Context, n news, told map[string]bool, whole bool) {
+	var behind []Member
 	for _, m := range c.cfg.Members() {
-		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion < news.Version && !told[m.Node] {
-			behind = append(behind, m.Node)
+		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion < n.copy.Version && !told[m.Node] {
+			behind = append(behind, m)
 		}
 	}
 	rand.Shuffle(len(behind), func(i, j int) { behind[i], behind[j] = behind[j], behind[i] })
 	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
 	var g errgroup.Group
-	for _, node := range behind[:min(len(behind), newsFanout)] {
-		told[node] = true
-		if news.Envelope != nil {
-			c.counts.served.Add(1)
+	for _, m := range behind[:min(len(behind), newsFanout)] {
+		told[m.Node] = true
+		req := request{Op: opNews, Version: n.copy.Version}
+		if whole {
+			n.attach(&req, m.PolicyVersion)
 		}
+		c.countServed(req.Envelope, req.Steps)
 		g.Go(func() error {
-			_, err := c.call(ctx, node, news)
+			_, err := c.call(ctx, m.Node, req)
 			return err
 		})
 	}
 	_ = g.Wait() // who did not hear it sees it in gossip
 }
 
-// newsOf is what spreadLoop tells: the version, and the copy itself if it is small.
-func (c *Control) newsOf() request {
+// news is what spreadLoop tells: the version, and with it the copy or the way to it where that is small.
+type news struct {
+	copy  envelope
+	chain deltaChain
+}
+
+func (c *Control) newsOf() news {
 	c.mu.Lock()
-	e := c.copy
-	c.mu.Unlock()
-	req := request{Op: opNews, Version: e.Version}
-	if len(e.Document) <= newsInline && len(e.Sig) > 0 {
+	defer c.mu.Unlock()
+	return news{c.copy, c.chain}
+}
+
+// attach adds to a request what brings a node at version have up to date.
+func (n news) attach(req *request, have uint64) {
+	e := n.copy
+	steps := n.chain.since(have)
+	switch {
+	case len(e.Sig) == 0:
+	case worthwhile(steps, e.Document) && sizeOf(steps) <= newsInline:
+		e.Document = nil
+		req.Envelope, req.Have, req.Steps = &e, have, steps
+	case len(e.Document) <= newsInline:
 		req.Envelope = &e
 	}
-	return req
+}
+
+// worthwhile says whether steps are there and less than half of the document that they make.
+func worthwhile(steps [][]byte, document []byte) bool {
+	return len(steps) > 0 && sizeOf(steps) < len(document)/2
+}
+
+func sizeOf(steps [][]byte) (n int) {
+	for _, s := range steps {
+		n += len(s)
+	}
+	return n
+}
+
+// countServed counts a copy that goes out, in whichever form.
+func (c *Control) countServed(e *envelope, steps [][]byte) {
+	if e != nil {
+		c.counts.served.Add(1)
+		c.counts.servedBytes.Add(uint64(len(e.Document) + sizeOf(steps)))
+	}
 }
 
 // hear takes a peer's news: it enforces the copy that came along, or notes whom to ask for one.
-func (c *Control) hear(from string, version uint64, e *envelope) {
-	if version <= c.Policy().Version {
+func (c *Control) hear(from string, req request) {
+	if req.Version <= c.Policy().Version {
 		return
 	}
-	if e != nil && e.Version == version {
-		if p, err := e.open(c.cfg.Verify); err != nil {
-			c.counts.refused.Add(1)
-			c.fail(fmt.Sprintf("policy from %s: %v", from, err))
-			return
-		} else if c.holdsKeys(p) {
-			c.counts.fetched.Add(1)
-			c.install(*e, p)
-			return
-		}
+	if req.Envelope != nil && req.Envelope.Version == req.Version && c.takeNews(from, req) {
+		return
 	}
 	c.mu.Lock()
 	if len(c.told) < maxTold {
-		c.told[from] = version
+		c.told[from] = req.Version
 	}
 	c.mu.Unlock()
 	nudge(c.wake)
+}
+
+// takeNews enforces the copy that came with news, if it is good and this node holds the keys to it; it also returns true for a
+// copy that is refused, since its sender has no other.
+func (c *Control) takeNews(from string, req request) bool {
+	c.mu.Lock()
+	base := c.copy
+	c.mu.Unlock()
+	e, err := req.Envelope.whole(base, req.Have, req.Steps)
+	if err != nil {
+		return false // for another version than this node's: it asks
+	}
+	p, err := e.open(c.cfg.Verify)
+	if err != nil {
+		c.counts.refused.Add(1)
+		c.fail(fmt.Sprintf("policy from %s: %v", from, err))
+		return true
+	}
+	if !c.holdsKeys(p) {
+		return false
+	}
+	c.counts.fetched.Add(1)
+	if len(req.Steps) > 0 {
+		c.counts.deltas.Add(1)
+	}
+	c.install(e, p)
+	return true
 }
 
 // maxTold bounds how many peers' news wait.

@@ -45,6 +45,36 @@ func TestFollowerTakesAGoodCopyOnceAndKeepsItOverARestart(t *testing.T) {
 	}
 }
 
+// A peer's delta is for a document that this node does not have, under the same number: it takes the whole document.
+func TestADeltaForAnotherDocumentIsNoLoss(t *testing.T) {
+	mine, theirs, next := storedDoc(t, sampleYAML), []byte(`{"regions":[],"apps":[],"blocklist":[]}`), []byte(`{"regions":[{"id":"eu"}],"apps":[],"blocklist":[]}`)
+	c, enforced := follower(t, signed(t, "v1", 5, mine))
+	c.fetchNow(t.Context())
+	asked := 0
+	c.cfg.Call = func(_ context.Context, _ string, b []byte) ([]byte, error) {
+		var req request
+		if err := json.Unmarshal(b, &req); err != nil {
+			t.Error(err)
+		}
+		asked++
+		a := answer{Envelope: new(envelope)}
+		if *a.Envelope = signed(t, "v1", 6, next); req.Deltas {
+			a.Envelope.Document, a.Steps = nil, [][]byte{makeDelta(theirs, next)}
+		}
+		return json.Marshal(a)
+	}
+	c.fetchNow(t.Context())
+	if fmt.Sprint(*enforced) != "[5 6]" || asked != 2 || c.Status().Refused != 0 {
+		t.Errorf("enforced %v after %d questions: %+v", *enforced, asked, c.Status())
+	}
+	wrong := signed(t, "v1", 7, mine)
+	wrong.Document = nil
+	c.hear("f9", request{Version: 7, Envelope: &wrong, Have: 6, Steps: [][]byte{makeDelta(next, theirs)}})
+	if c.Policy().Version != 6 || c.Status().Refused != 1 {
+		t.Errorf("a delta that makes what nobody signed must be refused: %+v", c.Status())
+	}
+}
+
 func TestFollowerRefusesBadCopies(t *testing.T) {
 	doc := storedDoc(t, sampleYAML)
 	tampered := signed(t, "v1", 5, doc)

@@ -41,7 +41,7 @@ const (
 // big-endian length; payload; SHA-256 of everything before. They are replaced by rename, so that a crash leaves the
 // old file or the new one.
 var (
-	copyMagic    = []byte("TERNPOL\x01")
+	copyMagic    = []byte("TERNPOL\x02")
 	metaMagic    = []byte("TERNWAL\x01")
 	promiseMagic = []byte("TERNBOO\x01")
 	tailMagic    = []byte("TERNEND\x01")

@@ -10,31 +10,15 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// Bounds of the history. The oldest goes first; a change outlives its document.
-const (
-	maxHistory          = 1_000   // changes
-	maxHistoryDocuments = 6 << 20 // bytes of documents kept, the newest always
-	maxSnapshotBytes    = 64 << 20
-)
+// maxSnapshotBytes bounds what a snapshot unpacks to.
+const maxSnapshotBytes = 64 << 20
 
 // snapshotMagic opens a snapshot; the last byte is its format.
-var snapshotMagic = []byte("TERNSNP\x01")
-
-// Change is one line of the history.
-type Change struct {
-	Version  uint64          `json:"version"`
-	ID       string          `json:"id,omitempty"` // of the request
-	Who      string          `json:"who"`
-	When     time.Time       `json:"when"`
-	Bytes    int             `json:"bytes"`              // of the stored document
-	SHA256   string          `json:"sha256"`             // hex, of the redacted document: equal for equal policies
-	Document json.RawMessage `json:"document,omitempty"` // as stored; redacted where Control.Version hands it out; only for recent changes
-}
+var snapshotMagic = []byte("TERNSNP\x02")
 
 // ConflictError says that the policy changed since the caller looked. Nothing was applied.
 type ConflictError struct{ Expected, Current uint64 }
@@ -54,8 +38,7 @@ type state struct {
 	version  uint64
 	document []byte // stored form; nil before the first
 	policy   Policy
-	history  []Change // oldest first
-	docBytes int      // of all history[i].Document
+	history  history
 	audit    auditLog
 	stopped  error
 }
@@ -85,10 +68,11 @@ func (s *state) apply(entry []byte) (Policy, error) {
 	if err != nil {
 		return Policy{}, s.stop(fmt.Errorf("version %d: %w (%w)", version, err, errFromFuture))
 	}
+	before := s.document
 	s.version, s.policy, s.document = version, policy, slices.Clone(c.document)
-	s.remember(Change{
-		Version: version, ID: c.id, Who: c.who, When: c.when, Bytes: len(c.document), SHA256: redactedSum(policy), Document: s.document,
-	})
+	s.history.add(Change{
+		Version: version, ID: c.id, Who: c.who, When: c.when, Bytes: len(c.document), SHA256: redactedSum(policy),
+	}, s.document, before)
 	return policy, s.append(c.audit, version)
 }
 
@@ -107,28 +91,13 @@ func (s *state) stop(err error) error {
 	return s.stopped
 }
 
-// remember appends to the history and keeps its bounds.
-func (s *state) remember(c Change) {
-	s.history = append(s.history, c)
-	s.docBytes += len(c.Document)
-	if over := len(s.history) - maxHistory; over > 0 {
-		for _, old := range s.history[:over] {
-			s.docBytes -= len(old.Document)
-		}
-		s.history = slices.Delete(s.history, 0, over)
-	}
-	for i := 0; i < len(s.history)-1 && s.docBytes > maxHistoryDocuments; i++ {
-		s.docBytes -= len(s.history[i].Document)
-		s.history[i].Document = nil
-	}
-}
-
 // stateImage is the JSON inside a snapshot.
 type stateImage struct {
 	Version  uint64   `json:"version"`
 	Document []byte   `json:"document"`
 	SHA256   []byte   `json:"sha256"`
-	History  []Change `json:"history"`
+	History  []Change `json:"history"`        // with documents in format 1
+	Back     [][]byte `json:"back,omitempty"` // see history
 
 	AuditBase AuditMark    `json:"audit_base"`
 	Audit     []AuditEntry `json:"audit"`
@@ -144,7 +113,7 @@ func (s *state) snapshot(w io.Writer) error {
 	}
 	sum := sha256.Sum256(s.document)
 	z := gzip.NewWriter(w)
-	image := stateImage{Version: s.version, Document: s.document, SHA256: sum[:], History: s.history, AuditBase: s.audit.base, Audit: s.audit.entries}
+	image := stateImage{Version: s.version, Document: s.document, SHA256: sum[:], History: s.history.changes, Back: s.history.back, AuditBase: s.audit.base, Audit: s.audit.entries}
 	if err := json.NewEncoder(z).Encode(image); err != nil {
 		return err
 	}
@@ -161,7 +130,7 @@ func restoreState(r io.Reader) (*state, error) {
 	if !bytes.Equal(magic[:last], snapshotMagic[:last]) {
 		return nil, errors.New("not a policy snapshot")
 	}
-	if magic[last] != snapshotMagic[last] {
+	if magic[last] > snapshotMagic[last] {
 		return nil, fmt.Errorf("snapshot of format %d: %w", magic[last], errFromFuture)
 	}
 	z, err := gzip.NewReader(r)
@@ -194,8 +163,8 @@ func (i stateImage) state() (*state, error) {
 		}
 		s.policy, s.document = policy, i.Document
 	}
-	for _, c := range i.History {
-		s.remember(c)
+	if err := i.restoreHistory(&s.history); err != nil {
+		return nil, err
 	}
 	if len(i.Audit) > 0 && i.Audit[0].Prev != i.AuditBase.Hash {
 		return nil, errors.New("snapshot: the audit log does not follow from its base")
@@ -208,6 +177,39 @@ func (i stateImage) state() (*state, error) {
 		s.audit.bytes += len(e.Body)
 	}
 	return s, nil
+}
+
+// restoreHistory takes the history over and checks that all its documents can be made. Format 1 held them whole.
+func (i stateImage) restoreHistory(h *history) error {
+	if len(i.Back) == 0 {
+		var before []byte
+		for n, c := range i.History {
+			document := []byte(c.Document)
+			if n == len(i.History)-1 {
+				document = i.Document
+			}
+			h.add(c, document, before)
+			before = document
+		}
+		return nil
+	}
+	if len(i.History) > maxHistory || len(i.Back) != len(i.History)-1 {
+		return fmt.Errorf("snapshot: a history of %d changes and %d documents", len(i.History), len(i.Back))
+	}
+	h.changes, h.back = i.History, i.Back
+	want := 1
+	for _, d := range h.back {
+		h.bytes += len(d)
+		if d != nil {
+			want++
+		}
+	}
+	got := 0
+	h.walk(i.Document, func(Change, []byte) bool { got++; return true })
+	if got != want {
+		return fmt.Errorf("snapshot: only %d of %d documents of the history can be made", got, want)
+	}
+	return nil
 }
 
 // fsm adapts state to raft. Raft calls Apply, Snapshot and Restore from its own goroutine; everybody else reads.
@@ -240,7 +242,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, f.st.stopped
 	}
 	frozen := *f.st
-	frozen.history = slices.Clone(f.st.history)
+	frozen.history = f.st.history.frozen()
 	frozen.audit.entries = slices.Clone(f.st.audit.entries)
 	return fsmSnapshot{&frozen}, nil
 }

@@ -2,9 +2,11 @@ package control
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -48,7 +50,7 @@ func TestApplyCountsVersionsAndKeepsHistory(t *testing.T) {
 	if err != nil || p.Version != 1 || p.Apps[0].Certificates[0] != secretA {
 		t.Fatalf("first change: %+v %v", p, err)
 	}
-	c := s.history[0]
+	c := s.history.changes[0]
 	if c.Who != "ann" || !c.When.Equal(epoch) || c.Bytes != len(doc) || len(c.SHA256) != 64 {
 		t.Errorf("history line %+v", c)
 	}
@@ -67,7 +69,7 @@ func TestApplyConflictNamesBothVersionsAndChangesNothing(t *testing.T) {
 	if !errors.As(err, &conflict) || *conflict != (ConflictError{Expected: 1, Current: 3}) {
 		t.Fatalf("got %v", err)
 	}
-	if s.version != 3 || len(s.history) != 3 || s.stopped != nil {
+	if s.version != 3 || len(s.history.changes) != 3 || s.stopped != nil {
 		t.Errorf("a conflict changed the state: version %d", s.version)
 	}
 }
@@ -136,6 +138,53 @@ func TestSnapshotRestore(t *testing.T) {
 	}
 }
 
+// Every version of the history is there again, through a snapshot too, and a snapshot of the format before is read.
+func TestHistoryKeepsDocumentsAsDeltas(t *testing.T) {
+	s, documents := &state{}, make(map[uint64][]byte)
+	for v := range uint64(20) {
+		doc := storedDoc(t, sampleYAML)
+		doc = bytes.Replace(doc, []byte(`"regions":[`), fmt.Appendf(nil, `"regions":[{"id":"r%d"},`, v), 1)
+		documents[v+1] = doc
+		if _, err := s.apply(entry(t, command{kind: commandApply, base: v, when: epoch, document: doc})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	if err := s.snapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	back, err := restoreState(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := stateImage{Version: s.version, Document: s.document, SHA256: sumOf(s.document)}
+	for _, c := range s.history.changes {
+		c.Document = documents[c.Version]
+		before.History = append(before.History, c)
+	}
+	older, err := before.state()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, st := range map[string]*state{"applied": s, "restored": back, "restored from format 1": older} {
+		for v, want := range documents {
+			if _, got, ok := st.change(v); !ok || !bytes.Equal(got, want) {
+				t.Errorf("%s: version %d is %d bytes, want %d", name, v, len(got), len(want))
+			}
+		}
+	}
+	if s.history.bytes > 20*60 {
+		t.Errorf("20 versions that differ in a word take %d bytes beside a document of %d", s.history.bytes, len(s.document))
+	}
+	back.history.back[3][40] ^= 1
+	bad := stateImage{Version: s.version, Document: s.document, SHA256: sumOf(s.document), History: back.history.changes, Back: back.history.back}
+	if _, err := bad.state(); err == nil {
+		t.Error("a history that cannot be made whole must not be restored")
+	}
+}
+
+func sumOf(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
+
 func TestHistoryIsBounded(t *testing.T) {
 	s := &state{}
 	small := []byte(`{"regions":[],"apps":[],"blocklist":[]}`)
@@ -144,17 +193,24 @@ func TestHistoryIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(s.history) != maxHistory || s.history[0].Version != 11 {
-		t.Fatalf("%d changes kept, the first is %d", len(s.history), s.history[0].Version)
+	if len(s.history.changes) != maxHistory || s.history.changes[0].Version != 11 {
+		t.Fatalf("%d changes kept, the first is %d", len(s.history.changes), s.history.changes[0].Version)
 	}
-	big := []byte(`{"regions":[],"apps":[{"id":"a","name":"` + strings.Repeat("x", 3<<20) + `","auth":"","redundancy":""}],"blocklist":[]}`)
-	for range 4 {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 4 { // nothing in common with the one before
+		noise := make([]byte, maxHistoryBytes*2/5)
+		for i := range noise {
+			noise[i] = byte('a' + rng.IntN(26))
+		}
+		big := fmt.Appendf(nil, `{"regions":[],"apps":[{"id":"a","name":"%s","auth":"","redundancy":""}],"blocklist":[]}`, noise)
 		if _, err := s.apply(entry(t, command{kind: commandApply, base: s.version, document: big})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if last := s.history[len(s.history)-1]; s.docBytes > maxHistoryDocuments || last.Document == nil || s.history[0].Document != nil {
-		t.Errorf("%d bytes of documents kept", s.docBytes)
+	kept := 0
+	s.history.walk(s.document, func(Change, []byte) bool { kept++; return true })
+	if s.history.bytes > maxHistoryBytes || kept != 3 {
+		t.Errorf("%d bytes kept, %d documents", s.history.bytes, kept)
 	}
 }
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 )
@@ -182,12 +184,17 @@ func (c *Control) doneBefore(id string) (out Outcome, found bool) {
 		return out, false
 	}
 	c.fsm.read(func(st *state) {
-		for _, change := range st.history {
+		for _, change := range st.history.changes {
 			if change.ID == id {
 				out, found = Outcome{Base: change.Version - 1, Version: change.Version}, true
-				if p, err := decodeDocument(change.Document, change.Version); err == nil {
-					out.Policy = Redact(p)
-				}
+			}
+		}
+		if !found {
+			return
+		}
+		if _, document, _ := st.change(out.Version); document != nil {
+			if p, err := decodeDocument(document, out.Version); err == nil {
+				out.Policy = Redact(p)
 			}
 		}
 	})
@@ -202,21 +209,37 @@ func (c *Control) merge(next, base Policy) (Policy, error) {
 	if !errors.As(err, &problems) {
 		return merged, err
 	}
-	var documents [][]byte
-	c.fsm.read(func(st *state) {
-		for i := len(st.history) - 1; i >= 0; i-- {
-			documents = append(documents, st.history[i].Document)
-		}
-	})
+	var past history
+	var newest []byte
+	c.fsm.read(func(st *state) { past, newest = st.history.frozen(), st.document })
 	whole := base
 	whole.Apps = slices.Clone(base.Apps)
-	for _, doc := range documents {
+	wanted := fingerprintsOf(next)
+	past.walk(newest, func(_ Change, doc []byte) bool {
+		if !slices.ContainsFunc(wanted, func(hidden []byte) bool { return bytes.Contains(doc, hidden) }) {
+			return true
+		}
 		if old, err := decodeDocument(doc, 0); err == nil {
 			c.learn(old.vault)
 			whole.Apps = withCertificates(whole.Apps, old.Apps)
+			_, err = Merge(next, whole)
+			return err != nil
+		}
+		return true
+	})
+	return Merge(next, whole)
+}
+
+// fingerprintsOf lists the beginnings of the sealed certificates that p names by their fingerprint.
+func fingerprintsOf(p Policy) (out [][]byte) {
+	for _, a := range p.Apps {
+		for _, s := range a.Certificates {
+			if isFingerprint(s) {
+				out = append(out, []byte(sealedPrefix+strings.ToLower(strings.TrimPrefix(s, fingerprintPrefix))+":"))
+			}
 		}
 	}
-	return Merge(next, whole)
+	return out
 }
 
 // withCertificates adds the certificates of the same apps in more, and apps that are gone.

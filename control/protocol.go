@@ -72,7 +72,9 @@ type request struct {
 	PublicKey []byte   `json:"public_key,omitempty"` // the asker's
 
 	Audit    []json.RawMessage `json:"audit,omitempty"`
-	Envelope *envelope         `json:"envelope,omitempty"` // with news
+	Envelope *envelope         `json:"envelope,omitempty"` // with news; without its document where there are steps
+	Steps    [][]byte          `json:"steps,omitempty"`    // with news: deltas from the document of version Have
+	Deltas   bool              `json:"deltas,omitempty"`   // with envelope: steps from version Have are welcome
 
 	policy *Policy // of Document, where the request was made on this node
 }
@@ -93,6 +95,7 @@ type answer struct {
 	Hello    *hello          `json:"hello,omitempty"`
 	Audit    []AuditEntry    `json:"audit,omitempty"`
 	Mark     *AuditMark      `json:"mark,omitempty"`
+	Steps    [][]byte        `json:"steps,omitempty"` // see request
 
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 
@@ -185,13 +188,13 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 	case opGet:
 		return c.serveGet()
 	case opEnvelope:
-		a, err := c.serveEnvelope(req.Have)
+		a, err := c.serveEnvelope(req.Have, req.Deltas)
 		if err == nil && a.Envelope != nil {
 			a.Keys, err = c.handOut(from, req.PublicKey)
 		}
 		return a, err
 	case opNews:
-		c.hear(from, req.Version, req.Envelope)
+		c.hear(from, req)
 		return answer{}, nil
 	case opKeys:
 		box, err := c.handOut(from, req.PublicKey)
@@ -240,16 +243,20 @@ func (c *Control) serveGet() (answer, error) {
 	return answer{Version: p.Version, Policy: doc}, err
 }
 
-// serveEnvelope hands out the copy if it is newer than what the asker has, and signed.
-func (c *Control) serveEnvelope(have uint64) (answer, error) {
-	c.mu.Lock()
-	e := c.copy
-	c.mu.Unlock()
-	if e.Version <= have || len(e.Sig) == 0 {
-		return answer{Version: e.Version}, nil
+// serveEnvelope hands out the copy if it is newer than what the asker has, and signed; where the asker takes deltas and they
+// are worth it, as the way from its version.
+func (c *Control) serveEnvelope(have uint64, deltas bool) (answer, error) {
+	n := c.newsOf()
+	a := answer{Version: n.copy.Version}
+	if n.copy.Version <= have || len(n.copy.Sig) == 0 {
+		return a, nil
 	}
-	c.counts.served.Add(1)
-	return answer{Version: e.Version, Envelope: &e}, nil
+	a.Envelope = &n.copy
+	if steps := n.chain.since(have); deltas && worthwhile(steps, n.copy.Document) {
+		n.copy.Document, a.Steps = nil, steps
+	}
+	c.countServed(a.Envelope, a.Steps)
+	return a, nil
 }
 
 // lead answers on the leader.
@@ -274,30 +281,29 @@ func (c *Control) lead(ctx context.Context, req request) (answer, error) {
 
 // localHistory lists changes without their documents.
 func (c *Control) localHistory() (a answer) {
-	c.fsm.read(func(st *state) { a.History = slices.Clone(st.history) })
-	for i := range a.History {
-		a.History[i].Document = nil
-	}
+	c.fsm.read(func(st *state) { a.History = slices.Clone(st.history.changes) })
 	return a
 }
 
 func (c *Control) changeAt(version uint64) (a answer, err error) {
-	err = fmt.Errorf("%w: %d", ErrNoVersion, version)
-	c.fsm.read(func(st *state) {
-		for _, change := range st.history {
-			if change.Version == version {
-				a.History, err = []Change{change}, nil
-			}
+	var change Change
+	var document []byte
+	var found bool
+	c.fsm.read(func(st *state) { change, document, found = st.change(version) })
+	if !found {
+		return a, fmt.Errorf("%w: %d", ErrNoVersion, version)
+	}
+	if document != nil {
+		p, err := decodeDocument(document, version)
+		if err != nil {
+			return a, err
 		}
-	})
-	if err != nil || a.History[0].Document == nil {
-		return a, err
+		if change.Document, err = json.Marshal(Redact(p)); err != nil {
+			return a, err
+		}
 	}
-	p, err := decodeDocument(a.History[0].Document, version)
-	if err == nil {
-		a.History[0].Document, err = json.Marshal(Redact(p))
-	}
-	return a, err
+	a.History = []Change{change}
+	return a, nil
 }
 
 // onceToLeader answers here if this node leads, and otherwise passes req on: a voter to the leader, any other node to
