@@ -23,6 +23,8 @@
 //	seal.go       node keys, fence keys, sealed certificates
 //	vault.go      who may read which fence's key; how it gets there
 //	command.go    the log entry, byte by byte
+//	history.go    what is kept of older versions
+//	delta.go      from one document to the next, in few bytes
 //	fsm.go        entry -> state: version, document, history, audit log; snapshots
 //	audit.go      the audit log: a hash chain, its bounds, its verification
 //	record.go     denied actions on their way into the audit log; what every node remembers of it
@@ -77,14 +79,14 @@
 //
 // # Bounds
 //
-// Document 5 MiB; message 8 MiB; history 1,000 changes, of them the newest 6 MiB of documents; audit log 20,000 entries or
+// Document 5 MiB; message 8 MiB; history 1,000 changes and 2 MiB of deltas to their documents; audit log 20,000 entries or
 // 4 MiB or the policy's retention; 256 different denied actions wait to be recorded, more are counted and dropped; raft
 // streams 64, the next is closed; a write waits 8 s for a leader. Channels have capacity 1 and carry no data.
 //
 // # What it does not do
 //
-// Without a count of voters in the policy, dead ones stay in the configuration until an operator acts. There are no deltas:
-// a copy is the whole document. Who may apply is decided by the caller; mesh peers are trusted to forward honestly,
+// Without a count of voters in the policy, dead ones stay in the configuration until an operator acts. Raft's log
+// holds whole documents, copies travel as deltas where that is shorter. Who may apply is decided by the caller; mesh peers are trusted to forward honestly,
 // including the author's name. The configuration inside a snapshot's meta.json has no checksum (the library's format); damage
 // that leaves it valid JSON is not seen. An entry that the disk damages after it was checked at start makes the raft
 // library panic.

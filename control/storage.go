@@ -23,7 +23,7 @@ import (
 const (
 	segmentBytes    = 8 << 20 // preallocated; one entry may be larger than what is left, the file grows then
 	snapshotsKept   = 2
-	cachedLogs      = 2  // entries kept in memory: the newest, which every exchange with a follower names, and the one before; each may be 5 MiB
+	cachedLogs      = 1  // entries kept in memory: the newest, which every exchange with a follower names; it may be 5 MiB
 	snapshotEvery   = 64 // entries since the last snapshot
 	trailingEntries = 32 // entries kept behind a snapshot for voters that lag a little
 )

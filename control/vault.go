@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -399,12 +400,21 @@ func (c *Control) takeKeys(box []byte) bool {
 	return json.Unmarshal(plain, &keys) == nil && c.keep(keys)
 }
 
+// sweepAbove is the size of a document that leaves so much garbage, twenty times as much and more, that the memory is given
+// back at once, and not some minutes later: small nodes have other uses for it.
+const sweepAbove = 128 << 10
+
 // keysLoop asks voters, and then anybody, for the keys that are missing, and enforces the policy again with them.
 func (c *Control) keysLoop(ctx context.Context) error {
+	swept := uint64(0)
 	for pause(ctx, keysInterval) {
 		c.mu.Lock()
 		missing, asking := c.sealedApps, c.copy
 		c.mu.Unlock()
+		if asking.Version != swept && len(asking.Document) > sweepAbove {
+			debug.FreeOSMemory()
+		}
+		swept = asking.Version
 		if missing == 0 {
 			continue
 		}
