@@ -182,8 +182,8 @@ func (c *Control) publishLoop(ctx context.Context) error {
 		var p Policy
 		c.fsm.read(func(st *state) {
 			e.Version, e.Document, e.Audit, p = st.version, st.document, st.audit.head(), st.policy
-			if last := len(st.history) - 1; last >= 0 && st.history[last].Version == st.version {
-				e.Change = st.history[last].ID
+			if h := st.history.changes; len(h) > 0 && h[len(h)-1].Version == st.version {
+				e.Change = h[len(h)-1].ID
 			}
 		})
 		if e.Version <= c.Policy().Version {

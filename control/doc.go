@@ -87,8 +87,7 @@
 //
 // Without a count of voters in the policy, dead ones stay in the configuration until an operator acts. Raft's log holds whole
 // documents; copies travel as deltas where that is shorter. Who may apply is decided by the caller; mesh peers are trusted to
-// forward honestly,
-// including the author's name. The configuration inside a snapshot's meta.json has no checksum (the library's format); damage
-// that leaves it valid JSON is not seen. An entry that the disk damages after it was checked at start makes the raft
-// library panic.
+// forward honestly, including the author's name. The configuration inside a snapshot's meta.json has no checksum (the
+// library's format); damage that leaves it valid JSON is not seen. An entry that the disk damages after it was checked at
+// start makes the raft library panic.
 package control
