@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -128,6 +129,7 @@ func TestSendAllocatesNothing(t *testing.T) {
 		b.keys.holders[holder].keys[epoch%4] = heldKey{true, epoch, hopKey{1, 2}}
 	}
 	s.f.refresh()
+	s.f.burst.Set(now, math.Inf(1)) // no time passes between the moments
 	packet := make([]byte, 1150)
 	moment := func() {
 		for range 10 {

@@ -39,6 +39,7 @@ type flow struct {
 	quicBuf    [MaxDatagram]byte
 	one        [1][]byte // the frame of a single send, kept here so that it is not allocated
 	pace       *pace.Flow
+	burst      pace.Bucket // what may leave at once
 	tally      copyTally
 	target     float64           // lowest residual that an adaptive mode has asked for since the last step
 	extra      int               // steps that measured residual loss asks for, on top of what the paths' losses do
@@ -90,7 +91,9 @@ type outPath struct {
 }
 
 func newFlow(b *Braid, key flowKey) *flow {
-	return &flow{b: b, key: key, changed: make(chan struct{}), used: time.Now(), pace: b.budgets.newFlow(), target: noTarget}
+	f := &flow{b: b, key: key, changed: make(chan struct{}), used: time.Now(), pace: b.budgets.newFlow(), target: noTarget}
+	f.burst.SetBurst(f.used, burstRate, burstBytes)
+	return f
 }
 
 // first is the node that frames on this path go to from here.

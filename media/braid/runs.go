@@ -145,6 +145,7 @@ func (f *flow) sendMedia(frames [][]byte, m mode, now time.Time) (used int, shif
 	}
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
+	f.burst.Take(size)
 	p := f.plan(m, len(frames), size, now)
 	return f.send(kindMedia, frames, p.set, now), p.shift
 }

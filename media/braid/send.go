@@ -108,10 +108,10 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 		return s.sendDatagrams(now)
 	}
 	s.f.sendMu.Lock()
-	room := s.f.room(now)
+	room, burst := s.f.room(now), s.f.burst.Room(now)
 	s.f.sendMu.Unlock()
-	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room)
-	s.out.held = more && room < runBytes
+	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room, burst)
+	s.out.held = more && min(room, burst) < runBytes
 	if len(s.out.frames) == 0 {
 		return packets, more
 	}
@@ -147,19 +147,20 @@ func (s *Session) sendFrames(now time.Time) bool {
 }
 
 // pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records, until
-// about budget bytes are out.
-func (s *Session) pack(now time.Time, head, room int, budget float64) (packets int, more bool) {
+// about budget bytes are out, or burst bytes, which do not stop audio.
+func (s *Session) pack(now time.Time, head, room int, budget, burst float64) (packets int, more bool) {
 	o := &s.out
 	o.frames = o.frames[:0]
 	var stale uint64
 	s.queueMu.Lock()
-	for len(o.frames) <= runFrames-maxFragments && budget > 0 {
+	for len(o.frames) <= runFrames-maxFragments && budget > 0 && (burst > 0 || s.queue.audio.n > 0) {
 		q, ok := s.queue.pop(now, &stale)
 		if !ok {
 			break
 		}
 		o.put(q, head, room)
 		budget -= float64(len(q.buf))
+		burst -= float64(len(q.buf))
 		s.queue.release(q.buf)
 		packets++
 	}
@@ -236,7 +237,7 @@ func (s *Session) nextKey() {
 // sendDatagrams is sendMoment for the datagram carrier. QUIC's congestion control may make it wait, and meanwhile the
 // queue's deadlines drop what is late.
 func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
-	packets, more = s.pack(now, datagramHeader, maxDatagramRecords, math.Inf(1))
+	packets, more = s.pack(now, datagramHeader, maxDatagramRecords, math.Inf(1), math.Inf(1))
 	for _, frame := range s.out.frames {
 		putDatagramHeader(frame, s.out.seq)
 		s.out.seq++

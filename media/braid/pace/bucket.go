@@ -15,13 +15,20 @@ const (
 // rate, so nothing.
 type Bucket struct {
 	rate   float64 // bytes/s
+	depth  float64 // bytes
 	tokens float64
 	at     time.Time
 }
 
 // Set changes the rate from now on.
 func (b *Bucket) Set(now time.Time, rate float64) {
+	b.SetBurst(now, rate, max(Slack, rate*bucketDepth.Seconds()))
+}
+
+// SetBurst is Set with the bytes that may leave at once.
+func (b *Bucket) SetBurst(now time.Time, rate, depth float64) {
 	b.fill(now)
+	b.depth = depth
 	if math.IsInf(b.rate, 1) && !math.IsInf(rate, 1) {
 		b.tokens = 0 // the queue that led to the limit is there already
 	}
@@ -30,7 +37,7 @@ func (b *Bucket) Set(now time.Time, rate float64) {
 
 func (b *Bucket) fill(now time.Time) {
 	if dt := now.Sub(b.at).Seconds(); !b.at.IsZero() && dt > 0 && !math.IsInf(b.rate, 1) {
-		b.tokens = min(b.tokens+dt*b.rate, max(Slack, b.rate*bucketDepth.Seconds()))
+		b.tokens = min(b.tokens+dt*b.rate, b.depth)
 	}
 	b.at = now
 }
