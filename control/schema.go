@@ -51,6 +51,8 @@ var rules = map[string]rule{
 	"apps[].limits.publishers": {"sessions that publish at a node", between(0, maxLimit)},
 	"apps[].limits.viewers":    {"sessions that watch at a node", between(0, maxLimit)},
 
+	"apps[].limits.publisher_kbps": {"bit rate of one publisher, all its tracks and layers together, in kbit/s", between(0, maxLimit)},
+
 	"apps[].admission":             {"more about who may enter", nil},
 	"apps[].admission.disabled":    {"nobody enters, and who is inside leaves", nil},
 	"apps[].admission.banned":      {"users who may not enter, whatever their token says", map[string]any{"maxItems": MaxBanned}},

@@ -41,6 +41,8 @@ type Limits struct {
 	Channels   int `json:"channels,omitempty"`   // with a session at the node
 	Publishers int `json:"publishers,omitempty"` // sessions that publish
 	Viewers    int `json:"viewers,omitempty"`    // sessions that watch
+
+	PublisherKbps int `json:"publisher_kbps,omitempty"` // bit rate of one publisher, all its tracks and layers together, in kbit/s
 }
 
 // FilterRateNames are the rates of the packet filter that a policy may set, as the filter itself calls them.
@@ -97,6 +99,7 @@ func (r *reader) sections(p *Policy) map[string]func(string, ast.Node) {
 func (r *reader) limits(to *Limits) func(string, ast.Node) {
 	return r.section(map[string]func(string, ast.Node){
 		"channels": r.number(&to.Channels), "publishers": r.number(&to.Publishers), "viewers": r.number(&to.Viewers),
+		"publisher_kbps": r.number(&to.PublisherKbps),
 	})
 }
 
@@ -163,6 +166,7 @@ func (v *validator) limits(path string, l Limits) {
 	v.between(path+".channels", l.Channels, maxLimit)
 	v.between(path+".publishers", l.Publishers, maxLimit)
 	v.between(path+".viewers", l.Viewers, maxLimit)
+	v.between(path+".publisher_kbps", l.PublisherKbps, maxLimit)
 }
 
 func (v *validator) between(path string, n, most int) {

@@ -10,7 +10,7 @@ import (
 const everySection = `
 regions: [{id: eu}, {id: us}]
 apps:
-  - {id: a, certificates: [` + secretA + `], limits: {channels: 10, publishers: 20, viewers: 300}}
+  - {id: a, certificates: [` + secretA + `], limits: {channels: 10, publishers: 20, viewers: 300, publisher_kbps: 4000}}
 voters: {count: 3, spread: region, grace_seconds: 60}
 filter: {rates: {source_stun: {per_second: 100, burst: 200}}}
 alarms: {loss_percent: 5, link_delay_ms: 400, undelivered_per_mille: 10}
@@ -27,7 +27,7 @@ func TestEverySectionIsReadAndStored(t *testing.T) {
 	if p.Voters != want.Voters || !reflect.DeepEqual(p.Filter, want.Filter) || p.Alarms != want.Alarms || p.Audit != want.Audit {
 		t.Errorf("read as %+v", p)
 	}
-	if p.Apps[0].Limits != (Limits{10, 20, 300}) {
+	if p.Apps[0].Limits != (Limits{Channels: 10, Publishers: 20, Viewers: 300, PublisherKbps: 4000}) {
 		t.Errorf("limits %+v", p.Apps[0].Limits)
 	}
 	doc, err := json.Marshal(p)
@@ -56,7 +56,7 @@ audit: {retention_days: 99999}
 	}
 	for _, want := range []string{
 		"line 2: apps[0].limits.viewers: -1 is not between 0 and 1000000",
-		`unknown key "bitrate" (known here: channels, publishers, viewers)`,
+		`unknown key "bitrate" (known here: channels, publisher_kbps, publishers, viewers)`,
 		"line 3: voters.count: 4 is not 1, 3 or 5",
 		`voters.spread: "regoin" is not one of region, none (did you mean "region"?)`,
 		"voters.grace_seconds: must be a whole number",

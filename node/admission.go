@@ -23,7 +23,7 @@ func admissionOf(a control.App) access.App {
 			Issuers: r.Issuers, Legacy006: r.Legacy006, RoomTokens: r.RoomTokens, Disabled: r.Disabled, Banned: r.Banned,
 		},
 		Key: r.AppKey, Tenants: r.Tenants,
-		Limits: access.Limits{Channels: a.Limits.Channels, Publishers: a.Limits.Publishers, Viewers: a.Limits.Viewers},
+		Limits: access.Limits{Channels: a.Limits.Channels, Publishers: a.Limits.Publishers, Viewers: a.Limits.Viewers, PublisherBits: 1000 * a.Limits.PublisherKbps},
 	}
 }
 

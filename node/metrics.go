@@ -52,7 +52,7 @@ var (
 	descKeyReads   = metric("access_key_set_reads_total", "Readings of sources of public keys, by result.", "result")
 	descAdminDeny  = metric("admin_requests_refused_total", "Requests to the admin API without a proof of who asks (401), or without the right (403).", "status")
 	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
-	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole.")
+	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole, or whose app has a limit.")
 	descLayers     = metric("access_layer_changes_total", "Times that a viewer was moved to another simulcast layer.")
 	descEstimated  = metric("access_viewers_estimated", "Viewers whose last mile is known, by their feedback.")
 	descEstimate   = metric("access_viewer_estimate_bits_per_second", "What viewers' last miles carry: the least, and the median; no series while none is known.", "of")

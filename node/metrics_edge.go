@@ -36,7 +36,7 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	for reason, k := range map[string]uint64{
 		"queue_full": a.DropsQueue, "not_connected": a.DropsEarly, "too_long": a.DropsSize,
 		"not_ingest": a.DropsIngest, "write": a.DropsWrite, "stale": a.DropsStale,
-		"blocked": a.DropsBlocked,
+		"blocked": a.DropsBlocked, "bitrate": a.DropsBitrate,
 	} {
 		counter(descAccessDrop, k, reason)
 	}

@@ -14,12 +14,17 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/logging"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 )
 
 // maxAnswer bounds what a server may answer, in bytes.
 const maxAnswer = 256 << 10
+
+// silent keeps the library from telling standard error that a report at a session's end could not be sent.
+var silent = &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled}
 
 // Config of one session. URL is the WHIP or WHEP endpoint.
 type Config struct {
@@ -82,7 +87,7 @@ func newSession(cfg Config) (*session, error) {
 		return nil, fmt.Errorf("register codecs: %w", err)
 	}
 	chain := new(interceptor.Registry)
-	if err := errors.Join(webrtc.ConfigureNack(engine, chain), webrtc.ConfigureRTCPReports(chain), webrtc.ConfigureTWCCSender(engine, chain)); err != nil {
+	if err := errors.Join(webrtc.ConfigureNack(engine, chain), webrtc.ConfigureRTCPReports(chain), webrtc.ConfigureTWCCSenderWithOptions(engine, chain, twcc.WithLoggerFactory(silent))); err != nil {
 		return nil, fmt.Errorf("configure RTCP: %w", err)
 	}
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(settings(cfg)))

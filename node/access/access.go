@@ -64,6 +64,8 @@ type Limits struct {
 	Channels   int // with a session
 	Publishers int // WHIP and plain RTP
 	Viewers    int
+
+	PublisherBits int // bit/s of one publisher, all its tracks together
 }
 
 // Config of the client edge. Hub, App, UDP and UDPAdvertise must be set.
@@ -341,6 +343,7 @@ func (a *Access) Reauthorise() {
 		if err := a.stillAdmitted(s, now); err != nil {
 			s.end("revoked: " + string(token.ReasonOf(err)))
 		}
+		s.rate.limit.Store(int64(a.app(s.app).Limits.PublisherBits))
 	}
 }
 

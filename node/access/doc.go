@@ -33,6 +33,7 @@
 //	peer.go       one pion PeerConnection per session, and its codecs
 //	mux.go        the one UDP port, advertised under the addresses of Config
 //	filter.go     what the packet filter is told: ufrags, proved addresses
+//	bitrate.go    an app's limit on what one publisher sends
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
 //	estimate.go   REMB to a publisher: what the mesh can carry of its stream
 //	audience.go   the viewers of one stream: packets shared and kept, written by shards

@@ -74,7 +74,15 @@ func (p *publisher) ask(pub publication) {
 		now := p.bytes.Load()
 		rate := float64(now-last) * 8 / askEvery.Seconds()
 		last = now
-		if bps := a.next(rate, f.Fit()); bps > 0 && p.s.connected.Load() {
+		most := float64(p.s.rate.limit.Load())
+		if most > 0 {
+			a.free = askFreely // said every time: reports may be lost; and when the limit goes
+		}
+		bps := a.next(rate, f.Fit())
+		if most > 0 {
+			bps = min(bps, most)
+		}
+		if bps > 0 && p.s.connected.Load() {
 			if p.s.pc.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{Bitrate: float32(bps), SSRCs: p.sources()}}) == nil {
 				p.s.a.counts.asks.Add(1)
 			}

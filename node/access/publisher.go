@@ -100,11 +100,14 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 			counts.size.Add(1)
 			continue
 		}
+		p.bytes.Add(uint64(n))
+		if !p.s.mayPublish(n) {
+			continue
+		}
 		if counts.in.Add(1); !began {
 			began = true
 			p.s.trace.end("")
 		}
-		p.bytes.Add(uint64(n))
 		pub.Write(index, buf[:n])
 	}
 }

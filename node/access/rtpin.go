@@ -84,6 +84,9 @@ func (t *rtpIn) media(b, plain []byte, at netip.AddrPort) {
 		t.s.trace.end("")
 	}
 	t.s.heard.Store(now.UnixNano())
+	if !t.s.mayPublish(len(b)) {
+		return
+	}
 	counts.in.Add(1)
 	t.pub.Write(t.index, b)
 }

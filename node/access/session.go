@@ -39,6 +39,7 @@ type session struct {
 	pc           *webrtc.PeerConnection // nil for plain RTP
 	viewer       *viewer                // of WHEP alone
 	trace        *joinTrace             // nil: not recorded
+	rate         allowance              // of what it publishes
 
 	once      sync.Once
 	ended     atomic.Bool
@@ -117,6 +118,7 @@ func (s *session) atEnd(f func()) {
 // node does, or if the policy changed during the join and admits it no longer.
 func (a *Access) register(s *session) *problem {
 	limits := a.app(s.app).Limits
+	s.rate.limit.Store(int64(limits.PublisherBits))
 	a.mu.Lock()
 	full := limits.reached(s, a.sessions)
 	if full == nil {

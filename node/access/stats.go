@@ -22,6 +22,7 @@ type Stats struct {
 	DropsQueue   uint64 // the viewer's queue was full
 	DropsEarly   uint64 // the viewer was not connected yet
 	DropsSize    uint64 // longer than 1,500 bytes, either way
+	DropsBitrate uint64 // of publishers far above their app's bit rate
 	DropsIngest  uint64 // plain RTP: not RTP, another payload type, or another source
 	DropsWrite   uint64 // the library or the network refused a packet to a viewer
 	DropsBlocked uint64 // plain RTP from an address that Config.Allow refuses
@@ -36,7 +37,7 @@ type Stats struct {
 
 	KeyframesAsked uint64 // PLI and FIR from viewers, and one for each that joins
 	KeyframesSent  uint64 // PLI to publishers
-	BitrateAsks    uint64 // REMB to publishers whose stream the mesh does not carry whole
+	BitrateAsks    uint64 // REMB to publishers whose stream the mesh does not carry whole, or whose app has a limit
 
 	LayerChanges   uint64  // simulcast layers that viewers were moved to
 	Estimated      int     // viewers whose last mile is known
@@ -50,7 +51,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, switches, repaired, repairLimit, repairGone atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -76,7 +77,7 @@ func (a *Access) Stats() Stats {
 		Sessions:  map[string]int{kindWHIP: 0, kindWHEP: 0, kindRTP: 0, kindRTPOut: 0},
 		PacketsIn: c.in.Load(), PacketsOut: c.out.Load(),
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
-		DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
+		DropsBitrate: c.bitrate.Load(), DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
 		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
