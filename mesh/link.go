@@ -177,10 +177,13 @@ func (l *link) up() {
 
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
-	downAfter := time.Duration(l.patience())*l.every + missedSlack
+	downAfter := missedProbes*l.every + missedSlack
 	silent := now.Sub(l.progress)
 	if l.progress.IsZero() {
 		silent = now.Sub(l.since) - neverAfter + downAfter
+	}
+	if silent > downAfter {
+		downAfter += time.Duration(l.patience()-missedProbes) * l.every
 	}
 	switch {
 	case l.since.IsZero():

@@ -12,6 +12,7 @@ func talk(t *testing.T) (l *lockstep, a, b *stepper, on *bool) {
 	a, b, on = l.nodes[0], l.nodes[1], new(bool)
 	*on = true
 	for _, s := range l.nodes {
+		s.count()
 		l.start(s)
 	}
 	l.stream(a, b, 5*time.Millisecond, on)
@@ -102,7 +103,7 @@ func TestTheEndOfTrafficIsNoFailure(t *testing.T) {
 // A neighbour that counts nothing, as one of an older version, is measured by probes.
 func TestANeighbourThatDoesNotCount(t *testing.T) {
 	l, a, b, _ := talk(t)
-	b.mute = true
+	b.cfg.Traffic = nil
 	l.until(l.now.Add(20 * time.Second))
 	if s := linkTo(t, a, b); s.Carries || s.Counted > 0 || !s.Fast || s.LossOut > 0.02 || s.Down {
 		t.Errorf("%+v", s)

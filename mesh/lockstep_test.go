@@ -51,7 +51,6 @@ type stepper struct {
 	started time.Time
 
 	traffic map[uint32]*frames // of streams, by the other's id
-	mute    bool               // it does not count them
 }
 
 type event struct {
@@ -147,13 +146,6 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	m.cfg.Traffic = func(to uint32) (sent, arrived uint64) {
-		f := s.counts(to)
-		if s.mute {
-			f = &frames{}
-		}
-		return f.sent, f.arrived
-	}
 	m.now = func() time.Time { return l.now }
 	m.rng, m.links.rng = rand.New(rand.NewPCG(uint64(s.index), 1)), rand.New(rand.NewPCG(uint64(s.index), 2))
 	m.verify = func(context string, msg, certificate, sig []byte) (identity.Peer, error) {
@@ -190,6 +182,14 @@ func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
 			f(to)
 		}
 	})
+}
+
+// count lets a node count the frames of streams.
+func (s *stepper) count() {
+	s.cfg.Traffic = func(to uint32) (sent, arrived uint64) {
+		f := s.counts(to)
+		return f.sent, f.arrived
+	}
 }
 
 // counts are the frames between a node and another.
