@@ -14,7 +14,9 @@ const (
 	// missedProbes in a row make a link down: 3 x 200 ms on a fast link, and a little for jitter.
 	missedProbes = 3
 	missedSlack  = 60 * time.Millisecond
-	missedMost   = 8 // on a lossy link
+	missedMost   = 8 // on a lossy link, or as much time
+	// After two of them more probes are sent, one every probeTick: then it is not chance that takes the link down.
+	doubtAfter = 2*fastEvery + missedSlack/2
 	// upAfter is how many signs of life in a row make it up again; each interval can give one.
 	upAfter = 3
 	// neverAfter makes a link down that has not answered since its first probe.
@@ -96,14 +98,20 @@ func (l *link) stamp(kind byte, seq uint32) probe {
 	return p
 }
 
-// patience is how many probes in a row may be missed. On a link that is known to lose many, three in a row mean nothing: it is as
-// many as are lost by chance once in a thousand times.
-func (l *link) patience() int {
+// silence is how long a link may show no sign of life. On one that is known to lose many probes, three in a row mean nothing: it
+// lasts until as many were sent as are lost by chance once in a hundred thousand times.
+func (l *link) silence() time.Duration {
+	least := missedProbes*l.every + missedSlack
 	lost := 1 - (1-l.lossOut)*(1-l.in)
 	if lost <= 0 {
-		return missedProbes
+		return least
 	}
-	return min(max(int(math.Ceil(math.Log(0.00001)/math.Log(min(lost, 0.99)))), missedProbes), missedMost)
+	need := int(math.Ceil(math.Log(0.00001) / math.Log(min(lost, 0.99))))
+	more := time.Duration(max(need-missedProbes, 0)) * l.every
+	if l.every == fastEvery { // many are sent once it is in doubt, and the last ones need their time
+		more = l.rtt.ewma + time.Duration(max(need-missedProbes-int((least-doubtAfter)/probeTick), 0))*probeTick
+	}
+	return min(least+more, missedMost*l.every+missedSlack)
 }
 
 // receive takes a probe in. For a request it returns the reply.
@@ -175,6 +183,11 @@ func (l *link) up() {
 	l.lossOut, l.in = l.calm[0], l.calm[1]
 }
 
+// doubtful: a fast link has been silent for long enough to ask more often.
+func (l *link) doubtful(now time.Time) bool {
+	return l.every == fastEvery && l.known && !l.down && now.Sub(l.progress) > doubtAfter
+}
+
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
 	downAfter := missedProbes*l.every + missedSlack
@@ -183,7 +196,7 @@ func (l *link) tick(now time.Time) {
 		silent = now.Sub(l.since) - neverAfter + downAfter
 	}
 	if silent > downAfter {
-		downAfter += time.Duration(l.patience()-missedProbes) * l.every
+		downAfter = l.silence()
 	}
 	switch {
 	case l.since.IsZero():

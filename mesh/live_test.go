@@ -157,3 +157,39 @@ func TestCountsThatLie(t *testing.T) {
 		t.Errorf("after the other's restart: %.3f", got)
 	}
 }
+
+// A fifth of all probes is lost, each way, from one moment on: chance alone takes a link down hardly ever, also in the seconds
+// before the loss is known, and a dead link is still down within 0.8 s, also when it was before.
+func TestLossIsNoDeath(t *testing.T) {
+	l := newMeshLockstep(t, 5, 2)
+	a, b := l.nodes[0], l.nodes[1]
+	for _, s := range l.nodes {
+		l.start(s)
+	}
+	downs, was := 0, false
+	for range 30 {
+		a.loss[b.index], b.loss[a.index] = 0.2, 0.2
+		for range 125 { // 10 s
+			l.until(l.now.Add(80 * time.Millisecond))
+			down := linkTo(t, a, b).Down
+			if down && !was {
+				downs++
+			}
+			was = down
+		}
+		a.loss[b.index], b.loss[a.index] = 0, 0
+		l.until(l.now.Add(30 * time.Second))
+	}
+	if downs > 0 {
+		t.Errorf("down %d times in 30 spells of 20 %% loss", downs)
+	}
+	for range 20 {
+		a.loss[b.index], b.loss[a.index] = 1, 1
+		took := l.within(2*time.Second, func() bool { return linkTo(t, a, b).Down })
+		if took > 800*time.Millisecond {
+			t.Errorf("dead, and known after %v", took)
+		}
+		a.loss[b.index], b.loss[a.index] = 0, 0
+		l.until(l.now.Add(10 * time.Second))
+	}
+}

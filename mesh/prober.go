@@ -20,8 +20,8 @@ const (
 	newsCounted = 0.01
 	// inboundIdle ends a link that the other chose, after its last request.
 	inboundIdle = 5 * time.Second
-	// repliesMost bounds the replies to one node in a second: the pace of a fast link, and some that were late.
-	repliesMost = 8
+	// repliesMost bounds the replies to one node in a second: the pace of a fast link, and those that a doubtful one asks for.
+	repliesMost = 16
 )
 
 // prober measures the links to neighbours.
@@ -139,10 +139,13 @@ func (p *prober) step(now time.Time) {
 			l.live.look(now, t)
 			l.settle(now)
 		}
-		if now.Before(l.due) {
+		doubtful := l.doubtful(now)
+		if now.Before(l.due) && !doubtful {
 			continue
 		}
-		if l.due = l.due.Add(l.every); l.due.Before(now) {
+		if doubtful && now.Before(l.due) {
+			// one more, between those that are due
+		} else if l.due = l.due.Add(l.every); l.due.Before(now) {
 			l.due = now.Add(l.every)
 		}
 		if !p.spend(l) {
