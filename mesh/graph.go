@@ -15,8 +15,10 @@ import (
 const (
 	// patchMost is how many links a graph is mended for; with more it is drawn anew.
 	patchMost = 1024
-	// loadStep is how coarsely routing sees loads, so that path sets do not move with every client.
-	loadStep = 0.1
+	// loadStep is how coarsely routing sees loads, so that path sets do not move with every client; what is below loadLeast
+	// costs less than a millisecond and is taken for nothing.
+	loadStep  = 0.1
+	loadLeast = 0.4
 )
 
 // dirt is what changed since the last graph. Its lock is the last to be taken, and nothing is called under it.
@@ -136,8 +138,11 @@ func (m *Mesh) material() material {
 
 // coarse is a load as routing sees it; full stays full, and what is not full does not become it.
 func coarse(load float64) float64 {
-	if load >= 1 {
+	switch {
+	case load >= 1:
 		return 1
+	case load < loadLeast:
+		return 0
 	}
 	return math.Floor(load/loadStep) * loadStep
 }

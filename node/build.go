@@ -27,9 +27,6 @@ import (
 // meshFence is the reserved fence of link probes; it never carries an app's data.
 const meshFence braid.FenceID = 0
 
-// busySessions is how many clients make a node count as fully loaded when sources are compared.
-const busySessions = 1000
-
 // closing remembers what to close if a later step fails.
 func (n *Node) closing(f func() error) { n.closeOnFail = append(n.closeOnFail, f) }
 
@@ -76,6 +73,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		carrier = braid.Datagram
 	}
 	n.routes = newRoutes(n)
+	n.busy = newLoads(n.cfg.Mesh, n.opts.OwnProcess)
 	n.braid, err = braid.New(braid.Config{
 		Self:        braid.NodeID(n.id.ID()),
 		Incarnation: n.incarnation,
@@ -237,16 +235,6 @@ func (n *Node) buildMedia(context.Context) (err error) {
 	})
 	n.prober = probe.New(n.hub)
 	return err
-}
-
-// load is how busy this node is, for the choice of a stream's source: its clients, as a share of a busy node's.
-func (n *Node) load() float64 {
-	select {
-	case <-n.ready:
-		return float64(n.sessions()) / busySessions
-	default:
-		return 0
-	}
 }
 
 // peersOf lists the live nodes inside an app's fence, this one included if it is inside.

@@ -65,6 +65,8 @@ type MeshConfig struct {
 	Risks []string `yaml:"risks"`
 	// ProbeKbps caps this node's probes of links, in kbit/s on the wire, at any size of mesh. Default 256, at least 32.
 	ProbeKbps int `yaml:"probe_kbps"`
+	// RelayMbps is the rate of traffic relayed for others, in Mbit/s, at which this node counts as full. Default 0: no rate does.
+	RelayMbps int `yaml:"relay_mbps"`
 }
 
 // ControlConfig is raft.
@@ -169,6 +171,9 @@ type TracingConfig struct {
 // maxProbeKbps is far more than the most neighbours take.
 const maxProbeKbps = 100_000
 
+// maxRelayMbps is more than a network card has.
+const maxRelayMbps = 1_000_000
+
 // ShutdownTimeout bounds a graceful end: goodbye to clients and peers.
 const ShutdownTimeout = 10 * time.Second
 
@@ -268,6 +273,9 @@ func (c *Config) Validate() error {
 	}
 	if least := mesh.MinProbeRate / 1000; c.Mesh.ProbeKbps != 0 && (c.Mesh.ProbeKbps < least || c.Mesh.ProbeKbps > maxProbeKbps) {
 		fail("mesh.probe_kbps", "%d is out of range, %d to %d: with less, links cannot be measured", c.Mesh.ProbeKbps, least, maxProbeKbps)
+	}
+	if c.Mesh.RelayMbps < 0 || c.Mesh.RelayMbps > maxRelayMbps {
+		fail("mesh.relay_mbps", "%d is out of range, 0 to %d", c.Mesh.RelayMbps, maxRelayMbps)
 	}
 	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go")
 	oneOf("carrier", c.Carrier, "frames", "datagram")

@@ -23,6 +23,7 @@
 //	doctor.go                   tern doctor: the host and the peers, before the node runs
 //	keys.go, reload.go          every key described once; what changes without a restart
 //	refusals_linux.go           plain RTP learns that its receiver is gone
+//	load.go                     how busy this node is: clients, processor, relaying
 //	memory.go                   members that are gone, for those who ask
 //	filter.go                   the packet filter: ports, members, its part of the admin API
 //	quarantine.go               sources in quarantine, told to the other nodes

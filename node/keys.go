@@ -27,6 +27,7 @@ var keys = map[string]key{
 	"mesh.advertise":          {fallback: "`mesh.listen`", says: "the address that other nodes use; needed if `mesh.listen` is every address"},
 	"mesh.join":               {fallback: "empty", says: "`HOST:PORT` of any other nodes; names are resolved at each try"},
 	"mesh.risks":              {fallback: "empty", says: "what this node shares with others (site, provider): paths avoid sharing it", reloads: true},
+	"mesh.relay_mbps":         {fallback: "`0`", says: "traffic relayed for others, Mbit/s, at which this node counts as full: as it fills up, paths of others choose other relays. 0: only clients and the processor make it full"},
 	"mesh.probe_kbps":         {fallback: "`256`", says: "cap on this node's probes of links, kbit/s on the wire, whatever the size of the mesh; it also bounds how many neighbours are probed"},
 	"control.voter":           {fallback: "`false`", says: "take part in raft; the certificate must allow it (`tern ca issue --voter`)"},
 	"control.expect":          {fallback: "`1`; needed for a voter with `mesh.join`", says: "how many voters found the mesh, the first time: 1, 3 or 5, the same at all of them"},

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	descGossip = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
 	descItems  = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
+	descLoad   = metric("node_load", "How busy this node is, as a share of what makes it full; the highest is what the others are told.", "by")
 	descLinks  = metric("mesh_links", "Neighbours, by what their link is measured by.", "by")
 	descProbes = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
 )

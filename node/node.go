@@ -44,6 +44,8 @@ type Options struct {
 	// what is said to others, or held against what they say, goes by the wall clock (incarnations, path frames, relay keys, gossip
 	// keys, certificates of nodes, the audit log, proofs of operators), intervals and the tokens of clients do not.
 	Skew func() time.Duration
+	// OwnProcess says that the node is alone in its process, whose processor time so is the node's load. Default: it is not looked at.
+	OwnProcess bool
 	// LoadConfig reads the configuration anew for POST /v1/reload. Nil: that is refused.
 	LoadConfig func() (Config, error)
 }
@@ -78,6 +80,7 @@ type Node struct {
 	distances   distances
 	routes      *routes
 	tracing     *tracing.Tracing
+	busy        *loads
 	drain       *drainer
 	accessHTTP  net.Listener
 	adminHTTP   net.Listener

@@ -46,6 +46,8 @@ type Status struct {
 	Braids   []BraidStatus  `json:"braids"`
 	Access   AccessStatus   `json:"access"`
 	Media    media.Stats    `json:"media"`
+	// Load is how busy this node is; the highest share is what the others are told.
+	Load LoadStatus `json:"load"`
 
 	alarms control.Alarms // of the policy
 }
@@ -187,6 +189,7 @@ func (n *Node) Status() Status {
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
+	s.Load = n.loadStatus()
 	s.Trouble, s.alarms = n.control.Enforcement().Trouble, n.control.Policy().Alarms
 	s.Findings = findings(s, time.Now())
 	return s

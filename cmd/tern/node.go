@@ -31,7 +31,7 @@ is ready, reloading and stopping, and feeds the watchdog (Type=notify).`,
 				return err
 			}
 			load := func() (node.Config, error) { return loadConfig(config) }
-			n, err := node.New(c, node.Options{Version: version, LoadConfig: load})
+			n, err := node.New(c, node.Options{Version: version, OwnProcess: true, LoadConfig: load})
 			if err != nil {
 				return err
 			}

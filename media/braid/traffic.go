@@ -65,6 +65,9 @@ func (b *Braid) Traffic(member NodeID) (sent, arrived uint64) {
 	return l.sent.Load(), l.arrived.Load()
 }
 
+// RelayedBytes is how many bytes of path frames this node has forwarded for others.
+func (b *Braid) RelayedBytes() uint64 { return b.counters.relayedBytes.Load() }
+
 // counts tells whether frames of this kind count as traffic of a link.
 func (h *pathHeader) counts() bool { return h.kind == kindQUIC || h.kind == kindMedia }
 
