@@ -20,7 +20,7 @@ const (
 	RoleOperator = "operator" // everything
 	RoleAuditor  = "auditor"  // reads everything, changes nothing
 	RoleMetrics  = "metrics"  // reads the metrics alone
-	RoleApp      = "app"      // reads what concerns its own apps
+	RoleApp      = "app"      // reads what concerns its own apps, and changes them; see OwnerChange
 )
 
 // Admin is one bearer token of the admin API. The policy holds the token's SHA-256, from which the token, 256 random

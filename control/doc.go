@@ -14,6 +14,7 @@
 //	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
 //	nodes.go      node states, revocations: types, reading, checks
 //	admins.go     tokens of the admin API
+//	owner.go      what somebody who owns some apps may change
 //	diff.go       how two policies differ; apps that a change would strand
 //	explain.go    by which lines an app's media may go from one region to another
 //	proposal.go   Propose: who asks for which change; the leader judges it and proposes

@@ -16,12 +16,10 @@ import (
 // policyRoutes are the admin API's calls about policy, its history and the audit log.
 func (n *Node) policyRoutes(mux *adminRoutes) {
 	mux.with(gate.ReadOwn, "GET /v1/policy", http.HandlerFunc(n.servePolicy))
-	mux.HandleFunc("PUT /v1/policy", n.applyPolicy)
+	mux.with(gate.ChangeOwn, "PUT /v1/policy", http.HandlerFunc(n.applyPolicy))
 	mux.HandleFunc("GET /v1/policy/history", n.serveHistory)
 	mux.HandleFunc("GET /v1/policy/explain", n.serveExplain)
-	mux.HandleFunc("GET /v1/policy/enforcers", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, n.control.Enforcers(r.Context()))
-	})
+	mux.with(gate.ReadOwn, "GET /v1/policy/enforcers", http.HandlerFunc(n.serveEnforcers))
 	mux.HandleFunc("GET /v1/fence/prove", n.serveFenceProof)
 	mux.HandleFunc("GET /v1/control/snapshot", n.serveSnapshot)
 	mux.HandleFunc("GET /v1/audit", n.serveAudit)
@@ -93,7 +91,11 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		writeError(w, statusOf(err), err)
 		return
 	}
-	out, err := n.propose(r, control.Proposal{
+	propose := n.propose
+	if !gate.From(r.Context()).May(gate.Operate) {
+		propose = n.applyOwn
+	}
+	out, err := propose(r, control.Proposal{
 		Policy: &p, Who: gate.From(r.Context()).String(), From: fromOf(r, n.cfg.Node), Action: q.Get("action"), IfVersion: ifVersion,
 		Force: q.Get("force") != "", DryRun: q.Get("dry_run") != "",
 	})
@@ -110,7 +112,10 @@ func statusOf(err error) int {
 	var conflict *control.ConflictError
 	var stranded *control.StrandError
 	var lockout *lockoutError
+	var denied *control.OwnerError
 	switch {
+	case errors.As(err, &denied):
+		return http.StatusForbidden
 	case errors.As(err, &problems):
 		return http.StatusUnprocessableEntity
 	case errors.As(err, &conflict), errors.As(err, &stranded), errors.As(err, &lockout):

@@ -7,7 +7,7 @@ const (
 	Operator = "operator" // everything
 	Auditor  = "auditor"  // reads everything
 	Metrics  = "metrics"  // reads the metrics
-	App      = "app"      // reads what concerns its own apps
+	App      = "app"      // reads what concerns its own apps, and changes it
 )
 
 // Right is what a route needs.
@@ -16,7 +16,8 @@ type Right uint8
 // The rights, each with the roles that have it.
 const (
 	Operate     Right = iota // operator; the zero value is the narrowest
-	Read                     // and auditor
+	ChangeOwn                // and app, which the route must keep to Caller.Apps
+	Read                     // operator and auditor
 	ReadOwn                  // and app, which the route must keep to Caller.Sees
 	ReadMetrics              // operator, auditor, metrics
 	Everybody                // whoever reaches the listener
@@ -37,6 +38,8 @@ func (c Caller) May(r Right) bool {
 		return true
 	case ReadMetrics:
 		return c.Role == Operator || c.Role == Auditor || c.Role == Metrics
+	case ChangeOwn:
+		return c.Role == Operator || c.Role == App
 	case ReadOwn:
 		return c.Role == Operator || c.Role == Auditor || c.Role == App
 	case Read:

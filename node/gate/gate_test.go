@@ -17,9 +17,9 @@ import (
 func TestRolesAndRights(t *testing.T) {
 	for _, c := range []struct {
 		role string
-		has  string // which of Operate, Read, ReadOwn, ReadMetrics, Everybody
+		has  string // which of Operate, ChangeOwn, Read, ReadOwn, ReadMetrics, Everybody
 	}{
-		{Operator, "11111"}, {Auditor, "01111"}, {App, "00101"}, {Metrics, "00011"}, {"", "00001"}, {"root", "00001"},
+		{Operator, "111111"}, {Auditor, "001111"}, {App, "010101"}, {Metrics, "000011"}, {"", "000001"}, {"root", "000001"},
 	} {
 		got := ""
 		for r := Operate; r <= Everybody; r++ {
