@@ -31,7 +31,7 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_
 func newBooks(publishers int) *books {
 	return &books{
 		sent: make([]uint64, publishers), viewers: make([]uint64, publishers), latency: newHistogram(),
-		joins: map[string]*hdrhistogram.Histogram{"publisher": newHistogram(), "viewer": newHistogram()},
+		joins: map[string]*hdrhistogram.Histogram{"publisher": newHistogram(), "viewer": newHistogram(), "newcomer": newHistogram()},
 	}
 }
 

@@ -2,6 +2,7 @@
 // latency, loss, joins, and what a named server process used.
 //
 //	load.go     Config, Run: joins, warm-up, window, end
+//	joins.go    newcomers in the window
 //	books.go    what was sent and what arrived in the window
 //	process.go  processor time and memory of a process (Linux)
 //	result.go   the figures; JSON and text

@@ -24,6 +24,8 @@ const Placeholder = "{n}"
 const (
 	// MaxPublishers and MaxViewers bound a run: each client is about 30 goroutines and half a megabyte.
 	MaxPublishers, MaxViewers = 500, 5000
+	// MaxJoins bounds the joins of a window.
+	MaxJoins = 100_000
 	// joinAtOnce bounds the joins under way, so that a server is not measured by how it takes a stampede.
 	joinAtOnce = 8
 	// joinTimeout bounds one join, its repetitions included: a viewer may come before the server knows its stream.
@@ -44,6 +46,7 @@ type Config struct {
 	Burst                   int           // packets sent at once, like a frame
 	Audio                   float64       // audio packets a second, of 80 bytes; 0: no audio
 	Warmup, For             time.Duration // between the last join and the window; the window
+	Joins                   int           // viewers more that join evenly over the window and leave at once
 	PID                     int           // of the server, to measure its processor time; 0: none
 }
 
@@ -74,6 +77,7 @@ func (c Config) Validate() error {
 	check(c.Burst >= 1 && c.Burst <= 1000, "burst: %d is not between 1 and 1000 packets", c.Burst)
 	check(c.Warmup >= 0, "warmup: %v is negative", c.Warmup)
 	check(c.For >= time.Second && c.For <= 24*time.Hour, "for: %v is not between 1s and 24h", c.For)
+	check(c.Joins >= 0 && c.Joins <= MaxJoins && (c.Joins == 0 || c.WHEP != ""), "joins: %d is not between 0 and %d, or --whep is missing", c.Joins, MaxJoins)
 	check(c.PID >= 0, "pid: %d is negative", c.PID)
 	return errors.Join(errs...)
 }
@@ -196,7 +200,10 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 	server, own := r.usage()
 	begin := time.Now()
 	r.books.open(begin, begin.Add(r.cfg.For))
+	failed := make(chan int64, 1)
+	go func() { failed <- r.newcomers(ctx) }()
 	if err := pause(ctx, r.cfg.For); err != nil {
+		<-failed
 		return nil, err
 	}
 	arrived := r.books.arrivals()
@@ -205,7 +212,8 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	out := r.books.result(r.cfg)
-	out.LostSessions = r.ended()
+	out.LostSessions, out.Newcomers, out.FailedJoins = r.ended(), r.cfg.Joins, int(<-failed)
+	out.NewcomerJoin = r.books.quantilesOf("newcomer")
 	out.GeneratorCPU = (ownEnd.cpu - own.cpu).Seconds()
 	if r.cfg.PID > 0 {
 		out.Server = &Server{PID: r.cfg.PID, CPUSeconds: (serverEnd.cpu - server.cpu).Seconds(), MemoryMB: float64(serverEnd.memory) / (1 << 20)}

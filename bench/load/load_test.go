@@ -56,6 +56,19 @@ func TestLoadAgainstAServerThatIsNotTern(t *testing.T) {
 	}
 }
 
+func TestNewcomersJoinInTheWindowAndLeave(t *testing.T) {
+	url := server(t)
+	r, err := Run(context.Background(), Config{
+		Publishers: 1, Viewers: 1, WHIP: url + "/whip/s", WHEP: url + "/whep/s", Size: 200, Rate: 50, Burst: 1, For: time.Second, Joins: 5,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Newcomers != 5 || r.FailedJoins != 0 || r.NewcomerJoin.Max <= 0 || r.LostSessions != 0 || !strings.Contains(r.Summary(), "0 of 5 newcomers could not join") {
+		t.Errorf("%+v\n%s", r, r.Summary())
+	}
+}
+
 func TestAJoinThatFailsSaysWhoAndWhy(t *testing.T) {
 	url := server(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

@@ -21,8 +21,11 @@ type Result struct {
 	Latency          Quantiles `json:"latency_ms"` // one-way, from the publisher's send to the viewer's receive
 	PublisherJoin    Quantiles `json:"publisher_join_ms"`
 	ViewerJoin       Quantiles `json:"viewer_join_ms"`
-	LostSessions     int       `json:"lost_sessions"` // that ended before the run did
-	Foreign          uint64    `json:"foreign"`       // packets that carry no stamp of ours
+	Newcomers        int       `json:"newcomers,omitempty"` // that were to join in the window, and leave
+	FailedJoins      int       `json:"failed_joins"`        // of them
+	NewcomerJoin     Quantiles `json:"newcomer_join_ms"`    // of those that joined
+	LostSessions     int       `json:"lost_sessions"`       // that ended before the run did
+	Foreign          uint64    `json:"foreign"`             // packets that carry no stamp of ours
 	GeneratorCPU     float64   `json:"generator_cpu_s"`
 	Server           *Server   `json:"server,omitempty"`
 	LatencyHistogram []Bar     `json:"latency_histogram"`
@@ -67,6 +70,12 @@ func (b *books) result(c Config) *Result {
 	}
 	r.LatencyHistogram = bars(b.latency)
 	return r
+}
+
+func (b *books) quantilesOf(what string) Quantiles {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return quantiles(b.joins[what])
 }
 
 // bars has four steps for each doubling, from the first that holds anything to the last.
@@ -115,6 +124,10 @@ func (r *Result) Summary() string {
 	row("publishers joined", r.PublisherJoin)
 	if r.Viewers > 0 {
 		row("viewers joined", r.ViewerJoin)
+	}
+	if r.Newcomers > 0 {
+		row("newcomers joined", r.NewcomerJoin)
+		fmt.Fprintf(&b, "%d of %d newcomers could not join\n", r.FailedJoins, r.Newcomers)
 	}
 	if s := r.Server; s != nil {
 		fmt.Fprintf(&b, "process %d: %.2f s of processor time, %.1f µs for each packet received, %.0f MB\n", s.PID, s.CPUSeconds, s.MicrosPerPacket, s.MemoryMB)

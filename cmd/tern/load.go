@@ -56,6 +56,7 @@ func loadCommand() *cobra.Command {
 	f.Float64Var(&c.Audio, "audio", 50, "audio packets a second of each publisher")
 	f.DurationVar(&c.Warmup, "warmup", 2*time.Second, "time between the last join and the window")
 	f.DurationVar(&c.For, "for", 10*time.Second, "length of the window")
+	f.IntVar(&c.Joins, "joins", 0, "viewers more that join evenly over the window, and leave as soon as media can flow")
 	f.IntVar(&c.PID, "pid", 0, "process whose processor time and memory are measured: the server's, on this machine")
 	f.StringVar(&jsonFile, "json", "", "write the result as JSON to this file (-: standard output)")
 	return cmd
