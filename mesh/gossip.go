@@ -153,7 +153,7 @@ func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer, push bo
 
 func (m *Mesh) judgeRow(it linkstate.Item, push bool) string {
 	if it.Origin == m.id {
-		return m.echo(it, m.cfg.Identity.Cert.Certificate[0])
+		return m.echo(it, m.cfg.Identity.Cert().Certificate[0])
 	}
 	m.mu.Lock()
 	verdict := m.core.Judge(it.Head)

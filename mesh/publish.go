@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"crypto/tls"
 	"time"
 
 	"github.com/ternmesh/tern/mesh/linkstate"
@@ -27,6 +28,7 @@ type own struct {
 	version linkstate.Version
 	card    []byte // content; nil: none was said
 	carded  time.Time
+	cert    *tls.Certificate // that signed the card; rows count by it, so a renewed one needs a new card
 	writer  linkstate.Writer
 	vitals  linkstate.Vitals
 	said    bool // a row was said
@@ -39,7 +41,8 @@ func (m *Mesh) speak(now time.Time) {
 	c := card{node: m.cfg.Identity.Node, health: h}
 	content := c.encode(nil)
 	m.mu.Lock()
-	fresh := m.self.card == nil || !bytes.Equal(content, m.self.card) && now.Sub(m.self.carded) >= newsGap
+	changed := !bytes.Equal(content, m.self.card) || m.self.cert != m.cfg.Identity.Cert()
+	fresh := m.self.card == nil || changed && now.Sub(m.self.carded) >= newsGap
 	gap := min(max(time.Duration(len(m.peers))*rowGap, minRowGap), maxRowGap)
 	quiet := now.Sub(m.self.rowed)
 	before, said := m.self.vitals, m.self.said
@@ -50,8 +53,8 @@ func (m *Mesh) speak(now time.Time) {
 	vitals := linkstate.Vitals{
 		Load: h.Load, PolicyVersion: h.PolicyVersion, Sessions: uint32(min(max(h.Sessions, 0), linkstate.MaxSessions)),
 	}.Rounded()
-	_, changed, urgent := m.links.row(false)
-	if !said || urgent && quiet >= newsGap || (changed || livelier(before, vitals)) && quiet >= gap {
+	_, moved, urgent := m.links.row(false)
+	if !said || urgent && quiet >= newsGap || (moved || livelier(before, vitals)) && quiet >= gap {
 		row, _, _ := m.links.row(true)
 		row.Vitals = vitals
 		m.publishRow(now, row)
@@ -87,11 +90,11 @@ func (m *Mesh) next(incarnation uint32) linkstate.Version {
 // publishCard seals a new card and hands it to linkstate.
 func (m *Mesh) publishCard(now time.Time, h Health) {
 	c := card{node: m.cfg.Identity.Node, health: h}
-	content := c.encode(nil)
+	content, cert := c.encode(nil), m.cfg.Identity.Cert()
 	v := m.next(h.Incarnation)
 	body := append(linkstate.AppendHead(nil, linkstate.Head{Kind: linkstate.Card, Origin: m.id, Version: v}), content...)
 	m.publish(cardContext, body, func() {
-		m.self.card, m.self.carded = content, now
+		m.self.card, m.self.carded, m.self.cert = content, now, cert
 	})
 }
 

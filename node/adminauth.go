@@ -133,7 +133,7 @@ func (n *Node) adminTLS() *tls.Config {
 	if n.cfg.Admin.TLS.Cert != "" {
 		c.GetCertificate = n.adminPair.get
 	} else {
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &n.id.Cert, nil }
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.id.Cert(), nil }
 	}
 	return c
 }

@@ -117,7 +117,7 @@ func (d *doctor) examineIdentity(now time.Time) {
 		d.bad(SeverityCritical, "identity", "control.voter is set, but the certificate does not allow voting", "issue one with `tern ca issue --voter`")
 		return
 	}
-	d.expiry("identity", "the node's certificate", id.Cert.Leaf, now)
+	d.expiry("identity", "the node's certificate", id.Cert().Leaf, now)
 	d.private("identity.key", d.cfg.Identity.Key)
 }
 

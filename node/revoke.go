@@ -53,7 +53,7 @@ func (n *Node) expel() {
 
 // revokedSelf says that the policy in force at this node takes it out of the mesh itself.
 func (n *Node) revokedSelf() bool {
-	return n.enforcer.revoked(n.cfg.Node, identity.Peer{Cert: n.id.Cert.Leaf}.Serial())
+	return n.enforcer.revoked(n.cfg.Node, identity.Peer{Cert: n.id.Cert().Leaf}.Serial())
 }
 
 // RevokeOrder asks for a revocation; the body of POST /v1/revoked. Exactly one of Node and Serial is set.
@@ -113,7 +113,7 @@ type RevokedAnswer struct {
 
 // checkRevocation refuses what is probably a mistake.
 func (n *Node) checkRevocation(r control.Revocation) error {
-	own := identity.Peer{Cert: n.id.Cert.Leaf}.Serial()
+	own := identity.Peer{Cert: n.id.Cert().Leaf}.Serial()
 	if r.Matches(n.cfg.Node, own) {
 		return fmt.Errorf("that is the node that was asked: ask another one to revoke %q (force says that this is meant)", n.cfg.Node)
 	}

@@ -179,7 +179,7 @@ func (n *Node) Status() Status {
 	if len(n.cfg.Filter.Interfaces) > 0 {
 		s.FilterWhy = n.filter.Status().Why
 	}
-	s.CertificateBegins, s.CertificateExpires = n.id.Cert.Leaf.NotBefore, n.id.Cert.Leaf.NotAfter
+	s.CertificateBegins, s.CertificateExpires = n.id.Cert().Leaf.NotBefore, n.id.Cert().Leaf.NotAfter
 	s.Joins = len(n.cfg.Mesh.Join)
 	s.Control = n.control.Status()
 	members := n.mesh.Members()

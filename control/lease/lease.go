@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -9,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"time"
 )
@@ -125,13 +123,8 @@ func Decode(b []byte) (Lease, error) {
 		return Lease{}, fmt.Errorf("lease of %d bytes, at most %d are read", len(b), MaxFileBytes)
 	}
 	var l Lease
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&l); err != nil {
+	if err := decodeStrictly(b, &l); err != nil {
 		return Lease{}, fmt.Errorf("lease: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Lease{}, errors.New("lease: bytes after the document")
 	}
 	return l, nil
 }

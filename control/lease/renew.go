@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Times of renewal.
+// Times of renewal. A lease is renewed after a seventh of its time, which is a day of Term.
 const (
-	renewEvery  = 24 * time.Hour
-	renewJitter = 30 * time.Minute // to either side
+	renewParts  = 7
+	jitterParts = 336 // of its time, to either side: half an hour of Term
 	retryFirst  = time.Minute
 	retryMost   = time.Hour
 )
@@ -26,6 +26,8 @@ const (
 	Connect Alarm = "connect"
 	// NotListed: an authority answered that the node is not listed, and none gave a lease; the lease runs out.
 	NotListed Alarm = "not_listed"
+	// Clock: an authority's clock and this machine's are too far apart, and none gave a lease.
+	Clock Alarm = "clock"
 )
 
 // Round is one attempt to renew, authority by authority in their order; any one success is enough and ends it.
@@ -44,23 +46,28 @@ func Renew(n int, ask func(i int) (Lease, error)) Round {
 		if err == nil {
 			return Round{Lease: &l, From: i, Errors: r.Errors}
 		}
-		if errors.Is(err, ErrNotListed) {
+		switch {
+		case errors.Is(err, ErrNotListed):
 			r.Alarm = NotListed
+		case errors.Is(err, ErrClock) && r.Alarm == Connect:
+			r.Alarm = Clock
 		}
 		r.Errors = append(r.Errors, err)
 	}
 	return r
 }
 
-// Next is how long to wait after a round: a day and a jitter after a lease (random is in [0, 1)), else a back-off that doubles
-// with every failed round in a row, from a minute to an hour.
-func Next(ok bool, failures int, random float64) time.Duration {
-	if ok {
-		return renewEvery - renewJitter + time.Duration(random*float64(2*renewJitter))
+// Next is how long to wait after a round. granted is the time of the lease in the file; after a lease (failures is 0) it is a
+// day and a jitter (random is in [0, 1)) for Term, in proportion for less; after failed rounds in a row a back-off that doubles
+// from a minute to an hour, and never waits longer than for the next renewal.
+func Next(granted time.Duration, failures int, random float64) time.Duration {
+	every, jitter := granted/renewParts, granted/jitterParts
+	if failures == 0 {
+		return every - jitter + time.Duration(random*float64(2*jitter))
 	}
-	wait := retryFirst
+	wait := min(retryFirst, max(every/8, time.Second))
 	for range min(failures-1, 10) {
 		wait *= 2
 	}
-	return min(wait, retryMost)
+	return min(wait, retryMost, max(every, time.Second))
 }

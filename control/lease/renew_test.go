@@ -40,13 +40,38 @@ func TestAuthoritiesAreAskedInTurn(t *testing.T) {
 
 func TestRenewalIsDailyAndFailuresBackOff(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: 23*time.Hour + 30*time.Minute, 0.5: 24 * time.Hour} {
-		if got := Next(true, 0, random); got != want {
+		if got := Next(Term, 0, random); got != want {
 			t.Errorf("after a lease, at %v: %v, want %v", random, got, want)
 		}
 	}
 	for failures, want := range map[int]time.Duration{1: time.Minute, 2: 2 * time.Minute, 6: 32 * time.Minute, 7: time.Hour, 1000: time.Hour} {
-		if got := Next(false, failures, 0.9); got != want {
+		if got := Next(Term, failures, 0.9); got != want {
 			t.Errorf("after %d failures: %v, want %v", failures, got, want)
+		}
+	}
+}
+
+func TestAShortLeaseIsRenewedInProportion(t *testing.T) {
+	for granted, want := range map[time.Duration]time.Duration{7 * time.Minute: time.Minute, 70 * time.Second: 10 * time.Second} {
+		if got := Next(granted, 0, 0.5); got.Round(time.Millisecond) != want {
+			t.Errorf("a lease for %v is renewed after %v, want %v", granted, got, want)
+		}
+		for failures := 1; failures < 20; failures++ {
+			if got := Next(granted, failures, 0.5); got < time.Second || got > want {
+				t.Errorf("a lease for %v, after %d failures: %v", granted, failures, got)
+			}
+		}
+	}
+}
+
+func TestAClockThatDiffersIsAnAlarmOfItsOwn(t *testing.T) {
+	down, clock, unlisted := errors.New("down"), Refusal{Code: CodeClock}, Refusal{Code: CodeDenied}
+	for _, c := range []struct {
+		answers []error
+		want    Alarm
+	}{{[]error{down, clock}, Clock}, {[]error{clock, unlisted}, NotListed}, {[]error{unlisted, clock}, NotListed}} {
+		if r := Renew(2, func(i int) (Lease, error) { return Lease{}, c.answers[i] }); r.Alarm != c.want {
+			t.Errorf("%v: alarm %q, want %q", c.answers, r.Alarm, c.want)
 		}
 	}
 }

@@ -27,13 +27,13 @@ func (v Verdict) Good() bool { return v == Valid || v == ValidWarn }
 func (v Verdict) Do() string {
 	switch v {
 	case NoLease, BadLease:
-		return "enrol this machine: tern enrol"
+		return "enrol this machine: `tern enrol`"
 	case WrongMachine:
-		return "the files are another machine's: enrol this one with its own invitation, tern enrol"
+		return "the files are another machine's: enrol this one with its own invitation: `tern enrol`"
 	case VoidClock, ClockRollback:
-		return "put the clock right (NTP) and renew: tern enrol --renew"
+		return "put the clock right (NTP) and renew: `tern lease renew`"
 	case Expired:
-		return "no authority has renewed it for days: reach one of authorities, then tern enrol --renew"
+		return "no authority has renewed it for days: reach one of `authorities`, then `tern lease renew`"
 	case ValidWarn:
 		return "the daily renewal fails: look at the log for the authorities' answers"
 	}

@@ -68,6 +68,8 @@ type IssueOptions struct {
 	Voter        bool          // the node may vote in raft
 	Valid        time.Duration // zero: one year; cut at the end of the CA's own validity
 	NotBefore    time.Time     // zero: five minutes ago
+
+	serial *big.Int // nil: drawn
 }
 
 // Issue makes a fresh key and a node certificate for it, signed by the CA in caDir, and writes outDir/NODE.key (mode
@@ -87,7 +89,7 @@ func Issue(caDir, outDir string, o IssueOptions) error {
 	if err != nil {
 		return fmt.Errorf("make key of node %s: %w", o.Node, err)
 	}
-	der, err := nodeCertificate(ca, caKey, mesh, key, o)
+	der, err := nodeCertificate(ca, caKey, mesh, &key.PublicKey, o)
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,8 @@ func Issue(caDir, outDir string, o IssueOptions) error {
 	return writePEM(filepath.Join(outDir, o.Node+".crt"), pemCert, der, 0o644)
 }
 
-func nodeCertificate(ca *x509.Certificate, caKey *ecdsa.PrivateKey, mesh string, key *ecdsa.PrivateKey, o IssueOptions) ([]byte, error) {
+// nodeCertificate signs one for a node's public key.
+func nodeCertificate(ca *x509.Certificate, caKey *ecdsa.PrivateKey, mesh string, key *ecdsa.PublicKey, o IssueOptions) ([]byte, error) {
 	valid := o.Valid
 	if valid == 0 {
 		valid = defaultValid
@@ -108,6 +111,9 @@ func nodeCertificate(ca *x509.Certificate, caKey *ecdsa.PrivateKey, mesh string,
 	template, err := newTemplate(o.Node, o.NotBefore, valid)
 	if err != nil {
 		return nil, err
+	}
+	if o.serial != nil {
+		template.SerialNumber = o.serial
 	}
 	// A certificate that outlives its CA, or starts before it, fails at a moment nobody expects.
 	if template.NotAfter.After(ca.NotAfter) {
@@ -126,7 +132,7 @@ func nodeCertificate(ca *x509.Certificate, caKey *ecdsa.PrivateKey, mesh string,
 	if o.Voter {
 		template.URIs = append(template.URIs, san{mesh: mesh, role: roleVoter}.uri())
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca, key, caKey)
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate of node %s: %w", o.Node, err)
 	}

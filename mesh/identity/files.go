@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -41,7 +43,7 @@ func writePEM(file, kind string, der []byte, mode fs.FileMode) (err error) {
 }
 
 // writeKey writes a private key in PKCS #8, readable by the owner alone.
-func writeKey(file string, key *ecdsa.PrivateKey) error {
+func writeKey(file string, key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("encode key for %s: %w", file, err)
@@ -92,6 +94,23 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("%s holds a %T; a mesh key is ECDSA P-256", file, key)
 	}
 	return ec, nil
+}
+
+// readEdKey reads the key of an authority.
+func readEdKey(file string) (ed25519.PrivateKey, error) {
+	der, err := readPEM(file, pemKey)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged (%w); issue it again", file, err)
+	}
+	ed, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T; an authority's key is Ed25519 (`tern ca authority` makes it)", file, key)
+	}
+	return ed, nil
 }
 
 // refuseExisting errors if one of the files is there already.

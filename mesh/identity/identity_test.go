@@ -149,8 +149,8 @@ func TestCertificateStaysWithinTheCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id.Cert.Leaf.NotAfter.After(cert.NotAfter) {
-		t.Fatalf("node certificate lives until %v, its CA until %v", id.Cert.Leaf.NotAfter, cert.NotAfter)
+	if id.Cert().Leaf.NotAfter.After(cert.NotAfter) {
+		t.Fatalf("node certificate lives until %v, its CA until %v", id.Cert().Leaf.NotAfter, cert.NotAfter)
 	}
 	early := IssueOptions{Node: "b", Region: "eu", NotBefore: cert.NotBefore.Add(-48 * time.Hour), Valid: time.Hour}
 	wantError(t, Issue(ca, t.TempDir(), early), "would never be valid")
@@ -256,7 +256,7 @@ func TestOtherMeshIsRefused(t *testing.T) {
 }
 
 func clientWithoutChecks(id *Identity) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{id.Cert}, InsecureSkipVerify: true}
+	return &tls.Config{Certificates: []tls.Certificate{*id.Cert()}, InsecureSkipVerify: true}
 }
 
 // signedFor moves a to a trust pool where its mesh is called demo, and makes a client from the same CA in mesh name.

@@ -13,7 +13,7 @@ func TestRevokedCertificatesAreRefusedInHandshakesAndSignatures(t *testing.T) {
 		t.Fatal(err)
 	}
 	peer, err := good.Verify("test", []byte("message"), cert, sig) // from now on the certificate is in the cache
-	if err != nil || peer.Serial() == "" || peer.Serial() != bad.Cert.Leaf.SerialNumber.Text(16) {
+	if err != nil || peer.Serial() == "" || peer.Serial() != bad.Cert().Leaf.SerialNumber.Text(16) {
 		t.Fatalf("before: serial %q, %v", peer.Serial(), err)
 	}
 	for name, refused := range map[string]func(node, serial string) bool{

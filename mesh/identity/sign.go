@@ -20,7 +20,8 @@ func (id *Identity) Sign(context string, msg []byte) (certDER, sig []byte, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	key, ok := id.Cert.PrivateKey.(*ecdsa.PrivateKey)
+	own := id.Cert()
+	key, ok := own.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
 		return nil, nil, fmt.Errorf("sign %s: the identity holds no ECDSA key", context)
 	}
@@ -28,7 +29,7 @@ func (id *Identity) Sign(context string, msg []byte) (certDER, sig []byte, err e
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign %s: %w", context, err)
 	}
-	return id.Cert.Certificate[0], sig, nil
+	return own.Certificate[0], sig, nil
 }
 
 // Verify checks that a node of this mesh signed msg in that context: certificate chain, its validity now (time.Now),

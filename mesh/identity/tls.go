@@ -29,9 +29,11 @@ func (id *Identity) ClientTLS(expectNode string, alpn ...string) *tls.Config {
 
 func (id *Identity) baseTLS(alpn []string) *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{id.Cert},
-		MinVersion:   tls.VersionTLS13,
-		NextProtos:   alpn,
+		// Asked at each handshake, so that a renewed certificate is in use without a new configuration.
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.Cert(), nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.Cert(), nil },
+		MinVersion:           tls.VersionTLS13,
+		NextProtos:           alpn,
 		// A resumed session would skip the peer's proof of its key; handshakes between nodes are rare.
 		SessionTicketsDisabled: true,
 	}

@@ -102,7 +102,7 @@ func New(cfg Config) (*Layer, error) {
 // resetKey survives restarts, so that a peer which still talks to the process before this one is told
 // at once that its connection is gone (RFC 9000, section 10.3).
 func resetKey(id *identity.Identity) (*quic.StatelessResetKey, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(id.Cert.PrivateKey)
+	der, err := x509.MarshalPKCS8PrivateKey(id.Cert().PrivateKey)
 	if err != nil {
 		return nil, fmt.Errorf("direct: the node key cannot seed the reset key: %w", err)
 	}
