@@ -47,7 +47,13 @@ type Machine struct {
 	Key         []byte // of the seal
 	Issuer      Issuer
 	Tolerance   time.Duration // how far the clock may go back without meaning anything (NTP steps); at most 120 s
+	// AtLeast is the earliest that it can be, Unix seconds, by a clock that is not set: see Reckon. 0: that is not known.
+	AtLeast int64
 }
+
+// Reckon is what the wall clock must show at least, when it showed wall and a monotonic clock has counted elapsed since: a clock
+// that is held still, or set back by less than a look's interval, is found by it.
+func Reckon(wall time.Time, elapsed time.Duration) int64 { return wall.Round(0).Add(elapsed).Unix() }
 
 // Judge says what a file is worth now; nil is no file. The lease is zero for NoLease and BadLease; the error says what is bad.
 func (m Machine) Judge(file []byte, now time.Time) (Verdict, Lease, error) {
@@ -76,7 +82,7 @@ func (m Machine) judgeTime(l Lease, now time.Time) Verdict {
 	switch {
 	case l.Void:
 		return VoidClock
-	case now.Add(m.Tolerance).Unix() < max(l.Grant.Issued, l.LastSeen):
+	case now.Add(m.Tolerance).Unix() < max(l.Grant.Issued, l.LastSeen, m.AtLeast):
 		return ClockRollback
 	case left <= 0:
 		return Expired
