@@ -160,7 +160,7 @@ func asNode(m Member) routing.Node {
 // operator drains or cordons, the policy says it (routing.Constraints): the paths that it has move away without a gap.
 func relays(state string) bool {
 	switch state {
-	case "", StateServing, StateDraining, StateDrained, StateCordoned:
+	case "", StateServing, StateDraining, StateDrained, StateCordoned, StateUnleased:
 		return true
 	}
 	return false

@@ -23,6 +23,7 @@ const (
 	StateDraining = "draining" // clients are moving away
 	StateDrained  = "drained"  // and are gone
 	StateCordoned = "cordoned" // takes no new clients
+	StateUnleased = "unleased" // takes no new clients: its lease has ended
 	StateLeft     = "left"     // said by a node that goes for good, or until it is started again
 )
 

@@ -46,6 +46,7 @@ func (n *Node) adminHandler() (http.Handler, error) {
 	mux.HandleFunc("POST /v1/probe/{node}", n.serveProbe)
 	mux.HandleFunc("PUT /v1/nodes/{node}", n.putNode)
 	mux.HandleFunc("DELETE /v1/nodes/{node}", n.deleteNode)
+	mux.HandleFunc("GET /v1/revoked", n.serveRevoked)
 	mux.HandleFunc("POST /v1/revoked", n.postRevoked)
 	mux.HandleFunc("DELETE /v1/revoked", n.deleteRevoked)
 	mux.HandleFunc("GET /v1/admins", n.serveAdmins)

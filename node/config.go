@@ -28,6 +28,9 @@ type Config struct {
 	DataDir string `yaml:"data_dir"`
 	// Identity names the certificate files. Needed.
 	Identity IdentityConfig `yaml:"identity"`
+	// Authorities lists HOST:PORT of lease authorities, asked in this order. With any, the node lives by a lease and has no
+	// identity.cert. Default: none; certificates of tern ca suffice.
+	Authorities []string `yaml:"authorities"`
 	// Mesh is the side towards other nodes.
 	Mesh MeshConfig `yaml:"mesh"`
 	// Control is raft and the policy.
@@ -46,11 +49,18 @@ type Config struct {
 	Tracing TracingConfig `yaml:"tracing"`
 }
 
-// IdentityConfig names PEM files: the mesh's CA, this node's certificate and its key.
+// IdentityConfig names PEM files: the mesh's CA, this node's certificate and its key. With authorities the certificate comes
+// with the lease.
 type IdentityConfig struct {
 	CA   string `yaml:"ca"`
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+	// Lease is the lease file. Default: lease.json in DataDir.
+	Lease string `yaml:"lease"`
+	// MachineFile takes the place of what tells this machine from others: its content does. Default: the machine itself.
+	MachineFile string `yaml:"machine_file"`
+	// ClockTolerance is how many seconds the clock may go back without making a lease void. Default 30, at most 120.
+	ClockTolerance int `yaml:"clock_tolerance_seconds"`
 }
 
 // MeshConfig is the mesh port.
@@ -201,7 +211,7 @@ func LoadConfig(path string, environ []string) (Config, error) {
 
 // resolve makes file names relative to the configuration file.
 func (c *Config) resolve(dir string) {
-	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Control.KeyFile, &c.Access.TLS.Cert, &c.Access.TLS.Key, &c.Admin.TLS.Cert, &c.Admin.TLS.Key, &c.Admin.Socket} {
+	for _, p := range []*string{&c.DataDir, &c.Identity.CA, &c.Identity.Cert, &c.Identity.Key, &c.Identity.Lease, &c.Identity.MachineFile, &c.Control.KeyFile, &c.Access.TLS.Cert, &c.Access.TLS.Key, &c.Admin.TLS.Cert, &c.Admin.TLS.Key, &c.Admin.Socket} {
 		if *p != "" && *p != socketOff && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -230,6 +240,9 @@ func (c *Config) defaults() {
 	set(&c.Admin.Listen, "127.0.0.1:7902")
 	set(&c.Filter.Mode, "auto")
 	set(&c.Carrier, "frames")
+	if c.Identity.ClockTolerance == 0 {
+		c.Identity.ClockTolerance = defaultTolerance
+	}
 	set(&c.Log.Level, "info")
 	set(&c.Log.Format, "text")
 	if c.Tracing.Sample == 0 {
@@ -255,7 +268,7 @@ func (c *Config) Validate() error {
 		fail("node", "%q must be 1 to 63 of a-z, 0-9 and -", c.Node)
 	}
 	for _, needed := range [][2]string{
-		{"data_dir", c.DataDir}, {"identity.ca", c.Identity.CA}, {"identity.cert", c.Identity.Cert}, {"identity.key", c.Identity.Key},
+		{"data_dir", c.DataDir}, {"identity.ca", c.Identity.CA}, {"identity.key", c.Identity.Key},
 	} {
 		if needed[1] == "" {
 			fail(needed[0], "is needed")
@@ -263,6 +276,7 @@ func (c *Config) Validate() error {
 	}
 	c.validateAddresses(fail)
 	c.validateAdmin(fail)
+	c.validateLease(fail)
 	oneOf := func(key, v string, allowed ...string) {
 		for _, a := range allowed {
 			if v == a {

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/direct"
 	"github.com/ternmesh/tern/node/gate"
@@ -103,6 +104,10 @@ func (d *doctor) ask(ctx context.Context) (s Status, err error) {
 }
 
 func (d *doctor) examineIdentity(now time.Time) {
+	if len(d.cfg.Authorities) > 0 {
+		d.examineLease(now)
+		return
+	}
 	id, err := identity.Load(d.cfg.Identity.CA, d.cfg.Identity.Cert, d.cfg.Identity.Key)
 	if err != nil {
 		d.bad(SeverityCritical, "identity", err.Error(), "issue the node's certificate with `tern ca issue` and name its files under identity")
@@ -113,11 +118,47 @@ func (d *doctor) examineIdentity(now time.Time) {
 	case id.Node != d.cfg.Node:
 		d.bad(SeverityCritical, "identity", fmt.Sprintf("the certificate is for node %q, the configuration says %q", id.Node, d.cfg.Node), "name the right files, or set node: "+id.Node)
 		return
-	case d.cfg.Control.Voter && !id.Voter:
-		d.bad(SeverityCritical, "identity", "control.voter is set, but the certificate does not allow voting", "issue one with `tern ca issue --voter`")
+	case !d.mayVote(id):
 		return
 	}
 	d.expiry("identity", "the node's certificate", id.Cert().Leaf, now)
+	d.private("identity.key", d.cfg.Identity.Key)
+}
+
+// mayVote holds the certificate against control.voter.
+func (d *doctor) mayVote(id *identity.Identity) bool {
+	if d.cfg.Control.Voter && !id.Voter {
+		d.bad(SeverityCritical, "identity", "control.voter is set, but the certificate does not allow voting", "issue one with `tern ca issue --voter`, or invite the machine with `tern authority invite --voter`")
+		return false
+	}
+	return true
+}
+
+// examineLease judges the lease as the node would at its start, and asks whether an authority can be reached. A running node
+// tells more by its findings.
+func (d *doctor) examineLease(now time.Time) {
+	p, err := d.cfg.LeaseParts("")
+	if err != nil {
+		d.bad(SeverityCritical, "identity.lease", err.Error(), "docs/enrolment.md says how a machine is enrolled")
+		return
+	}
+	v, l, why := p.File.Peek(now)
+	switch {
+	case !v.Good():
+		d.bad(SeverityCritical, "identity.lease", refusedBy(v, p.File.Path, why).Error(), v.Do())
+		return
+	case v == lease.ValidWarn:
+		d.bad(SeverityWarning, "identity.lease", fmt.Sprintf("the lease ends on %s", time.Unix(l.Grant.Expires, 0).UTC().Format(time.DateTime)), v.Do())
+	default:
+		d.ok("identity.lease", "%s until %s, from authority %s, fingerprint %s", v, time.Unix(l.Grant.Expires, 0).UTC().Format(time.DateTime), l.Grant.Issuer, p.Fingerprint)
+	}
+	id, err := identity.LoadLeased(d.cfg.Identity.CA, d.cfg.Identity.Key, l.Grant.Certificate)
+	if err != nil {
+		d.bad(SeverityCritical, "identity", err.Error(), v.Do())
+		return
+	}
+	d.id = id
+	d.mayVote(id)
 	d.private("identity.key", d.cfg.Identity.Key)
 }
 

@@ -67,8 +67,11 @@ func (d *drainer) look(now time.Time) {
 	n := d.node
 	wanted := n.enforcer.nodeState(n.cfg.Node)
 	state, end := duty(wanted, now, n.sessions(), d.quiet(now) >= quietFor)
-	if n.revokedSelf() {
+	switch {
+	case n.revokedSelf():
 		state = StateRevoked
+	case n.unleased() && (state == StateServing || state == StateCordoned):
+		state = StateUnleased
 	}
 	if before := *d.state.Swap(&state); before != state {
 		n.log.Info("node state", "state", state, "before", before, "deadline", wanted.Deadline, "sessions", n.sessions())
@@ -89,6 +92,8 @@ func (d *drainer) look(now time.Time) {
 //	serving ──drained──▶ draining ──nothing left here, or the deadline──▶ drained
 //	   │
 //	   └──cordoned──▶ cordoned            any ──not named any more──▶ serving
+//
+// A lease that is not good makes unleased of serving and of cordoned; see look.
 func duty(wanted control.NodeState, now time.Time, sessions int, quiet bool) (state string, end bool) {
 	switch wanted.State {
 	case control.NodeCordoned:

@@ -47,11 +47,13 @@ const (
 	findAlone       = "alone"
 	findEnforce     = "not_enforced"
 	findAlarm       = "alarm"
+	findLease       = "lease"
+	findRenewal     = "lease_renewal"
 )
 
 var findingNames = []string{
 	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
-	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm,
+	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm, findLease, findRenewal,
 }
 
 // Thresholds of findings.
@@ -82,7 +84,11 @@ func findings(s Status, now time.Time) []Finding {
 		add(SeverityWarning, findFilterFull, s.Node, "a table of the packet filter was full within the last ten minutes: known senders may be dropped",
 			"see `tern filter status` and tern_filter_no_room_total for which one; spread clients over more nodes")
 	}
-	certificateFindings(s, now, add)
+	if s.Lease != nil { // it says what there is to say of the certificate, too
+		leaseFindings(*s.Lease, add)
+	} else {
+		certificateFindings(s, now, add)
+	}
 	sort.SliceStable(out, func(i, j int) bool {
 		a, b := out[i], out[j]
 		if a.Severity != b.Severity {
@@ -204,7 +210,7 @@ func certificateFindings(s Status, now time.Time, add addFinding) {
 	if left <= 0 {
 		what = fmt.Sprintf("the node's certificate ended on %s: no peer talks to it any more", s.CertificateExpires.UTC().Format(time.DateTime))
 	}
-	add(severity, findCertificate, "identity.cert", what, "issue a new one (`tern ca issue`), replace the files and restart the node")
+	add(severity, findCertificate, "identity.cert", what, "issue a new one (`tern ca issue`), replace the files; the node takes them up by itself")
 }
 
 // budgetFindings tells of bottlenecks. One path's own is routine: the others carry what it does not.

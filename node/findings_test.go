@@ -53,6 +53,17 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(-time.Hour) }, SeverityCritical, "identity.cert"},
 		{findEnforce, func(s *Status) { s.Trouble = "version 2: the filter did not take its rules" }, SeverityCritical, "fra"},
 		{findAlarm, func(s *Status) { s.alarms.LinkDelayMS = 1; s.Links[0].LatencyMS = 2 }, SeverityWarning, "fra > iad"},
+		{findLease, func(s *Status) {
+			s.Lease = &LeaseStatus{Verdict: "EXPIRED", Do: "renew", Expires: now.Add(-time.Hour)}
+		}, SeverityCritical, "identity.lease"},
+		{findLease, func(s *Status) {
+			s.Lease = &LeaseStatus{Verdict: "VALID_WARN", Good: true, Do: "look at the log", DaysLeft: 4.9, Expires: now.Add(117 * time.Hour)}
+		}, SeverityWarning, "identity.lease"},
+		{findRenewal, func(s *Status) {
+			s.Lease = &LeaseStatus{Verdict: "VALID", Good: true, Alarm: "connect", Trouble: "one:7903: connection refused"}
+		}, SeverityWarning, "authorities"},
+		{findRenewal, func(s *Status) { s.Lease = &LeaseStatus{Verdict: "VALID", Good: true, Alarm: "not_listed"} }, SeverityWarning, "authorities"},
+		{findRenewal, func(s *Status) { s.Lease = &LeaseStatus{Verdict: "VALID", Good: true, Alarm: "clock"} }, SeverityWarning, "authorities"},
 		{findAlone, func(s *Status) { s.Members, s.Braids, s.Links = s.Members[:1], nil, nil }, SeverityCritical, "fra"},
 	}
 	if got := findings(well(now), now); len(got) != 0 {

@@ -21,8 +21,11 @@ var keys = map[string]key{
 	"node":                    {fallback: "needed", says: "this node's name, as in its certificate"},
 	"data_dir":                {fallback: "needed", says: "policy, raft log, relay secret; made if absent, mode 0700"},
 	"identity.ca":             {fallback: "needed", says: "the mesh's CA certificate (PEM)"},
-	"identity.cert":           {fallback: "needed", says: "this node's certificate (PEM)"},
-	"identity.key":            {fallback: "needed", says: "its key (PEM)"},
+	"identity.cert":           {fallback: "needed without `authorities`", says: "this node's certificate (PEM); with `authorities` it comes with the lease, and this is left out. The file is watched", reloads: true},
+	"identity.key":            {fallback: "needed", says: "its key (PEM); `tern enrol` makes it. The file is watched, without `authorities`", reloads: true},
+	"identity.lease":          {fallback: "`lease.json` in `data_dir`", says: "the lease file, with `authorities`"},
+	"identity.machine_file":   {fallback: "empty: `/etc/machine-id` and the first network card", says: "a file whose content tells this machine from others, for containers"},
+	"authorities":             {fallback: "empty", says: "`HOST:PORT` of lease authorities, asked in this order (docs/enrolment.md); empty: a certificate of `tern ca issue` suffices and there is no lease"},
 	"mesh.listen":             {fallback: "`0.0.0.0:7900`", says: "UDP: gossip, path frames and QUIC between nodes"},
 	"mesh.advertise":          {fallback: "`mesh.listen`", says: "the address that other nodes use; needed if `mesh.listen` is every address"},
 	"mesh.join":               {fallback: "empty", says: "`HOST:PORT` of any other nodes; names are resolved at each try"},
@@ -65,6 +68,8 @@ var keys = map[string]key{
 	"log.format":              {fallback: "`text`", says: "`text` or `json`", choices: []string{"text", "json"}},
 	"tracing.endpoint":        {fallback: "empty: no traces", says: "base URL of an OTLP/HTTP collector that takes traces of joins, policy changes and path changes, such as `http://127.0.0.1:4318` (docs/traces.md)"},
 	"tracing.sample":          {fallback: "`1`", says: "share of the traces that begin at this node which are recorded, above 0 and up to 1"},
+
+	"identity.clock_tolerance_seconds": {fallback: "`30`", says: "how far the clock may go back without making the lease void; at most 120"},
 }
 
 // leaf is one key of the configuration with its value in some Config.

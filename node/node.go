@@ -22,6 +22,7 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
+	"github.com/ternmesh/tern/node/enrol"
 	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/keyset"
 	"github.com/ternmesh/tern/node/probe"
@@ -46,6 +47,10 @@ type Options struct {
 	Skew func() time.Duration
 	// OwnProcess says that the node is alone in its process, whose processor time so is the node's load. Default: it is not looked at.
 	OwnProcess bool
+	// Fingerprint stands for this machine's where a lease is bound to it. Default: computed (package enrol).
+	Fingerprint string
+	// DialAuthority opens connections to lease authorities. Default: the operating system's.
+	DialAuthority enrol.Dialer
 	// LoadConfig reads the configuration anew for POST /v1/reload. Nil: that is refused.
 	LoadConfig func() (Config, error)
 }
@@ -84,8 +89,9 @@ type Node struct {
 	drain       *drainer
 	accessHTTP  net.Listener
 	adminHTTP   net.Listener
-	adminUnix   net.Listener // nil without admin.socket
-	adminPair   certificate  // of admin.tls
+	adminUnix   net.Listener  // nil without admin.socket
+	adminPair   certificate   // of admin.tls
+	keeper      *enrol.Keeper // nil without authorities
 	denials     adminCounts
 	accessUDP   net.PacketConn
 	accessTCP   net.Listener // ICE over TCP; nil without
@@ -112,7 +118,13 @@ func New(cfg Config, opts Options) (*Node, error) {
 		handler := newHandler(os.Stderr, cfg.Log, &n.reloadable.level)
 		opts.Logger, n.logged, n.reloadable.ownLog = slog.New(handler), handler.s, true
 	}
-	id, err := identity.Load(cfg.Identity.CA, cfg.Identity.Cert, cfg.Identity.Key)
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("node: data_dir: %w", err)
+	}
+	if opts.Skew == nil {
+		opts.Skew = func() time.Duration { return 0 }
+	}
+	id, err := n.openIdentity(cfg, opts)
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
@@ -121,9 +133,6 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	if cfg.Control.Voter && !id.Voter {
 		return nil, fmt.Errorf("node: control.voter is set, but the certificate %s does not allow voting: issue one with --voter", cfg.Identity.Cert)
-	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("node: data_dir: %w", err)
 	}
 	if cfg.Access.TLS.Cert != "" {
 		if _, err := n.reloadable.https.load(cfg.Access.TLS); err != nil {
@@ -136,9 +145,6 @@ func New(cfg Config, opts Options) (*Node, error) {
 	}
 	if opts.ClientNetwork == nil {
 		opts.ClientNetwork = osNetwork{}
-	}
-	if opts.Skew == nil {
-		opts.Skew = func() time.Duration { return 0 }
 	}
 	id.Skew(opts.Skew)
 	n.cfg, n.opts, n.id = cfg, opts, id
@@ -177,6 +183,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("node %s: %w", n.cfg.Node, err)
 	}
 	close(n.ready)
+	if n.keeper == nil {
+		n.log.Info("no authorities are configured: the certificate of `tern ca` suffices, there is no lease to check", "expires", n.id.Cert().Leaf.NotAfter.UTC())
+	}
 	n.log.Info("ready", "region", n.id.Region, "mesh", n.cfg.Mesh.Advertise, "access", n.AccessURL(), "admin", n.adminHTTP.Addr(), "filter", n.filterMode())
 	return runStages(ctx, n.log, ShutdownTimeout, stages)
 }
@@ -265,6 +274,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"sessions", n.access.Run},
 		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsConfig())},
 		{"files", n.watchFiles},
+		{"lease", n.keepLease},
 		{"drain", n.drain.run},
 		{"history", n.keepHistory},
 		{"state", n.state.run},

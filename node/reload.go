@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ternmesh/tern/mesh/identity"
 )
 
 // ReloadReport says what became of a changed configuration: keys in force now, and keys that wait for a restart.
@@ -34,6 +36,7 @@ type reloadable struct {
 	level    slog.LevelVar
 	risks    atomic.Pointer[[]string]
 	https    certificate
+	identity identityFiles
 	ownLog   bool // the logger is ours, so that its level can change
 	isServed bool // the HTTPS listener has a certificate
 }
@@ -75,32 +78,21 @@ func (n *Node) Reload(cfg Config) (ReloadReport, error) {
 	return report, nil
 }
 
-// reloadCertificates takes up the pairs that are served, all of them or, if one is no good, none.
+// reloadCertificates takes up the pairs that are watched, all of them or, if one is no good, none.
 func (n *Node) reloadCertificates(cfg Config, report *ReloadReport) error {
-	type served struct {
-		key   string
-		files TLSConfig
-		pair  *certificate
-	}
-	var all []served
-	if n.reloadable.isServed && cfg.Access.TLS.Cert != "" {
-		all = append(all, served{"access.tls", cfg.Access.TLS, &n.reloadable.https})
-	}
-	if n.cfg.Admin.TLS.Cert != "" && cfg.Admin.TLS.Cert != "" {
-		all = append(all, served{"admin.tls", cfg.Admin.TLS, &n.adminPair})
-	}
-	for _, s := range all {
-		if _, err := tls.LoadX509KeyPair(s.files.Cert, s.files.Key); err != nil {
-			return fmt.Errorf("%s: %w", s.key, err)
+	all := n.watched(cfg)
+	for _, w := range all {
+		if err := w.check(); err != nil {
+			return fmt.Errorf("%s: %w", w.key, err)
 		}
 	}
-	for _, s := range all {
-		changed, err := s.pair.load(s.files)
+	for _, w := range all {
+		changed, err := w.load()
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.key, err)
+			return fmt.Errorf("%s: %w", w.key, err)
 		}
-		if changed && !slices.Contains(report.Applied, s.key+".cert") {
-			report.Applied = append(report.Applied, s.key+".cert")
+		if changed && !slices.Contains(report.Applied, w.key+".cert") {
+			report.Applied = append(report.Applied, w.key+".cert")
 		}
 	}
 	return nil
@@ -113,6 +105,8 @@ func (n *Node) reloads(name string) bool {
 		return n.reloadable.isServed
 	case "admin.tls.cert", "admin.tls.key":
 		return n.cfg.Admin.TLS.Cert != ""
+	case "identity.cert", "identity.key":
+		return n.keeper == nil
 	case "log.level":
 		return n.reloadable.ownLog
 	}
@@ -121,6 +115,42 @@ func (n *Node) reloads(name string) bool {
 
 // watchEvery is how often watched files are looked at.
 const watchEvery = 10 * time.Second
+
+// watched is a certificate on disk that a running node takes up.
+type watched struct {
+	key, name string
+	check     func() error // whether load would take what is there
+	load      func() (changed bool, err error)
+	expires   func() time.Time
+}
+
+// watched lists what there is to watch under a configuration: nothing where a listener has no files of its own, and the node's
+// certificate only without a lease, which brings it along.
+func (n *Node) watched(cfg Config) (out []watched) {
+	if n.keeper == nil && cfg.Identity.Cert != "" {
+		out = append(out, watched{
+			"identity", "the node's certificate",
+			func() error { return n.id.Examine(cfg.Identity.Cert, cfg.Identity.Key) },
+			func() (bool, error) { return n.reloadable.identity.load(n.id, cfg.Identity) },
+			func() time.Time { return n.id.Cert().Leaf.NotAfter },
+		})
+	}
+	if n.reloadable.isServed && cfg.Access.TLS.Cert != "" {
+		out = append(out, watchPair("access.tls", "the HTTPS certificate", cfg.Access.TLS, &n.reloadable.https))
+	}
+	if n.cfg.Admin.TLS.Cert != "" && cfg.Admin.TLS.Cert != "" {
+		out = append(out, watchPair("admin.tls", "the admin listener's certificate", cfg.Admin.TLS, &n.adminPair))
+	}
+	return out
+}
+
+func watchPair(key, name string, files TLSConfig, pair *certificate) watched {
+	check := func() error {
+		_, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+		return err
+	}
+	return watched{key, name, check, func() (bool, error) { return pair.load(files) }, pair.leafExpires}
+}
 
 // watchFiles takes up certificates that were replaced on disk. A bad one is said once and changes nothing.
 func (n *Node) watchFiles(ctx context.Context) error {
@@ -134,38 +164,26 @@ func (n *Node) watchFiles(ctx context.Context) error {
 		case <-tick.C:
 		}
 		n.reloadable.mu.Lock()
-		clients, operators := n.reloadable.cfg.Access.TLS, n.reloadable.cfg.Admin.TLS
+		cfg := n.reloadable.cfg
 		n.reloadable.mu.Unlock()
-		if n.reloadable.isServed {
-			n.watchPair("access.tls", clients, &n.reloadable.https, said)
+		for _, w := range n.watched(cfg) {
+			changed, err := w.load()
+			switch {
+			case err != nil && err.Error() != said[w.key]:
+				said[w.key] = err.Error()
+				n.log.Error(w.name+" on disk is no good; the one before stays in use", "err", err, "fix", "replace "+w.key+".cert and "+w.key+".key by a matching pair")
+			case changed:
+				delete(said, w.key)
+				n.log.Info(w.name+" was replaced", "expires", w.expires())
+			}
 		}
-		if n.cfg.Admin.TLS.Cert != "" {
-			n.watchPair("admin.tls", operators, &n.adminPair, said)
-		}
-	}
-}
-
-// watchPair looks at one pair of files; said is the last complaint about each.
-func (n *Node) watchPair(key string, files TLSConfig, pair *certificate, said map[string]string) {
-	if files.Cert == "" {
-		return
-	}
-	changed, err := pair.load(files)
-	switch {
-	case err != nil && err.Error() != said[key]:
-		said[key] = err.Error()
-		n.log.Error("the HTTPS certificate on disk is no good; the one before stays in use", "key", key, "err", err,
-			"fix", "replace "+key+".cert and "+key+".key by a matching pair")
-	case changed:
-		delete(said, key)
-		n.log.Info("the HTTPS certificate was replaced", "key", key, "expires", pair.leafExpires())
 	}
 }
 
 // certificate is a TLS key pair that can be replaced while it is served.
 type certificate struct {
-	mu      sync.Mutex // guards stamp
-	stamp   [2]time.Time
+	mu      sync.Mutex   // guards stamp
+	stamp   [2]time.Time // when the files that were loaded were written
 	current atomic.Pointer[tls.Certificate]
 }
 
@@ -173,16 +191,9 @@ type certificate struct {
 func (c *certificate) load(files TLSConfig) (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var stamp [2]time.Time
-	for i, f := range []string{files.Cert, files.Key} {
-		info, err := os.Stat(f)
-		if err != nil {
-			return false, err
-		}
-		stamp[i] = info.ModTime()
-	}
-	if stamp == c.stamp {
-		return false, nil
+	stamp, err := stampOf(files.Cert, files.Key)
+	if err != nil || stamp == c.stamp {
+		return false, err
 	}
 	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 	if err != nil {
@@ -191,6 +202,38 @@ func (c *certificate) load(files TLSConfig) (changed bool, err error) {
 	old := c.current.Swap(&pair)
 	c.stamp = stamp
 	return old == nil || !old.Leaf.Equal(pair.Leaf), nil
+}
+
+// stampOf says when two files were written.
+func stampOf(cert, key string) (stamp [2]time.Time, err error) {
+	for i, f := range []string{cert, key} {
+		info, err := os.Stat(f)
+		if err != nil {
+			return stamp, err
+		}
+		stamp[i] = info.ModTime()
+	}
+	return stamp, nil
+}
+
+// identityFiles remembers which files of the node's certificate were taken up.
+type identityFiles struct {
+	mu    sync.Mutex // guards stamp
+	stamp [2]time.Time
+}
+
+// load reads the files if they have changed since the last time, and says whether the certificate is another one now.
+func (f *identityFiles) load(id *identity.Identity, files IdentityConfig) (changed bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	stamp, err := stampOf(files.Cert, files.Key)
+	if err != nil || stamp == f.stamp {
+		return false, err
+	}
+	if changed, err = id.Reload(files.Cert, files.Key); err == nil {
+		f.stamp = stamp
+	}
+	return changed, err
 }
 
 // get is a tls.Config's GetCertificate.

@@ -21,13 +21,16 @@ func revocationsOf(list []control.Revocation) revocations {
 		if one.Node != "" {
 			r.nodes[one.Node] = true
 		} else {
-			r.serials[one.Serial] = true
+			r.serials[identity.SerialScope(one.Serial)] = true
 		}
 	}
 	return r
 }
 
-func (r revocations) refuses(node, serial string) bool { return r.nodes[node] || r.serials[serial] }
+// refuses: the serial number of a leased certificate stands for its key, of which there is a new certificate each day.
+func (r revocations) refuses(node, serial string) bool {
+	return r.nodes[node] || r.serials[identity.SerialScope(serial)]
+}
 
 func (r revocations) empty() bool { return len(r.nodes)+len(r.serials) == 0 }
 
@@ -98,6 +101,15 @@ func (n *Node) editRevoked(w http.ResponseWriter, r *http.Request, action string
 		writeError(w, statusOf(err), err)
 		return
 	}
+	writeRevoked(w, p)
+}
+
+// serveRevoked says what the policy revokes: lease authorities ask.
+func (n *Node) serveRevoked(w http.ResponseWriter, _ *http.Request) {
+	writeRevoked(w, n.control.Policy())
+}
+
+func writeRevoked(w http.ResponseWriter, p control.Policy) {
 	list := p.Revoked
 	if list == nil {
 		list = []control.Revocation{}
@@ -105,7 +117,7 @@ func (n *Node) editRevoked(w http.ResponseWriter, r *http.Request, action string
 	writeJSON(w, http.StatusOK, RevokedAnswer{Version: p.Version, Revoked: list})
 }
 
-// RevokedAnswer is what the policy revokes after a change.
+// RevokedAnswer is what the policy revokes.
 type RevokedAnswer struct {
 	Version uint64               `json:"version"`
 	Revoked []control.Revocation `json:"revoked"`

@@ -13,6 +13,8 @@ const (
 	StateDraining = mesh.StateDraining // sessions are left, no new ones begin
 	StateDrained  = mesh.StateDrained  // no sessions are left, or the deadline has ended them
 	StateCordoned = mesh.StateCordoned // no new sessions begin, and nothing moves
+	// StateUnleased: no new sessions begin, because the node's lease is not good; those that run go on. A fresh lease ends it.
+	StateUnleased = mesh.StateUnleased
 	// StateRevoked: the policy that this node has says that it does not belong to the mesh. It serves nobody and goes on
 	// asking for a newer policy; members answer again when one readmits it.
 	StateRevoked  = "revoked"

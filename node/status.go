@@ -36,6 +36,8 @@ type Status struct {
 	// The node's certificate is good from CertificateBegins to CertificateExpires.
 	CertificateBegins  time.Time `json:"certificate_begins"`
 	CertificateExpires time.Time `json:"certificate_expires"`
+	// Lease is the node's right to be in the mesh; nil without authorities.
+	Lease *LeaseStatus `json:"lease,omitempty"`
 	// Joins is how many addresses mesh.join names.
 	Joins int `json:"joins"`
 	// Findings is what is not as it should be, the worst first; empty if all is well.
@@ -180,6 +182,7 @@ func (n *Node) Status() Status {
 		s.FilterWhy = n.filter.Status().Why
 	}
 	s.CertificateBegins, s.CertificateExpires = n.id.Cert().Leaf.NotBefore, n.id.Cert().Leaf.NotAfter
+	s.Lease = n.leaseStatus(n.now())
 	s.Joins = len(n.cfg.Mesh.Join)
 	s.Control = n.control.Status()
 	members := n.mesh.Members()

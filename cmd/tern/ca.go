@@ -11,7 +11,7 @@ import (
 
 func caCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "ca", Short: "Make the mesh's certificate authority and node certificates"}
-	cmd.AddCommand(caInitCommand(), caIssueCommand(), caAdminCommand())
+	cmd.AddCommand(caInitCommand(), caIssueCommand(), caAdminCommand(), caAuthorityCommand())
 	return cmd
 }
 
@@ -58,5 +58,31 @@ func caIssueCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Region, "region", "", "region of the node")
 	cmd.Flags().BoolVar(&o.Voter, "voter", false, "the node may vote on policy")
 	cmd.Flags().DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificate is valid")
+	return cmd
+}
+
+func caAuthorityCommand() *cobra.Command {
+	var ca, out string
+	o := identity.AuthorityOptions{}
+	cmd := &cobra.Command{
+		Use:   "authority --name NAME --out DIR",
+		Short: "Make authority.crt and authority.key for a lease authority (tern authority serve)",
+		Long: "The certificate's end is the authority's: it gives no lease beyond it, and warns daily in its last three months. To renew,\n" +
+			"make it again into the same folder; a running authority takes it up within ten minutes.",
+		Example: "  tern ca authority --ca ca --name one --out /var/lib/tern-authority",
+		Args:    args(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.NotBefore = time.Now().Add(-time.Hour)
+			if err := identity.IssueAuthority(ca, out, o); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "made %s/authority.crt and %s/authority.key of authority %s, valid for %v\n", out, out, o.Name, o.Valid)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&ca, "ca", "ca", "folder of the mesh's certificate authority")
+	cmd.Flags().StringVar(&out, "out", "authority", "the lease authority's folder")
+	cmd.Flags().StringVar(&o.Name, "name", "", "name of the lease authority, as leases show it")
+	cmd.Flags().DurationVar(&o.Valid, "valid", 455*24*time.Hour, "how long it may serve")
 	return cmd
 }

@@ -4,7 +4,11 @@
 //	main.go      the root command, exit status
 //	node.go      tern node, tern reload, tern validate
 //	version.go   tern version
-//	ca.go        tern ca init, tern ca issue
+//	ca.go        tern ca init, tern ca issue, tern ca authority
+//	authority.go  tern authority serve
+//	authoritybook.go  tern authority invite, approve, deny, list, audit
+//	enrol.go     tern enrol
+//	lease.go     tern lease show, renew
 //	status.go    tern status, tern paths (the admin API)
 //	top.go       tern top
 //	doctor.go    tern doctor, tern ports
@@ -94,15 +98,18 @@ func rootCommand() *cobra.Command {
 		benchCommand(),
 		caCommand(),
 		auditCommand(),
+		authorityCommand(),
 		controlCommand(),
 		conformanceCommand(),
 		cordonCommand(),
 		demoCommand(),
 		doctorCommand(),
 		drainCommand(),
+		enrolCommand(),
 		exportCommand(),
 		fenceCommand(),
 		filterCommand(),
+		leaseCommand(),
 		loadCommand(),
 		healthCommand(),
 		manualCommand(),

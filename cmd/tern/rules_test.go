@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"control/document":  {},
 	"control/lease":     {},
 	"node/authority":    {"control/lease", "mesh/identity"},
+	"node/enrol":        {"control/lease", "mesh/identity"},
 	"node/udp":          {},
 	"node/probe":        {"media"},
 	"node/direct":       {"mesh/identity", "node/tracing"},

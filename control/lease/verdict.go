@@ -35,7 +35,7 @@ func (v Verdict) Do() string {
 	case Expired:
 		return "no authority has renewed it for days: reach one of `authorities`, then `tern lease renew`"
 	case ValidWarn:
-		return "the daily renewal fails: look at the log for the authorities' answers"
+		return "it is renewed daily unless the authorities fail: `tern status` and the log have their answers"
 	}
 	return ""
 }

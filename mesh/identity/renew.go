@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // ErrOtherIdentity is wrapped when a new certificate says something else of the node than the one before.
@@ -73,14 +72,31 @@ func (id *Identity) Reload(certFile, keyFile string) (changed bool, err error) {
 	return true, nil
 }
 
-func (id *Identity) replace(leaf *x509.Certificate, key *ecdsa.PrivateKey) error {
-	self, err := id.check(leaf, time.Now())
+// Examine says why Reload would not take the files; nil if it would.
+func (id *Identity) Examine(certFile, keyFile string) error {
+	leaf, _, err := readPair(certFile, keyFile)
+	if err != nil || leaf.Equal(id.Cert().Leaf) {
+		return err
+	}
+	return id.fits(leaf)
+}
+
+// fits says why a certificate cannot take the place of the one before.
+func (id *Identity) fits(leaf *x509.Certificate) error {
+	self, err := id.check(leaf, id.now())
 	if err != nil {
 		return err
 	}
 	if self.Node != id.Node || self.Region != id.Region || self.Voter != id.Voter {
 		return fmt.Errorf("%w: node %q in %q, voter %v; this process is %q in %q, voter %v: restart the node with it",
 			ErrOtherIdentity, self.Node, self.Region, self.Voter, id.Node, id.Region, id.Voter)
+	}
+	return nil
+}
+
+func (id *Identity) replace(leaf *x509.Certificate, key *ecdsa.PrivateKey) error {
+	if err := id.fits(leaf); err != nil {
+		return err
 	}
 	id.cert.Store(&tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf})
 	return nil

@@ -101,6 +101,9 @@ func New(cfg Config) (*Authority, error) {
 	return a, nil
 }
 
+// Name is the authority's, as its certificate says.
+func (a *Authority) Name() string { return a.current.Load().Name }
+
 // Run serves at ln until ctx ends, or until this authority may serve no longer, which is an error that says why.
 func (a *Authority) Run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -445,9 +445,15 @@ func TestAnAuthorityAndItsRoot(t *testing.T) {
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "A_STOPPED") {
 			t.Errorf("three months after the contract: %v", err)
 		}
-		answer.Store(&lease.Answer{Reached: true})
-		w.pipes = newPipes()
-		if a, err = New(w.cfg); err != nil {
+	})
+}
+
+func TestAnAuthorityThatItsRootDoesNotListEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.Root = func(context.Context) (lease.Answer, error) { return lease.Answer{Reached: true}, nil }
+		a, err := New(w.cfg)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := a.Run(t.Context(), w.pipes); err == nil || !strings.Contains(err.Error(), "A_REFUSED") {

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -54,13 +55,18 @@ func (a *Authority) serveLease(w http.ResponseWriter, r *http.Request) {
 	if note != lease.NoNote && note != lease.NoteFirst {
 		say = a.log.Warn
 	}
-	say("lease given", "node", req.Node, "from", r.RemoteAddr, "expires", time.Unix(l.Grant.Expires, 0).UTC(), "note", note, "meaning", meaning[note])
+	args := []any{"node", req.Node, "from", r.RemoteAddr, "expires", time.Unix(l.Grant.Expires, 0).UTC()}
+	if note != lease.NoNote {
+		args = append(args, "note", note, "meaning", meaning[note])
+	}
+	say("lease given", args...)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(l) // a client that is gone asks again
 }
 
 // meaning tells the operator of a note.
 var meaning = map[lease.Note]string{
+	lease.NoteFirst:   "this request enrolled it",
 	lease.NoteForked:  "it showed an older lease than its last: two copies of this machine run, or the last answer was lost",
 	lease.NoteShared:  "another node has the same fingerprint: both run on one machine, or the machine was cloned",
 	lease.NoteMoved:   "the node was enrolled on another machine or with another key before",
@@ -100,7 +106,7 @@ func (a *Authority) refuse(w http.ResponseWriter, r *http.Request, node string, 
 	}
 	a.counts.refused.Add(1)
 	if a.lines.Allow() {
-		a.log.Warn("lease refused (at most a line a second)", "node", node, "from", r.RemoteAddr, "code", refusal.Code, "why", refusal.Why, "refused", a.counts.refused.Load())
+		a.log.Warn("lease refused (at most a line a second)", "node", node, "from", r.RemoteAddr, "code", refusal.Code, "why", cmp.Or(refusal.Why, refusal.Text), "refused", a.counts.refused.Load())
 	}
 	if refusal.Code == lease.CodeBusy || refusal.Code == lease.CodeNotServing {
 		w.Header().Set("Retry-After", strconv.Itoa(60))

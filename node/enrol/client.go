@@ -33,8 +33,9 @@ type Client struct {
 	Key         *ecdsa.PrivateKey
 	Node        string
 	Fingerprint string
-	Tolerance   time.Duration // see lease.Machine
-	Dial        Dialer        // nil: the operating system's
+	Tolerance   time.Duration    // see lease.Machine
+	Dial        Dialer           // nil: the operating system's
+	Now         func() time.Time // the wall clock; nil: time.Now
 }
 
 // Ask asks the authority at address (HOST:PORT) for a lease. previous is nil, or the lease that the machine has; invitation is
@@ -62,7 +63,7 @@ func (c Client) exchange(ctx context.Context, address string, conf *tls.Config, 
 	}
 	r := lease.Request{
 		Version: lease.FileVersion, Mesh: mesh, Node: c.Node, Fingerprint: c.Fingerprint,
-		Nonce: hex.EncodeToString(n[:]), Time: time.Now().Unix(), Invitation: invitation, Previous: previous,
+		Nonce: hex.EncodeToString(n[:]), Time: c.now().Unix(), Invitation: invitation, Previous: previous,
 	}
 	answer, err := c.post(ctx, address, conf, r)
 	if err != nil {
@@ -76,7 +77,7 @@ func (c Client) exchange(ctx context.Context, address string, conf *tls.Config, 
 	if err := l.Check(t.Mesh, c.Node, t.AuthorityOf); err != nil {
 		return lease.Lease{}, fmt.Errorf("the authority's answer: %w", err)
 	}
-	if err := r.Fits(l, time.Now(), c.Tolerance); err != nil {
+	if err := r.Fits(l, c.now(), c.Tolerance); err != nil {
 		return lease.Lease{}, err
 	}
 	peer, err := t.NodeOf(l.Grant.Certificate)
@@ -84,6 +85,13 @@ func (c Client) exchange(ctx context.Context, address string, conf *tls.Config, 
 		return lease.Lease{}, errors.New("the authority's answer holds a certificate that is not for this node and its key")
 	}
 	return l, nil
+}
+
+func (c Client) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // post sends one request and returns the body of a good answer.

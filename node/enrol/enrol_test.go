@@ -211,7 +211,7 @@ func (w *world) enrol(s authority.Store) {
 func (w *world) keeper(authorities ...string) (k *Keeper, id *identity.Identity, stop func()) {
 	w.t.Helper()
 	k = &Keeper{File: w.file(here), Client: w.client(), Trust: w.trust, Authorities: authorities, Logger: slog.New(slog.DiscardHandler), Every: 20 * time.Minute}
-	v, l, err := k.Start(time.Now())
+	v, l, err := k.Start()
 	if !v.Good() {
 		w.t.Fatalf("at the start: %s, %v", v, err)
 	}

@@ -135,6 +135,16 @@ func sameOwner(file *os.File, dir string) error {
 	return nil
 }
 
+// SameOwner gives a file that root has written to whom its folder belongs.
+func SameOwner(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return sameOwner(f, filepath.Dir(path))
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -3,9 +3,10 @@ package enrol
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,8 @@ type Keeper struct {
 	// Judged is told every verdict that differs from the one before; may be nil.
 	Judged func(lease.Verdict)
 	Logger *slog.Logger
+	// Now is the wall clock that the lease is held against; nil: time.Now. A simulation's may be wrong.
+	Now func() time.Time
 	// Every is how often the lease is looked at; zero: every minute. One for less than an hour is looked at more often.
 	Every time.Duration
 
@@ -64,12 +67,16 @@ type Keeper struct {
 }
 
 // Start looks at the file once, before Run: by that verdict a node starts or does not. It makes no network call.
-func (k *Keeper) Start(now time.Time) (lease.Verdict, lease.Lease, error) {
+func (k *Keeper) Start() (lease.Verdict, lease.Lease, error) {
 	k.Every = cmp.Or(k.Every, lookEvery)
+	if k.Now == nil {
+		k.Now = time.Now
+	}
+	k.Client.Now = k.Now
 	k.said = make(map[string]time.Time)
-	v, l, why := k.look(now, 0)
+	v, l, why := k.look(0)
 	k.nonce = l.Grant.Nonce
-	k.due = now.Add(rand.N(min(bootSpread, max(k.granted/looksMost, 1))))
+	k.due = time.Now().Add(rand.N(min(bootSpread, max(k.granted/looksMost, 1))))
 	return v, l, why
 }
 
@@ -84,12 +91,11 @@ func (k *Keeper) State() State {
 // Run looks and renews until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	for {
-		now := time.Now()
-		_, l, _ := k.look(now, writeEvery)
+		_, l, _ := k.look(writeEvery)
 		k.use(l)
-		if !now.Before(k.due) {
+		if !time.Now().Before(k.due) {
 			k.renew(ctx)
-			_, l, _ = k.look(time.Now(), writeEvery)
+			_, l, _ = k.look(writeEvery)
 			k.use(l)
 		}
 		pause := min(k.Every, max(k.granted/looksMost, time.Second), max(time.Until(k.due), time.Millisecond))
@@ -97,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			k.look(time.Now(), 0)
+			k.look(0)
 			return nil
 		case <-t.C:
 		}
@@ -105,7 +111,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // look judges the file now.
-func (k *Keeper) look(now time.Time, since time.Duration) (lease.Verdict, lease.Lease, error) {
+func (k *Keeper) look(since time.Duration) (lease.Verdict, lease.Lease, error) {
+	now := k.Now()
 	if k.File.Machine.AtLeast = 0; !k.last.IsZero() {
 		k.File.Machine.AtLeast = lease.Reckon(k.last, now.Sub(k.last)) // the difference is monotonic
 	}
@@ -129,7 +136,7 @@ func (k *Keeper) look(now time.Time, since time.Duration) (lease.Verdict, lease.
 	if v != before && before != "" {
 		k.Logger.Log(context.Background(), level(v), "lease", "verdict", v, "before", before, "why", k.now.Why, "do", v.Do())
 		if !v.Good() {
-			k.due, k.failures = now, 0 // only a fresh lease helps
+			k.due, k.failures = time.Now(), 0 // only a fresh lease helps
 		}
 	}
 	k.publish()
@@ -151,6 +158,15 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// oneLine is what the authorities answered.
+func oneLine(errs []error) string {
+	var out []string
+	for _, err := range errs {
+		out = append(out, err.Error())
+	}
+	return strings.Join(out, "; ")
 }
 
 func atSeconds(s int64) time.Time {
@@ -181,7 +197,7 @@ func (k *Keeper) renew(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.now.Alarm, k.now.Trouble = round.Alarm, text(errors.Join(round.Errors...))
+	k.now.Alarm, k.now.Trouble = round.Alarm, oneLine(round.Errors)
 	if round.Lease == nil {
 		k.now.Failed++
 		k.failures++
@@ -198,7 +214,7 @@ func (k *Keeper) renew(ctx context.Context) {
 	k.now.Renewed++
 	k.failures = 0
 	k.due = time.Now().Add(lease.Next(time.Duration(round.Lease.Grant.Expires-round.Lease.Grant.Issued)*time.Second, 0, rand.Float64()))
-	clear(k.said)
+	maps.DeleteFunc(k.said, func(kind string, _ time.Time) bool { return kind != "warn" })
 }
 
 // Round asks the authorities in turn for a fresh lease and puts it into the file. The lease in the file goes along if it can be
