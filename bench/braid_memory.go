@@ -54,14 +54,12 @@ func runBraidMemory(ctx context.Context, r *Recorder) error {
 	r.Row(Row{Name: "idle braid session, beside it", Unit: "KiB", Must: 64}, (idle-q)/1024)
 	for i, rate := range memoryRates {
 		row := Row{Name: fmt.Sprintf("both ends more at %d packets/s of 1,150 B", rate), Unit: "KiB"}
-		if rate == memoryRates[1] {
-			row.Must = 512
-		}
+		row.Must = 512
 		r.Row(row, full[i]/1024)
 	}
 	r.Note("%d idle sessions between two nodes, each under a fence of its own, over loopback: live heap after garbage collection, divided "+
-		"by the number of ends. At full rate one session sends for %v; the frames that the source keeps for repair (0.6 s of them) are "+
-		"most of it, so it grows with the rate up to 4,096 frames.", memorySessions, memoryRun)
+		"by the number of ends. At full rate one session sends for %v. The frames that the source keeps for repair are most of it: 384 KiB, "+
+		"or what is sent in a round trip by the slowest path and 40 ms if that is more, 4,096 frames at most.", memorySessions, memoryRun)
 	return nil
 }
 

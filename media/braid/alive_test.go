@@ -89,7 +89,7 @@ func TestTimesAMomentAheadAreNotAges(t *testing.T) {
 		t.Errorf("asked for %v before they were a moment old", got)
 	}
 	var c repairCache
-	c.put(1, []byte{1}, 1000)
+	c.put(1, []byte{1}, 1000, 0)
 	if c.take(1, 999) == nil {
 		t.Error("a frame kept a moment ago counts as too old for repair")
 	}

@@ -166,7 +166,7 @@ func TestHolesAreBounded(t *testing.T) {
 func TestRepairCacheKeepsWhatCanBeAskedFor(t *testing.T) {
 	var c repairCache
 	for seq := range uint64(3000) {
-		c.put(seq, []byte{byte(seq), byte(seq >> 8)}, seq/2) // 2,000 frames a second
+		c.put(seq, []byte{byte(seq), byte(seq >> 8)}, seq/2, 0) // 2,000 frames a second
 	}
 	const now = 1500
 	if got := c.take(2000, now); len(got) != 2 || got[0] != 2000&0xff {
@@ -179,10 +179,30 @@ func TestRepairCacheKeepsWhatCanBeAskedFor(t *testing.T) {
 		t.Error("a frame past its deadline, or never sent, was given")
 	}
 	for seq := range uint64(100_000) {
-		c.put(3000+seq, []byte{1}, now)
+		c.put(seq, []byte{1}, now, repairMS)
 	}
-	if len(c.slots) != repairFrames {
-		t.Errorf("the cache holds %d frames, its bound is %d", len(c.slots), repairFrames)
+	if n := c.next - c.first; n != repairFrames || c.take(0, now) != nil || c.take(99_999, now) == nil {
+		t.Errorf("the cache holds %d frames of which all may be asked for, its bound is %d", n, repairFrames)
+	}
+}
+
+// What may be asked for is kept whatever it takes; the rest as long as there is room.
+func TestRepairCacheIsBoundedInBytes(t *testing.T) {
+	for _, c := range []struct {
+		wait  uint64 // ms
+		least uint64 // frames
+		most  int    // bytes
+	}{{0, 250, repairBytes}, {100, 200, repairBytes}, {270, 540, 545 * 1280}} {
+		var cache repairCache
+		for seq := range uint64(4000) {
+			cache.put(seq, make([]byte, 1178), seq/2, c.wait) // 2,000 frames a second
+		}
+		if n := cache.next - cache.first; n < c.least || cache.bytes > c.most {
+			t.Errorf("asked for within %d ms: %d frames in %d bytes, want at least %d in at most %d", c.wait, n, cache.bytes, c.least, c.most)
+		}
+		if old := cache.next - 1 - 2*c.wait; cache.take(old, 1999) == nil {
+			t.Errorf("frame %d, of %d ms ago, is gone", old, c.wait)
+		}
 	}
 }
 

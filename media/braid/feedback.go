@@ -217,7 +217,11 @@ func (s *Session) handleReport(r *report, now time.Time) {
 	f.sendMu.Lock()
 	f.lastReport, f.rtt = now, rtt
 	fastest := r.fastest()
+	slowest := rtt
 	for _, in := range r.in {
+		if !in.silent {
+			slowest = max(slowest, rtt+in.behind(fastest))
+		}
 		if p := f.outPath(in.id); p != nil {
 			p.heard(in, now, rtt+in.behind(fastest))
 		}
@@ -228,6 +232,9 @@ func (s *Session) handleReport(r *report, now time.Time) {
 		}
 	}
 	f.sendMu.Unlock()
+	if rtt > 0 {
+		s.asksAfter.Store(min(repairMS, uint64(slowest.Milliseconds())+askedMS))
+	}
 
 	ms := s.b.unixMS(now)
 	f.rxMu.Lock()

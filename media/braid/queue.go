@@ -10,6 +10,9 @@ const (
 	queueAudio  = 256
 	queueStream = 512  // video, one stream
 	queueVideo  = 2048 // video, all streams
+	// queueSpare bounds the buffers of each size that wait for the next packets.
+	queueSpare = 64
+	queueSmall = 256 // bytes: audio
 )
 
 // How long a packet may wait before it is dropped as stale. It waits for budgets alone, so this and the queue that a budget
@@ -60,7 +63,8 @@ type sendQueue struct {
 	turns   []*fifo // streams with packets, in the order of their turns
 	video   int     // packets in streams
 	bytes   int
-	free    [][]byte // buffers for reuse
+	small   [][]byte // buffers for reuse, of queueSmall bytes
+	large   [][]byte // the same, of MaxDatagram bytes
 }
 
 func (q *sendQueue) len() int { return q.audio.n + q.video }
@@ -159,17 +163,27 @@ func (q *sendQueue) pop(now time.Time, stale *uint64) (queued, bool) {
 
 func (q *sendQueue) copy(packet []byte) []byte {
 	q.bytes += len(packet)
-	if n := len(q.free); n > 0 {
-		buf := q.free[n-1]
-		q.free = q.free[:n-1]
+	from, size := &q.large, MaxDatagram
+	switch {
+	case len(packet) > MaxDatagram:
+		return append(make([]byte, 0, len(packet)), packet...)
+	case len(packet) <= queueSmall:
+		from, size = &q.small, queueSmall
+	}
+	if n := len(*from); n > 0 {
+		buf := (*from)[n-1]
+		*from = (*from)[:n-1]
 		return append(buf[:0], packet...)
 	}
-	return append(make([]byte, 0, MaxPacket), packet...)
+	return append(make([]byte, 0, size), packet...)
 }
 
 // release takes a buffer back; beyond one run's worth the garbage collector has it.
 func (q *sendQueue) release(buf []byte) {
-	if len(q.free) < 128 {
-		q.free = append(q.free, buf)
+	switch {
+	case cap(buf) == queueSmall && len(q.small) < queueSpare:
+		q.small = append(q.small, buf)
+	case cap(buf) == MaxDatagram && len(q.large) < queueSpare:
+		q.large = append(q.large, buf)
 	}
 }

@@ -207,6 +207,7 @@ func (o *outMedia) add(r record, m mode, size, head, room int) {
 func (s *Session) sealAll(now time.Time) {
 	o := &s.out
 	ms := s.b.unixMS(now)
+	wait := s.asksAfter.Load()
 	s.repairMu.Lock()
 	defer s.repairMu.Unlock()
 	for i, frame := range o.frames {
@@ -214,7 +215,7 @@ func (s *Session) sealAll(now time.Time) {
 			s.nextKey()
 		}
 		o.frames[i] = o.key.seal(frame, o.tag, o.epoch, o.seq)
-		s.cache.put(o.seq, o.frames[i], ms)
+		s.cache.put(o.seq, o.frames[i], ms, wait)
 		o.keyed++
 		o.seq++
 	}

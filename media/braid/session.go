@@ -63,6 +63,7 @@ type Session struct {
 	rejoin    rejoin
 	ended     bool
 
+	asksAfter atomic.Uint64          // how old a frame may be, in ms, that the peer may still be about to ask for
 	remote    atomic.Pointer[report] // the peer's newest
 	reportNow atomic.Bool            // a path fell silent or came back
 
@@ -80,6 +81,7 @@ func newSession(f *flow, conn *quic.Conn, dialer bool, incarnation uint32) (*Ses
 		asked: make(chan struct{}, 1), wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
 		messages: make(chan []byte, maxMessages), over: make(chan struct{}),
 	}
+	s.asksAfter.Store(repairMS) // until the round trip is known
 	tag, err := s.export(tagLabel, nil, 1)
 	if err != nil {
 		return nil, fmt.Errorf("exporting the session tag: %w", err)
