@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -48,6 +49,8 @@ const (
 	writeMargin   = 1500 * time.Millisecond
 	callTimeout   = 4 * time.Second
 	leaderCheck   = 100 * time.Millisecond
+	voterPatience = 500 * time.Millisecond // with one voter's silence, before the next is asked too
+	detourTimeout = 2 * time.Second        // of a voter without a leader that asks the others
 )
 
 // request is one question, as JSON.
@@ -306,8 +309,8 @@ func (c *Control) changeAt(version uint64) (a answer, err error) {
 	return a, nil
 }
 
-// onceToLeader answers here if this node leads, and otherwise passes req on: a voter to the leader, any other node to
-// voters in random order until one answers.
+// onceToLeader answers here if this node leads, and otherwise passes req on: a voter to the leader, any other node, and a voter
+// that hears no leader, to voters in random order until one answers.
 func (c *Control) onceToLeader(ctx context.Context, req request) (answer, error) {
 	r := c.node()
 	if r != nil && r.State() == raft.Leader {
@@ -318,23 +321,62 @@ func (c *Control) onceToLeader(ctx context.Context, req request) (answer, error)
 	}
 	if r != nil {
 		_, leader := r.LeaderWithID()
-		if leader == "" || string(leader) == c.cfg.Node {
-			return answer{}, ErrNoLeader
+		if string(leader) == c.cfg.Node || leader == "" && req.Hops > 0 {
+			return answer{}, ErrNoLeader // whoever asked asks another voter
 		}
-		ctx, stop := whileLeads(ctx, r, leader)
+		var stop func()
+		ctx, stop = whileLeads(ctx, r, leader) // with none known: until there is one
 		defer stop()
-		return c.forward(ctx, string(leader), req)
+		if leader != "" {
+			return c.forward(ctx, string(leader), req)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, detourTimeout)
+		defer cancel()
 	}
+	return c.anyVoter(ctx, req)
+}
+
+// anyVoter asks the voters in random order, the next one when one has not answered for a moment: it may be dead, or hear no
+// leader. A change carries its id, so that two that reach the leader make it once.
+func (c *Control) anyVoter(ctx context.Context, req request) (answer, error) {
 	voters := c.aliveVoters()
 	rand.Shuffle(len(voters), func(i, j int) { voters[i], voters[j] = voters[j], voters[i] })
+	type said struct {
+		answer answer
+		err    error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	heard := make(chan said, len(voters)) // nobody blocks
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
 	err := ErrNoLeader
-	for _, node := range voters {
-		a, said := c.forward(ctx, node, req)
-		switch {
-		case errors.Is(said, ErrUnknownOutcome):
-			err = said // another voter may know a leader that answers; see toLeader
-		case !errors.Is(said, ErrNoLeader):
-			return a, said
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, open := 0, 0; asked < len(voters) || open > 0; {
+		select {
+		case <-next.C:
+			if asked == len(voters) {
+				continue
+			}
+			node := voters[asked]
+			asked, open = asked+1, open+1
+			asking.Go(func() {
+				a, err := c.forward(ctx, node, req)
+				heard <- said{a, err}
+			})
+			if next.Reset(voterPatience); req.Op == opAudit { // it has no id, and would be written twice
+				next.Reset(callTimeout)
+			}
+		case s := <-heard:
+			switch open--; {
+			case errors.Is(s.err, ErrUnknownOutcome):
+				err = s.err // another voter may know a leader that answers; see toLeader
+			case !errors.Is(s.err, ErrNoLeader):
+				return s.answer, s.err
+			}
+			next.Reset(0)
 		}
 	}
 	return answer{}, err

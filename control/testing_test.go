@@ -34,8 +34,9 @@ type mesh struct {
 	dir   string
 
 	mu    sync.Mutex
-	nodes map[string]*node // guarded by mu
-	side  map[string]int   // guarded by mu: nodes on different sides do not hear each other
+	nodes map[string]*node   // guarded by mu
+	side  map[string]int     // guarded by mu: nodes on different sides do not hear each other
+	cuts  map[[2]string]bool // guarded by mu: pairs that do not hear each other, whatever others hear of them
 }
 
 // node is one Control and what the test knows about it.
@@ -63,7 +64,7 @@ func newMesh(t testing.TB, delay time.Duration) *mesh {
 func (m *mesh) up(a, b string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.nodes[a] != nil && m.nodes[b] != nil && m.side[a] == m.side[b]
+	return m.nodes[a] != nil && m.nodes[b] != nil && m.side[a] == m.side[b] && !m.cuts[[2]string{a, b}] && !m.cuts[[2]string{b, a}]
 }
 
 func (m *mesh) split(names ...string) {
@@ -72,6 +73,16 @@ func (m *mesh) split(names ...string) {
 	clear(m.side)
 	for _, n := range names {
 		m.side[n] = 1
+	}
+}
+
+// cut takes the link between each pair away.
+func (m *mesh) cut(pairs ...[2]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cuts = make(map[[2]string]bool)
+	for _, p := range pairs {
+		m.cuts[p] = true
 	}
 }
 
