@@ -101,6 +101,8 @@ type Control struct {
 	learned    map[string]time.Time // guarded by mu: when a learner said last that it has the log, on the leader
 	told       map[string]uint64    // guarded by mu: peers that said they enforce a higher version
 	diskErr    string               // guarded by mu: why the log cannot be written
+	unread     uint64               // guarded by mu: the newest version that a voter signed and this program cannot read
+	unreadWhy  string               // guarded by mu
 	unsaved    string               // guarded by mu: why the policy in force is not on disk
 	rival      string               // guarded by mu: another raft group, in words
 	voterKeys  map[string]voterKey  // guarded by mu: public keys, on voters
@@ -110,6 +112,7 @@ type Control struct {
 	lastErr string                  // guarded by mu
 	records map[recordKey]AuditBody // guarded by mu: what waits for the audit log
 	now     func() time.Time        // Config.now; tests skew it
+	fields  []string                // what this program knows of documents; tests take some away
 	wrap    func(*stores)           // tests only: put faults around the stores; nil otherwise
 }
 
@@ -130,7 +133,7 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: cfg.now, records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: cfg.now, fields: fieldsKnown(), records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }

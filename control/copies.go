@@ -109,7 +109,20 @@ func (e envelope) open(verify func(msg, cert, sig []byte) (string, bool, error))
 	if !voter {
 		return Policy{}, fmt.Errorf("policy version %d by %s: %w", e.Version, signer, errNotVoter)
 	}
-	return decodeDocument(e.Document, e.Version)
+	p, err := decodeDocument(e.Document, e.Version)
+	if err != nil {
+		return p, fmt.Errorf("policy version %d: %w (%w)", e.Version, err, errFromFuture)
+	}
+	return p, nil
+}
+
+// read opens a copy, and keeps in mind one that is good and cannot be read.
+func (c *Control) read(e envelope) (Policy, error) {
+	p, err := e.open(c.cfg.Verify)
+	if errors.Is(err, errFromFuture) {
+		c.unreadable(e.Version, err)
+	}
+	return p, err
 }
 
 func (c *Control) copyFile() string { return filepath.Join(c.dir, "policy.bin") }
@@ -216,10 +229,12 @@ func (c *Control) fetchLoop(ctx context.Context) error {
 
 // fetchNewer asks up to fetchPeers of the members that claim a higher version.
 func (c *Control) fetchNewer(ctx context.Context) {
-	have := c.Policy().Version
+	c.mu.Lock()
+	have, unread := c.policy.Version, c.unread
+	c.mu.Unlock()
 	var ahead []string
 	for _, m := range c.cfg.Members() {
-		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion > have {
+		if m.Alive && m.Node != c.cfg.Node && m.PolicyVersion > max(have, unread) { // once is enough of what cannot be read
 			ahead = append(ahead, m.Node)
 		}
 	}
@@ -278,7 +293,7 @@ func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 
 // accept verifies a copy that came from a peer, and enforces it.
 func (c *Control) accept(e envelope, delta bool, keys []byte) error {
-	p, err := e.open(c.cfg.Verify)
+	p, err := c.read(e)
 	if err != nil {
 		c.counts.refused.Add(1)
 		return err
@@ -415,7 +430,7 @@ func (c *Control) takeNews(from string, req request) bool {
 	if err != nil {
 		return false // for another version than this node's: it asks
 	}
-	p, err := e.open(c.cfg.Verify)
+	p, err := c.read(e)
 	if err != nil {
 		c.counts.refused.Add(1)
 		c.fail(fmt.Sprintf("policy from %s: %v", from, err))

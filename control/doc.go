@@ -25,6 +25,7 @@
 //	vault.go      who may read which fence's key; how it gets there
 //	command.go    the log entry, byte by byte
 //	history.go    what is kept of older versions
+//	mixed.go      versions of this program side by side: who knows which fields
 //	delta.go      from one document to the next, in few bytes
 //	fsm.go        entry -> state: version, document, history, audit log; snapshots
 //	audit.go      the audit log: a hash chain, its bounds, its verification

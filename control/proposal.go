@@ -155,6 +155,9 @@ func (c *Control) proposeOnce(ctx context.Context, r *raft.Raft, req request, ne
 	if cmd.document, err = encodeDocument(next); err != nil {
 		return Outcome{}, err
 	}
+	if err := c.readableBy(votersOf(r), cmd.document); err != nil {
+		return Outcome{}, err
+	}
 	return out, commit(r, cmd)
 }
 

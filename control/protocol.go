@@ -102,8 +102,9 @@ type answer struct {
 
 	Enforcement *Enforcement `json:"enforcement,omitempty"`
 
-	PublicKey []byte `json:"public_key,omitempty"`
-	Keys      []byte `json:"keys,omitempty"` // see handOut
+	PublicKey []byte   `json:"public_key,omitempty"`
+	Fields    []string `json:"fields,omitempty"` // with public_key; see mixed.go
+	Keys      []byte   `json:"keys,omitempty"`   // see handOut
 }
 
 // Codes carry the errors that callers tell apart.
@@ -203,7 +204,7 @@ func (c *Control) serve(ctx context.Context, from string, b []byte) (answer, err
 		box, err := c.handOut(from, req.PublicKey)
 		return answer{Keys: box}, err
 	case opPublicKey:
-		return answer{PublicKey: c.keys[0].public}, nil
+		return answer{PublicKey: c.keys[0].public, Fields: c.fields}, nil
 	case opHello:
 		h, err := c.serveHello(req.Voters)
 		return answer{Hello: &h}, err

@@ -326,6 +326,7 @@ func (c *Control) knownReaders(voters []string) [][]byte {
 // voterKey is a voter's public key and when it was asked for.
 type voterKey struct {
 	public []byte
+	fields []string // of documents that its program knows
 	asked  time.Time
 }
 
@@ -349,7 +350,7 @@ func (c *Control) gatherKeys(ctx context.Context, voters []string) {
 			defer cancel()
 			if a, err := c.call(ask, v, request{Op: opPublicKey}); err == nil && len(a.PublicKey) > 0 {
 				c.mu.Lock()
-				c.voterKeys[v] = voterKey{public: a.PublicKey, asked: time.Now()}
+				c.voterKeys[v] = voterKey{public: a.PublicKey, fields: a.Fields, asked: time.Now()}
 				c.mu.Unlock()
 			}
 			return nil
@@ -469,6 +470,9 @@ func (c *Control) Enforcement() Enforcement {
 	e := c.cfg.Enforced()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.unread > c.policy.Version && e.Trouble == "" {
+		e.Trouble = c.unreadWhy
+	}
 	if c.sealedApps > 0 && e.Trouble == "" {
 		e.Trouble = fmt.Sprintf("version %d: certificates of %d apps are sealed, and no node has handed out the key yet: their clients are refused here", e.Version, c.sealedApps)
 	}
