@@ -17,6 +17,7 @@
 //	drain.go                    what a node does while it is drained or cordoned
 //	adminauth.go                who may call what of the admin API; tokens of operators
 //	admin.go, status.go         the private listener and what it shows
+//	clocks.go                   whose clock is wrong
 //	findings.go                 what is not as it should be, and what to do; pure
 //	channels.go, history.go     who publishes and watches where in the mesh; the node's last hour
 //	console_state.go            what the console shows (the page is in node/console)

@@ -49,11 +49,12 @@ const (
 	findAlarm       = "alarm"
 	findLease       = "lease"
 	findRenewal     = "lease_renewal"
+	findClock       = "clock"
 )
 
 var findingNames = []string{
 	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
-	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm, findLease, findRenewal,
+	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm, findLease, findRenewal, findClock,
 }
 
 // Thresholds of findings.
@@ -84,6 +85,7 @@ func findings(s Status, now time.Time) []Finding {
 		add(SeverityWarning, findFilterFull, s.Node, "a table of the packet filter was full within the last ten minutes: known senders may be dropped",
 			"see `tern filter status` and tern_filter_no_room_total for which one; spread clients over more nodes")
 	}
+	clockFindings(s, add)
 	if s.Lease != nil { // it says what there is to say of the certificate, too
 		leaseFindings(*s.Lease, add)
 	} else {

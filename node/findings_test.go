@@ -64,6 +64,10 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, SeverityWarning, "authorities"},
 		{findRenewal, func(s *Status) { s.Lease = &LeaseStatus{Verdict: "VALID", Good: true, Alarm: "not_listed"} }, SeverityWarning, "authorities"},
 		{findRenewal, func(s *Status) { s.Lease = &LeaseStatus{Verdict: "VALID", Good: true, Alarm: "clock"} }, SeverityWarning, "authorities"},
+		{findClock, func(s *Status) {
+			s.Clocks = []ClockStatus{{"iad", 3600}, {"sin", 3599}, {"gru", 0.01}}
+		}, SeverityCritical, "fra"},
+		{findClock, func(s *Status) { s.Clocks = []ClockStatus{{"iad", 0.2}, {"sin", -7}, {"gru", 0.01}} }, SeverityWarning, "sin"},
 		{findAlone, func(s *Status) { s.Members, s.Braids, s.Links = s.Members[:1], nil, nil }, SeverityCritical, "fra"},
 	}
 	if got := findings(well(now), now); len(got) != 0 {

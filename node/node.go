@@ -104,6 +104,7 @@ type Node struct {
 	memory     memory
 	channels   channelsCache
 	history    history
+	clocks     clocks
 }
 
 // New checks the configuration and loads the identity; it opens no sockets.
@@ -277,6 +278,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"lease", n.keepLease},
 		{"drain", n.drain.run},
 		{"history", n.keepHistory},
+		{"clocks", n.watchClocks},
 		{"state", n.state.run},
 	}, nil
 }

@@ -40,6 +40,8 @@ type Status struct {
 	Lease *LeaseStatus `json:"lease,omitempty"`
 	// Joins is how many addresses mesh.join names.
 	Joins int `json:"joins"`
+	// Clocks are those of a few other nodes, asked in turn.
+	Clocks []ClockStatus `json:"clocks,omitempty"`
 	// Findings is what is not as it should be, the worst first; empty if all is well.
 	Findings []Finding      `json:"findings"`
 	Control  control.Status `json:"control"`
@@ -194,7 +196,8 @@ func (n *Node) Status() Status {
 	s.Media = n.hub.Stats()
 	s.Load = n.loadStatus()
 	s.Trouble, s.alarms = n.control.Enforcement().Trouble, n.control.Policy().Alarms
-	s.Findings = findings(s, time.Now())
+	s.Clocks = n.clocks.status(time.Now())
+	s.Findings = findings(s, n.now())
 	return s
 }
 

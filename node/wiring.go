@@ -46,6 +46,7 @@ func (n *Node) serveDirect() {
 	})
 	n.handleCalls(kindInventory, 1, n.answerInventory)
 	n.handleCalls(kindEvidence, maxEvidence, n.answerEvidence)
+	n.handleCalls(kindClock, 0, n.answerClock)
 	n.handleCalls(kindProbe, maxProbe, n.answerProbe)
 	n.handleCalls(kindDirectory, media.MaxDirectoryBytes, func(ctx context.Context, peer identity.Peer, request []byte) []byte {
 		return n.hub.ServeDirectory(ctx, peer.Node, request)
