@@ -58,6 +58,7 @@ func supervise(ctx context.Context, n *node.Node, load func() (node.Config, erro
 	}
 	notify := func(state string) { _, _ = daemon.SdNotify(false, state) }
 	notify(daemon.SdNotifyReady)
+	releaseStart()
 	defer notify(daemon.SdNotifyStopping)
 	var feed <-chan time.Time
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {

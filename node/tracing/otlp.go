@@ -127,7 +127,7 @@ func pairs(list []attribute.KeyValue) (out []otlpPair) {
 		case attribute.FLOAT64:
 			v["doubleValue"] = kv.Value.AsFloat64()
 		default:
-			v["stringValue"] = kv.Value.Emit()
+			v["stringValue"] = kv.Value.String()
 		}
 		out = append(out, otlpPair{string(kv.Key), v})
 	}

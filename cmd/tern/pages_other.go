@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// releaseStart is for Linux alone.
+func releaseStart() {}
