@@ -49,6 +49,8 @@ type Config struct {
 	// Sign and Verify are this node's identity. Required: Verify; Sign with Voter.
 	Sign   func(msg []byte) (certDER, sig []byte, err error)
 	Verify func(msg, certDER, sig []byte) (node string, voter bool, err error)
+	// Lasting says whether what was signed with a certificate will count for a good while yet. Nil: it always does.
+	Lasting func(certDER []byte) bool
 	// Enforce is told of every policy that comes into force here, in rising order of versions, from one goroutine at
 	// a time. A version that was overtaken before its turn is left out; one whose certificates could be opened only later is
 	// told again. It must not block for long and must not change the policy; nil is allowed.
@@ -184,6 +186,9 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.fetchLoop(ctx) })
+	if c.cfg.Lasting != nil {
+		g.Go(func() error { return c.freshenLoop(ctx) })
+	}
 	g.Go(func() error { return c.spreadLoop(ctx) })
 	g.Go(func() error { return c.recordLoop(ctx) })
 	g.Go(func() error { return c.keysLoop(ctx) })

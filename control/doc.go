@@ -31,6 +31,7 @@
 //	audit.go      the audit log: a hash chain, its bounds, its verification
 //	record.go     denied actions on their way into the audit log; what every node remembers of it
 //	enforcers.go  who enforces which version, asked of all
+//	freshen.go    a newer signature under the version in force, before the old one's certificate ends
 //	copies.go     news of a version from node to node; voters sign what they applied; everybody else fetches, verifies, stores, enforces
 //	control.go    Config, New, Run, Status
 //	voters.go     which nodes vote: the policy's rule, one safe step at a time; rival groups
@@ -65,7 +66,7 @@
 // # Who owns what
 //
 // state is owned by fsm, under its lock; raft's goroutine writes it. The copy in force (Control.copy, policy) is
-// written only by install, under installMu, from publishLoop (voters) and fetchLoop; so Enforce sees rising versions,
+// written only under installMu: by install, from publishLoop (voters) and fetchLoop, and the copy's signature by freshenLoop; so Enforce sees rising versions,
 // one at a time. Proposals and membership changes hold Control.turn. Run starts all goroutines but those of raft
 // and its log, and returns after all of them ended.
 //

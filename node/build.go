@@ -185,6 +185,7 @@ func (n *Node) buildControl(context.Context) (err error) {
 			p, err := n.id.Verify("tern policy", msg, certDER, sig)
 			return p.Node, p.Voter, err
 		},
+		Lasting:  n.lasting,
 		Enforce:  n.enforce,
 		Enforced: n.enforcer.enforcement,
 	})

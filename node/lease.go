@@ -205,3 +205,17 @@ func leaseFindings(l LeaseStatus, add addFinding) {
 		add(SeverityWarning, findRenewal, "authorities", what+": "+l.Trouble, do)
 	}
 }
+
+// signatureSoon is how long before the end of its signer's certificate a copy of the policy is signed again; half of the
+// certificate's life if that is less.
+const signatureSoon = 5 * 24 * time.Hour
+
+// lasting says whether a signature with a certificate will count for others for a good while yet.
+func (n *Node) lasting(certDER []byte) bool {
+	p, err := n.id.Check(certDER)
+	if err != nil {
+		return false
+	}
+	left, life := p.Cert.NotAfter.Sub(n.now()), p.Cert.NotAfter.Sub(p.Cert.NotBefore)
+	return left >= min(signatureSoon, life/2)
+}
