@@ -74,7 +74,8 @@ type mesh struct {
 	members []*member                        // in the order of the scenario
 	byName  map[string]*member
 	tcp     *listeners
-	clients int // made so far
+	adjust  func(life context.Context, ca string, cfg *node.Config, o *node.Options) error // see Options
+	clients int                                                                            // made so far
 
 	ctx  context.Context // ends all nodes
 	stop context.CancelFunc
@@ -82,7 +83,7 @@ type mesh struct {
 }
 
 func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh {
-	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
+	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, adjust: o.Adjust, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
 	m.ctx, m.stop = context.WithCancel(ctx)
 	for i, n := range g.scenario.Nodes {
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
@@ -116,10 +117,17 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 	if !first && wait > 0 {
 		time.Sleep(wait)
 	}
-	n, err := node.New(one.cfg, node.Options{
+	o := node.Options{
 		MeshNetwork: one.host, ClientNetwork: clientNet{one.host, m.tcp}, Logger: m.log, Version: m.version,
 		Skew: func() time.Duration { return time.Duration(one.skew.Load()) },
-	})
+	}
+	cfg := one.cfg
+	if m.adjust != nil {
+		if err := m.adjust(m.ctx, m.ground.ca(), &cfg, &o); err != nil {
+			return fmt.Errorf("%s: %w", one.Name, err)
+		}
+	}
+	n, err := node.New(cfg, o)
 	if err != nil {
 		return fmt.Errorf("%s: %w", one.Name, err)
 	}

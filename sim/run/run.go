@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
@@ -19,6 +20,9 @@ type Options struct {
 	Version  string       // shown in the report
 	Dir      string       // where certificates and data of the nodes go while it runs; "": the system's
 	Progress *Progress    // told how far the run is; nil: nobody asks
+	// Adjust changes what a node starts with, before each start: for tests of what scenarios do not say. life ends with the run, ca
+	// is the folder of the mesh's CA. Nil: nothing.
+	Adjust func(life context.Context, ca string, cfg *node.Config, o *node.Options) error
 }
 
 // Progress is how far a run is, on the scenario's clock. Any goroutine may ask.
