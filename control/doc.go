@@ -66,8 +66,8 @@
 // # Who owns what
 //
 // state is owned by fsm, under its lock; raft's goroutine writes it. The copy in force (Control.copy, policy) is
-// written only under installMu: by install, from publishLoop (voters) and fetchLoop, and the copy's signature by freshenLoop; so Enforce sees rising versions,
-// one at a time. Proposals and membership changes hold Control.turn. Run starts all goroutines but those of raft
+// written only under installMu: by install, from publishLoop (voters) and fetchLoop, and the copy's signature by
+// freshenLoop; so Enforce sees rising versions, one at a time. Proposals and membership changes hold Control.turn. Run starts all goroutines but those of raft
 // and its log, and returns after all of them ended.
 //
 // # Invariants

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ternmesh/tern/mesh/identity"
 )
 
 // pair writes a certificate for localhost with a serial number, and sets its files' time to stamp.
@@ -104,5 +107,33 @@ func TestABadCertificateChangesNothing(t *testing.T) {
 	}
 	if n.reloadable.level.Level() != slog.LevelInfo || served(t, n) != 1 {
 		t.Errorf("level %v, certificate %d: half a reload", n.reloadable.level.Level(), served(t, n))
+	}
+}
+
+func TestARenewedCertificateOfTheNodeIsTakenUp(t *testing.T) {
+	cfg := host(t, 0)
+	n, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, out := filepath.Dir(cfg.Identity.CA), filepath.Dir(cfg.Identity.Cert)
+	issue := func(region string) {
+		t.Helper()
+		if err := identity.Issue(ca, out, identity.IssueOptions{Node: "fra", Region: region}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := n.id.Cert().Leaf
+	if r, err := n.Reload(cfg); err != nil || len(r.Applied) != 0 {
+		t.Fatalf("unchanged files: %v, %v", r, err)
+	}
+	issue("eu")
+	if r, err := n.Reload(cfg); err != nil || !slices.Equal(r.Applied, []string{"identity.cert"}) || n.id.Cert().Leaf.Equal(before) {
+		t.Errorf("renewed: %v, %v", r, err)
+	}
+	taken := n.id.Cert().Leaf
+	issue("us")
+	if _, err := n.Reload(cfg); !errors.Is(err, identity.ErrOtherIdentity) || !n.id.Cert().Leaf.Equal(taken) {
+		t.Errorf("another region: %v", err)
 	}
 }
