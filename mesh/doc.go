@@ -54,7 +54,8 @@
 // minute old encrypts, so that everybody has it before anybody uses it. Keys are exchanged over layer 1 at every join and, with
 // one member, in every round of rejoining (Config.Keys); rings are united, of which the newest three stay; a ring that changed
 // is handed to all members, so halves that were started apart merge. A node that joins takes the mesh's keys; one that finds
-// nobody draws one. RotateKey draws a new one, and so does the member of the lowest id when the newest is a day old.
+// nobody draws one. RotateKey draws a new one, and so does the member of the lowest id when the newest is a day old
+// or a node was thrown out (Expel); what that one knew is given up two minutes after the new key was made.
 //
 // # Files, in the order of a node's life
 //
@@ -88,7 +89,8 @@
 //
 // Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
 // makes that one's card be refused, or declare others dead; they refute it. A node that is
-// thrown out reads gossip until the third rotation, and a member can make keys as it likes. Measured latency is half a round trip, so an
+// thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
+// minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric; live traffic tells loss alone. Floods of joins meet
 // the limits of layer 1 and the bounds of the tables, nothing of their own.
 package mesh

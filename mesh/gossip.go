@@ -137,6 +137,7 @@ func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer, push bo
 		return refuseUnknown // full
 	}
 	p := m.peers[r.node]
+	p.expelled = false
 	p.region, p.health, p.certificate = signer.Region, r.health, it.Certificate
 	if it.Epoch > p.epoch {
 		p.full, p.row = linkstate.Row{}, linkstate.Row{}

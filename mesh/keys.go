@@ -25,6 +25,8 @@ const (
 	keySettle = time.Minute
 	// keyLife is the age at which the key is replaced without being asked.
 	keyLife = 24 * time.Hour
+	// condemnedKept is how old the key after condemned ones must be for those to go: everybody has sent with it for a while.
+	condemnedKept = 2 * keySettle
 	// keyAhead is how far a clock may be ahead; keys from later are not taken.
 	keyAhead = time.Minute
 )
@@ -38,6 +40,9 @@ type keys struct {
 	ring *memberlist.Keyring // guarded by mu for changes; memberlist reads it under the ring's own lock
 	all  [][]byte            // guarded by mu: stamped, oldest first
 	main []byte              // guarded by mu: the one to send with, stamped
+	// condemned is when a node was last thrown out, which knows the keys made until then; guarded by mu, zero: never.
+	condemned time.Time
+	wanted    time.Time // since when this node waits for a new key; guarded by mu, zero: it does not
 }
 
 func newKeys(now time.Time, initial [][]byte, changed func([][]byte)) (*keys, error) {
@@ -66,7 +71,7 @@ func stampOf(key []byte) time.Time {
 }
 
 // add unites the ring with others' keys, of which the newest maxKeys stay, and tells whether it changed. Keys of a wrong size or
-// of the future are passed over.
+// of the future are passed over; condemned ones go, and do not come back, once the key after them is settled.
 func (k *keys) add(now time.Time, theirs [][]byte) bool {
 	k.mu.Lock()
 	before := k.all
@@ -77,6 +82,10 @@ func (k *keys) add(now time.Time, theirs [][]byte) bool {
 		if at, known := slices.BinarySearchFunc(k.all, key, bytes.Compare); !known {
 			k.all = slices.Insert(slices.Clone(k.all), at, bytes.Clone(key))
 		}
+	}
+	if fresh := slices.IndexFunc(k.all, func(key []byte) bool { return stampOf(key).After(k.condemned) }); fresh > 0 &&
+		now.Sub(stampOf(k.all[fresh])) >= condemnedKept {
+		k.all = k.all[fresh:]
 	}
 	k.all = k.all[max(len(k.all)-maxKeys, 0):]
 	grown := !slices.EqualFunc(before, k.all, bytes.Equal)
@@ -99,11 +108,35 @@ func (k *keys) add(now time.Time, theirs [][]byte) bool {
 	return grown
 }
 
-// use chooses the key to send with, as time goes by.
-func (k *keys) use(now time.Time) {
+// use chooses the key to send with, and gives condemned keys up, as time goes by.
+func (k *keys) use(now time.Time) { k.add(now, nil) }
+
+// condemn gives up the keys made until now, in favour of one that is to be drawn.
+func (k *keys) condemn(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.useLocked(now)
+	k.condemned = now
+}
+
+// replaces says why there should be a new key, and for how long this node has thought so; empty: there need not be one.
+func (k *keys) replaces(now time.Time) (why string, waited time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case len(k.all) == 0:
+	case !k.condemned.IsZero() && !stampOf(k.all[len(k.all)-1]).After(k.condemned):
+		why = "a node was revoked"
+	case now.Sub(stampOf(k.all[len(k.all)-1])) >= keyLife:
+		why = "age"
+	}
+	if why == "" {
+		k.wanted = time.Time{}
+		return "", 0
+	}
+	if k.wanted.IsZero() {
+		k.wanted = now
+	}
+	return why, now.Sub(k.wanted)
 }
 
 // useLocked sends with the newest settled key, or, while none is, with the oldest.
@@ -122,17 +155,15 @@ func (k *keys) useLocked(now time.Time) {
 	}
 }
 
-// due tells whether the newest key is old enough to be replaced.
-func (k *keys) due(now time.Time) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.all) > 0 && now.Sub(stampOf(k.all[len(k.all)-1])) >= keyLife
-}
-
 // draw puts a new key into the ring.
 func (k *keys) draw(now time.Time) bool {
 	key := make([]byte, keyBytes)
 	_, _ = rand.Read(key) // never fails
+	k.mu.Lock()
+	if !k.condemned.IsZero() && now.Sub(k.condemned) < time.Second { // stamps are whole seconds
+		now = k.condemned.Add(time.Second)
+	}
+	k.mu.Unlock()
 	return k.add(now, [][]byte{stamp(now, key)})
 }
 
@@ -175,27 +206,37 @@ func (m *Mesh) pushKeysSoon() {
 }
 
 // RotateKey puts a new gossip key into force: it is handed to all members now, and everybody sends with it a minute from now.
-// Three keys are accepted, so a node that is kept out of layer 1 understands no gossip after the third rotation.
+// Three keys are accepted, until one of them is known to a node that was thrown out (Expel).
 func (m *Mesh) RotateKey() {
 	if m.keys.draw(m.wall()) {
 		m.pushKeysSoon()
 	}
 }
 
-// tendKeys chooses the key to send with, and replaces one that is a day old: the live member of the lowest id does, so that
-// there is one new key and not one from each node.
+// tendKeys chooses the key to send with, and replaces one that is a day old or known to a node that was thrown out: the live
+// member of the lowest id does, so that there is one new key and not one from each node; should it not, after a while all do.
 func (m *Mesh) tendKeys(now time.Time) {
 	m.keys.use(now)
-	if !m.keys.due(now) {
+	why, waited := m.keys.replaces(now)
+	if why == "" {
 		return
 	}
-	m.mu.Lock()
-	first := len(m.reachable) == 0 || m.id < m.reachable[0]
-	m.mu.Unlock()
-	if first {
-		m.log.Info("new gossip key", "reason", "age")
+	if m.lowest() || waited > keySettle {
+		m.log.Info("new gossip key", "reason", why)
 		m.RotateKey()
 	}
+}
+
+// lowest tells whether no live member has a lower id. One that was expelled is none, though it still gossips.
+func (m *Mesh) lowest() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range m.reachable { // rising
+		if p := m.peers[m.ids[id]]; p == nil || !p.expelled {
+			return m.id < id
+		}
+	}
+	return true
 }
 
 // exchangeKeys gives our ring to addr and takes its ring.

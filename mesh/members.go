@@ -26,6 +26,8 @@ type peer struct {
 	alive bool           // memberlist: alive or suspect
 	left  time.Time      // when it said goodbye; zero: it did not
 
+	expelled bool // see Expel; until a card of its counts again
+
 	verified    bool   // its card is held; what follows is from that ...
 	epoch       uint32 // the card's
 	region      string
@@ -168,7 +170,8 @@ func (m *Mesh) goneBy(name string) {
 
 // Expel takes the nodes out of the tables whose certificate the identity refuses since it was told to (identity.Revoke), and
 // returns their names. Their cards and rows are refused from then on, and with them every word that they say of others;
-// once they are readmitted, the cards that they have said count again.
+// once they are readmitted, the cards that they have said count again. They know the gossip keys: a new one is drawn, everybody
+// sends with it a minute later, and after another minute the keys that they know are given up.
 func (m *Mesh) Expel() (names []string) {
 	m.mu.Lock()
 	for _, p := range m.peers {
@@ -176,7 +179,7 @@ func (m *Mesh) Expel() (names []string) {
 			continue
 		}
 		if _, err := m.cfg.Identity.Check(p.certificate); errors.Is(err, identity.ErrRevoked) {
-			*p = peer{name: p.name, id: p.id, addr: p.addr, alive: p.alive, left: p.left}
+			*p = peer{name: p.name, id: p.id, addr: p.addr, alive: p.alive, left: p.left, expelled: true}
 			m.core.Drop(p.id)
 			m.core.Expect(p.id)
 			names = append(names, p.name)
@@ -184,6 +187,7 @@ func (m *Mesh) Expel() (names []string) {
 	}
 	m.mu.Unlock()
 	if len(names) > 0 {
+		m.keys.condemn(m.wall())
 		m.refollow()
 	}
 	return names
