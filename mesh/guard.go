@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 // ErrNameTaken ends Run: another live node has this node's name, or its compact id, and was there first.
@@ -17,8 +18,12 @@ var ErrNameTaken = errors.New("another live node has this node's name or id")
 // must first be given up by the others under its old one.
 const clashPatience = 30 * time.Second
 
-// NotifyAlive refuses nodes that cannot be members: a name that no certificate has, or the compact id of another. It is asked
-// about every message that says a node is alive.
+// maxUnverified bounds the nodes that are said to be there and have shown no card: members can make names up. It is as many as a
+// newcomer hears of at once in a large mesh; of more it hears again.
+const maxUnverified = 1024
+
+// NotifyAlive refuses nodes that cannot be members: a name that no certificate has, the compact id of another, or one name too
+// many. It is asked about every message that says a node is alive.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	m := d.m
 	if err := identity.CheckName("node name", n.Name); err != nil {
@@ -34,13 +39,33 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	}
 	m.mu.Lock()
 	holder, taken := m.ids[id]
+	full := !taken && m.crowded()
 	m.mu.Unlock()
+	if full {
+		m.stats.overfull.Add(1)
+		m.warn.Warn("nodes refused: too many are named that nobody has a card of", "node", n.Name, "addr", addrOf(n), "most", maxUnverified)
+		return errors.New("too many nodes are named that nobody has a card of")
+	}
 	if taken && holder != n.Name {
 		m.stats.conflicts.Add(1)
 		m.log.Debug("node refused for its id", "node", n.Name, "holder", holder)
 		return fmt.Errorf("its compact id %08x is that of node %q; rename one", id, holder)
 	}
 	return nil
+}
+
+// crowded tells whether there is no room for one more node without a card. m.mu is held.
+func (m *Mesh) crowded() bool {
+	if len(m.peers) < maxUnverified {
+		return false
+	}
+	strange := 0
+	for _, p := range m.peers {
+		if !p.verified {
+			strange++
+		}
+	}
+	return strange >= maxUnverified || len(m.peers) >= linkstate.MaxOrigins
 }
 
 // NotifyConflict hears of one name at two addresses. memberlist keeps the first.

@@ -159,7 +159,7 @@ func (m *Mesh) goneBy(name string) {
 	left := !p.left.IsZero()
 	if !left {
 		m.forget(p)
-		if len(m.lost) < maxLost {
+		if p.verified && len(m.lost) < maxLost { // an address that somebody made up is not worth trying
 			m.lost[p.addr] = m.now()
 		}
 	}

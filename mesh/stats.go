@@ -16,6 +16,7 @@ type Stats struct {
 	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address
 	RecordsDropped                           uint64            // not passed on at once, because too many waited; they follow later
 	Conflicts                                uint64            // claims to a name or id that another node has
+	Overfull                                 uint64            // claims that a node is there, refused because too many have shown no card
 	ProbesOut, ProbesIn, ProbesFailed        uint64            // failed: Config.Probe said no
 	ProbesCapped                             uint64            // requests and replies that the cap on probe traffic kept back
 	ProbesBad, ProbesUnknown                 uint64            // received: malformed; of no neighbour
@@ -25,7 +26,7 @@ type Stats struct {
 type counters struct {
 	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped                  atomic.Uint64
 	streamsIn, streamsOut, streamsDropped                                     atomic.Uint64
-	published, accepted, conflicts                                            atomic.Uint64
+	published, accepted, conflicts, overfull                                  atomic.Uint64
 	probesOut, probesIn, probesFailed, probesCapped, probesBad, probesUnknown atomic.Uint64
 
 	mu      sync.Mutex
@@ -48,7 +49,7 @@ func (m *Mesh) Stats() Stats {
 		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		PacketsDropped: c.packetsDropped.Load(),
 		StreamsIn:      c.streamsIn.Load(), StreamsOut: c.streamsOut.Load(), StreamsDropped: c.streamsDropped.Load(),
-		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(),
+		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(), Overfull: c.overfull.Load(),
 		ProbesOut: c.probesOut.Load(), ProbesIn: c.probesIn.Load(), ProbesFailed: c.probesFailed.Load(),
 		ProbesBad: c.probesBad.Load(), ProbesUnknown: c.probesUnknown.Load(),
 		ProbesCapped: c.probesCapped.Load(),

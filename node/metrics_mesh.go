@@ -3,11 +3,12 @@ package node
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	descGossip = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
-	descItems  = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
-	descLoad   = metric("node_load", "How busy this node is, as a share of what makes it full; the highest is what the others are told.", "by")
-	descLinks  = metric("mesh_links", "Neighbours, by what their link is measured by.", "by")
-	descProbes = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
+	descGossip   = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
+	descItems    = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
+	descOverfull = metric("mesh_strangers_refused_total", "Nodes that gossip named and that were refused because too many had shown no card.")
+	descLoad     = metric("node_load", "How busy this node is, as a share of what makes it full; the highest is what the others are told.", "by")
+	descLinks    = metric("mesh_links", "Neighbours, by what their link is measured by.", "by")
+	descProbes   = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
 )
 
 // collectGossip adds what the mesh counts of its own traffic.
@@ -27,6 +28,7 @@ func (c *collector) collectGossip(gauge func(*prometheus.Desc, float64, ...strin
 	} {
 		counter(descProbes, v, result)
 	}
+	counter(descOverfull, s.Overfull)
 	by := map[string]int{"traffic": 0, "fast_probes": 0, "slow_probes": 0}
 	for _, l := range c.node.mesh.Links() {
 		switch {
