@@ -206,10 +206,10 @@ func (n *node) exchange(ctx context.Context, to netip.AddrPort, mine [][]byte) (
 	if err != nil {
 		return nil, err
 	}
-	if _, err := dest.cfg.Identity.Check(n.cfg.Identity.Cert.Certificate[0]); err != nil {
+	if _, err := dest.cfg.Identity.Check(n.cfg.Identity.Cert().Certificate[0]); err != nil {
 		return nil, err // as layer 1 would
 	}
-	if _, err := n.cfg.Identity.Check(dest.cfg.Identity.Cert.Certificate[0]); err != nil {
+	if _, err := n.cfg.Identity.Check(dest.cfg.Identity.Cert().Certificate[0]); err != nil {
 		return nil, err
 	}
 	return dest.HandleKeys(mine), nil
