@@ -29,7 +29,10 @@ func Parse(doc []byte) (Policy, error) {
 	}
 	r := reader{lines: make(map[string]int)}
 	p := r.policy(root)
-	v := validator{problems: r.problems, line: r.lineOf}
+	v := validator{problems: r.problems, line: r.lineOf, said: make(map[string]bool)}
+	for _, problem := range r.problems {
+		v.said[problem.Path] = problem.Path != ""
+	}
 	v.policy(p)
 	if err := v.problems.err(); err != nil {
 		return Policy{}, err
@@ -211,7 +214,7 @@ func (r *reader) prefix(path string, n ast.Node, list []netip.Prefix) []netip.Pr
 func (r *reader) fields(path string, n ast.Node, known map[string]func(string, ast.Node)) {
 	pairs, isMap := mapping(n)
 	if !isMap {
-		r.add(path, n, "must be a mapping of keys to values")
+		r.add(path, n, "must be a mapping of keys to values%s", reference(n))
 		return
 	}
 	seen := make(map[string]bool, len(known))
@@ -245,7 +248,7 @@ func (r *reader) fields(path string, n ast.Node, known map[string]func(string, a
 func (r *reader) list(path string, n ast.Node, most int, each func(string, ast.Node)) {
 	seq, isList := n.(*ast.SequenceNode)
 	if !isList {
-		r.add(path, n, "must be a list")
+		r.add(path, n, "must be a list%s", reference(n))
 		return
 	}
 	for i, item := range seq.Values {
@@ -263,7 +266,7 @@ func (r *reader) text(to *string) func(string, ast.Node) {
 	return func(path string, n ast.Node) {
 		s, isScalar := scalar(n)
 		if !isScalar {
-			hint := ""
+			hint := reference(n)
 			if _, isMap := mapping(n); isMap {
 				hint = ": put quotes around one that holds a colon"
 			}
@@ -272,6 +275,15 @@ func (r *reader) text(to *string) func(string, ast.Node) {
 		}
 		*to = s
 	}
+}
+
+// reference says what to do about a node that stands for another one.
+func reference(n ast.Node) string {
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+		return ": anchors (&), aliases (*), tags (!) and merge keys (<<) are not taken, write it out"
+	}
+	return ""
 }
 
 func (r *reader) texts(to *[]string, most int) func(string, ast.Node) {

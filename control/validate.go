@@ -78,9 +78,13 @@ func Validate(p Policy) error {
 type validator struct {
 	problems Problems
 	line     func(path string) int
+	said     map[string]bool // paths that were found wrong while reading; may be nil
 }
 
 func (v *validator) add(path, format string, args ...any) {
+	if v.said[path] && strings.HasPrefix(path, "blocklist[") {
+		return // a prefix that could not be read stands in the list as none
+	}
 	line := 0
 	if v.line != nil {
 		line = v.line(path)
