@@ -92,8 +92,9 @@ type Config struct {
 	Filter       Filter // in front of UDP; nil: none
 
 	// TCP takes ICE over TCP from clients whose network lets no UDP through, at the
-	// addresses of UDPAdvertise that are this machine's own. Access closes it when Run
-	// ends; its opener bounds the connections. Nil: UDP alone.
+	// addresses of UDPAdvertise and its own port: a translator in front maps it one to
+	// one. Access closes it when Run ends; its opener bounds the connections. Nil: UDP
+	// alone.
 	TCP net.Listener
 
 	// Lite answers connectivity checks and makes none: for nodes that every client can

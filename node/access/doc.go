@@ -29,7 +29,7 @@
 //	offer.go      what an SDP offers; pure
 //	codecs.go     which codec a session uses; pure
 //	session.go    sessions: registry, half-open, expiry, end
-//	answer.go     candidates out of refused sections of an answer; pure
+//	answer.go     candidates of our answers: where they stand, what they name; pure
 //	peer.go       one pion PeerConnection per session, and its codecs
 //	mux.go        the one UDP port, advertised under the addresses of Config
 //	filter.go     what the packet filter is told: ufrags, proved addresses
@@ -102,9 +102,8 @@
 // No padding to find out what a viewer's last mile carries beyond what it is sent: the
 // next simulcast layer is tried instead. No estimate where the library writes, but by
 // REMB. Layers that nobody watches cross the mesh all the same, and where end-to-end
-// encryption hides the codec's header a viewer stays with its first layer. ICE over TCP is offered at this machine's own
-// addresses only, not behind an address translator, and a viewer whose pair changes to
-// TCP in the middle is ended, to come back. A session whose counter-offer was answered
+// encryption hides the codec's header a viewer stays with its first layer. A viewer
+// whose pair changes to TCP in the middle is ended, to come back. A session whose counter-offer was answered
 // cannot restart ICE. No app can have the id "s", which the policy refuses: its paths
 // are those of sessions. Sender reports to viewers take their clock from this node, so
 // audio and video are in step only as far as they arrive in step. Used room tokens are

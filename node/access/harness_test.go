@@ -293,9 +293,16 @@ const (
 // publish starts a synthetic publisher.
 func (w *world) publish(path, tok string, source client.Source) *client.Publisher {
 	w.t.Helper()
+	return w.publisher(client.Config{URL: path, Token: tok, Source: source})
+}
+
+// publisher starts one with a configuration whose URL is a path.
+func (w *world) publisher(config client.Config) *client.Publisher {
+	w.t.Helper()
+	config.URL = w.http.URL + config.URL
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
-	p, err := client.Publish(ctx, client.Config{URL: w.http.URL + path, Token: tok, Source: source})
+	p, err := client.Publish(ctx, config)
 	if err != nil {
 		w.t.Fatalf("publish: %v\nlog:\n%s", err, w.log)
 	}

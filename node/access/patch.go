@@ -188,7 +188,7 @@ func (s *session) restart(w http.ResponseWriter, r *http.Request, f frag) *probl
 		return internal(err)
 	}
 	s.renew()
-	answer, err := answerOffer(r.Context(), s.pc, text)
+	answer, err := s.a.peers.answerOffer(r.Context(), s.pc, text)
 	if err != nil {
 		return unprocessable("restart_failed", "the restart failed", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -111,7 +110,7 @@ func (p *peerMaker) settings() *webrtc.SettingEngine {
 		types = append(types, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6)
 		se.SetICETCPMux(p.tcpMux)
 		se.DisableActiveTCP(true)
-		se.SetIPFilter(p.advertised)
+		se.SetIPFilter(p.accepts)
 	}
 	se.SetNetworkTypes(types)
 	se.SetLite(p.lite)
@@ -130,10 +129,11 @@ func (p *peerMaker) settings() *webrtc.SettingEngine {
 // tcpQueue is how many packets wait for a client's TCP connection to be read.
 const tcpQueue = 64
 
-// advertised keeps TCP candidates to the addresses that clients are told.
-func (p *peerMaker) advertised(ip net.IP) bool {
-	addr, ok := netip.AddrFromSlice(ip)
-	return ok && slices.ContainsFunc(p.advertise, func(a netip.AddrPort) bool { return a.Addr().Unmap() == addr.Unmap() })
+// accepts keeps TCP candidates to the addresses at which connections can arrive; see translated for those that clients
+// are told.
+func (p *peerMaker) accepts(ip net.IP) bool {
+	at, ok := p.tcp.Addr().(*net.TCPAddr)
+	return !ok || at.IP.IsUnspecified() || at.IP.Equal(ip)
 }
 
 // make builds a PeerConnection for s that knows exactly the given codecs.
@@ -208,7 +208,7 @@ func newChain(publisher bool, log pionLog) (*interceptor.Registry, error) {
 }
 
 // answerOffer applies a client's SDP and returns our answer with all candidates.
-func answerOffer(ctx context.Context, pc *webrtc.PeerConnection, offer string) (string, error) {
+func (p *peerMaker) answerOffer(ctx context.Context, pc *webrtc.PeerConnection, offer string) (string, error) {
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", fmt.Errorf("apply the offer: %w", err)
 	}
@@ -216,11 +216,11 @@ func answerOffer(ctx context.Context, pc *webrtc.PeerConnection, offer string) (
 	if err != nil {
 		return "", fmt.Errorf("create the answer: %w", err)
 	}
-	return settle(ctx, pc, answer)
+	return p.settle(ctx, pc, answer)
 }
 
 // settle makes a description ours and waits until its candidates are complete.
-func settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDescription) (string, error) {
+func (p *peerMaker) settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDescription) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gatherFor)
 	defer cancel()
 	gathered := webrtc.GatheringCompletePromise(pc)
@@ -229,7 +229,7 @@ func settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDesc
 	}
 	select {
 	case <-gathered:
-		return candidatesWhereTheyCount(pc.LocalDescription().SDP)
+		return candidatesWhereTheyCount(pc.LocalDescription().SDP, p.advertise)
 	case <-ctx.Done():
 		return "", fmt.Errorf("gather candidates: %w", ctx.Err())
 	}

@@ -143,7 +143,7 @@ func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return internal(err)
 	}
-	text, err := settle(r.Context(), s.pc, own)
+	text, err := s.a.peers.settle(r.Context(), s.pc, own)
 	if err != nil {
 		return internal(err)
 	}

@@ -139,7 +139,7 @@ func (s *session) negotiate(r *http.Request, o offer) (string, *problem) {
 	if err != nil {
 		return "", bad("bad_sdp", "the SDP is not valid", err)
 	}
-	answer, err := answerOffer(r.Context(), s.pc, text)
+	answer, err := s.a.peers.answerOffer(r.Context(), s.pc, text)
 	if err != nil {
 		if r.Context().Err() != nil {
 			return "", bad("gone", "", err)
