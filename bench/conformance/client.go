@@ -196,6 +196,15 @@ func parse(text string) (*sdp.SessionDescription, error) {
 	return d, nil
 }
 
+// described is the answer to a new session's offer.
+func (c *client) described(ctx context.Context) (*sdp.SessionDescription, error) {
+	s, err := c.post(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return parse(s.body)
+}
+
 // attribute looks in a section, then at the session.
 func attribute(d *sdp.SessionDescription, m *sdp.MediaDescription, key string) (string, bool) {
 	if v, ok := m.Attribute(key); ok {

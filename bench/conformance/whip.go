@@ -143,11 +143,7 @@ func posts201(ctx context.Context, c *client) error {
 
 func answersDirection(want string) func(context.Context, *client) error {
 	return func(ctx context.Context, c *client) error {
-		s, err := c.post(ctx)
-		if err != nil {
-			return err
-		}
-		d, err := parse(s.body)
+		d, err := c.described(ctx)
 		if err != nil {
 			return err
 		}
@@ -212,11 +208,7 @@ func answerComplete(ctx context.Context, c *client) error {
 }
 
 func answerBundled(ctx context.Context, c *client) error {
-	s, err := c.post(ctx)
-	if err != nil {
-		return err
-	}
-	d, err := parse(s.body)
+	d, err := c.described(ctx)
 	if err != nil {
 		return err
 	}
@@ -232,11 +224,7 @@ func answerBundled(ctx context.Context, c *client) error {
 }
 
 func dtlsRole(ctx context.Context, c *client) error {
-	s, err := c.post(ctx)
-	if err != nil {
-		return err
-	}
-	d, err := parse(s.body)
+	d, err := c.described(ctx)
 	if err != nil {
 		return err
 	}

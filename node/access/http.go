@@ -49,7 +49,7 @@ func (a *Access) routes() http.Handler {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	add("/whip/{app}/{channel}", typeSDP, methods{"POST": a.postWHIP, "GET": empty, "HEAD": empty})
+	add("/whip/{app}/{channel}", typeSDP, methods{"POST": a.opens(kindWHIP, a.openWHIP), "GET": empty, "HEAD": empty})
 	add("/whep/{app}/{channel}", typeSDP, methods{"POST": a.postWHEP, "GET": player, "HEAD": player})
 	add("/whep/{app}/{channel}/{stream}", typeSDP, methods{"POST": a.postWHEP, "GET": player, "HEAD": player})
 	add("/whip/s/{id}", "", a.sessionMethods(kindWHIP))
@@ -57,8 +57,8 @@ func (a *Access) routes() http.Handler {
 	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "PATCH": a.renewSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
 	add("/v1/rtp-out/{id}", "", methods{"DELETE": a.deleteSession(kindRTPOut), "PATCH": a.renewSession(kindRTPOut), "GET": a.showSession(kindRTPOut), "HEAD": a.showSession(kindRTPOut)})
 	add("/v1/apps/{app}/channels/{channel}", "", methods{"GET": a.listChannel, "HEAD": a.listChannel})
-	add("/v1/apps/{app}/channels/{channel}/rtp", typeJSON, methods{"POST": a.postRTP})
-	add("/v1/apps/{app}/channels/{channel}/rtp/out", typeJSON, methods{"POST": a.postRTPOut})
+	add("/v1/apps/{app}/channels/{channel}/rtp", typeJSON, methods{"POST": a.opens(kindRTP, a.openRTP)})
+	add("/v1/apps/{app}/channels/{channel}/rtp/out", typeJSON, methods{"POST": a.opens(kindRTPOut, a.openRTPOut)})
 	if a.cfg.Nearest != nil {
 		add("/v1/nearest", "", methods{"GET": func(w http.ResponseWriter, r *http.Request) *problem { a.cfg.Nearest(w, r); return nil }})
 	}

@@ -8,32 +8,18 @@ import (
 	"net/http"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/ternmesh/tern/media"
 )
 
-// postRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
-func (a *Access) postRTP(w http.ResponseWriter, r *http.Request) *problem {
-	r, t := a.traceJoin(r, kindRTP)
-	p := a.openRTP(w, r)
-	t.answered(p)
-	a.countJoin(kindRTP, p)
-	return p
-}
-
+// openRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
 func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
-	j, p := a.enter(r)
+	j, body, p := a.enterRTP(w, r)
 	if p != nil {
 		return p
 	}
 	defer a.leave()
-	if a.cfg.ListenRTP == nil {
-		return &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
-	}
-	body, p := optionalJSON(w, r)
-	if p != nil {
-		return p
-	}
 	req, err := parseRTP(body)
 	if err != nil {
 		return badRTP(err)
@@ -46,14 +32,10 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	source := sourceOf(r.RemoteAddr)
-	if p := a.ingests.take(j.app, source); p != nil {
+	s, p := a.sessionRTP(r, kindRTP, j, need, until)
+	if p != nil {
 		return p
 	}
-	s := a.newSession(kindRTP, j, need, until)
-	s.trace = traceOf(r)
-	s.trace.next("answer")
-	s.atEnd(func() { a.ingests.give(j.app, source) }) // the first, so done last: after the ports
 	if s.stream = req.Stream; s.stream == "" {
 		s.stream = randomID(8)
 	}
@@ -64,6 +46,35 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	return answerRTP(w, a, s, text)
+}
+
+// enterRTP lets a request for plain RTP in, with its body; each success needs one leave.
+func (a *Access) enterRTP(w http.ResponseWriter, r *http.Request) (j join, body []byte, p *problem) {
+	if j, p = a.enter(r); p != nil {
+		return j, nil, p
+	}
+	if a.cfg.ListenRTP == nil {
+		p = &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
+	} else {
+		body, p = optionalJSON(w, r)
+	}
+	if p != nil {
+		a.leave()
+	}
+	return j, body, p
+}
+
+// sessionRTP prepares a session of plain RTP within the quota of app and source.
+func (a *Access) sessionRTP(r *http.Request, kind string, j join, need right, until time.Time) (*session, *problem) {
+	source := sourceOf(r.RemoteAddr)
+	if p := a.ingests.take(j.app, source); p != nil {
+		return nil, p
+	}
+	s := a.newSession(kind, j, need, until)
+	s.trace = traceOf(r)
+	s.trace.next("answer")
+	s.atEnd(func() { a.ingests.give(j.app, source) }) // the first, so done last: after the ports
+	return s, nil
 }
 
 // optionalJSON reads a body if there is one.
@@ -138,10 +149,7 @@ func (a *Access) ingestTrack(r *http.Request, s *session, req rtpRequest, c code
 	if req.suite.name != "" {
 		key := req.suite.newSecret()
 		line.crypto = key.line()
-		var err1, err2 error
-		t.in, err1 = key.context(true)
-		t.out, err2 = key.context(false)
-		if err := errors.Join(err1, err2); err != nil {
+		if t.in, t.out, err = key.contexts(); err != nil {
 			return nil, line, internal(err)
 		}
 	}

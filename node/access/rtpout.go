@@ -30,31 +30,16 @@ const (
 	refusedGap = 4 * time.Second
 )
 
-// postRTPOut opens a plain RTP egress: a stream's packets go to the ports that the
+// openRTPOut opens a plain RTP egress: a stream's packets go to the ports that the
 // client names, at the very address that it asks from, and the answer is the SDP by
 // which it receives them.
-func (a *Access) postRTPOut(w http.ResponseWriter, r *http.Request) *problem {
-	r, trace := a.traceJoin(r, kindRTPOut)
-	p := a.openRTPOut(w, r)
-	trace.answered(p)
-	a.countJoin(kindRTPOut, p)
-	return p
-}
-
 func (a *Access) openRTPOut(w http.ResponseWriter, r *http.Request) *problem {
-	j, p := a.enter(r)
+	j, body, p := a.enterRTP(w, r)
 	if p != nil {
 		return p
 	}
 	defer a.leave()
-	if a.cfg.ListenRTP == nil {
-		return &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
-	}
 	until, p := a.require(j.grant, rightJoin|rightSubscribe)
-	if p != nil {
-		return p
-	}
-	body, p := optionalJSON(w, r)
 	if p != nil {
 		return p
 	}
@@ -66,14 +51,10 @@ func (a *Access) openRTPOut(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	source := sourceOf(r.RemoteAddr)
-	if p := a.ingests.take(j.app, source); p != nil {
+	s, p := a.sessionRTP(r, kindRTPOut, j, rightJoin|rightSubscribe, until)
+	if p != nil {
 		return p
 	}
-	s := a.newSession(kindRTPOut, j, rightJoin|rightSubscribe, until)
-	s.trace = traceOf(r)
-	s.trace.next("answer")
-	s.atEnd(func() { a.ingests.give(j.app, source) })
 	text, p := a.egress(r, s, req, to)
 	if p != nil {
 		s.end("refused")
@@ -204,10 +185,7 @@ func (a *Access) egressTrack(r *http.Request, s *session, req rtpOutRequest, t m
 	if req.suite.name != "" {
 		key := req.suite.newSecret()
 		line.crypto = key.line()
-		var err1, err2 error
-		one.out, err1 = key.context(false)
-		one.in, err2 = key.context(true)
-		if err := errors.Join(err1, err2); err != nil {
+		if one.in, one.out, err = key.contexts(); err != nil {
 			return nil, line, internal(err)
 		}
 	}

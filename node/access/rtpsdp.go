@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,14 +13,42 @@ import (
 
 // rtpRequest is the optional body of an RTP ingest.
 type rtpRequest struct {
-	Stream string     `json:"stream"`
+	rtpBoth
 	Tracks []rtpTrack `json:"tracks"`
-	SRTP   string     `json:"srtp"`   // suite; "": plain
 	Source string     `json:"source"` // the sender's address; "": with SRTP any, else who asks
 
-	suite  suite
 	pin    netip.Addr
 	codecs []codec
+}
+
+// rtpBoth is what both directions name.
+type rtpBoth struct {
+	Stream string `json:"stream"` // in: the name to publish under, "" for any; out: the stream, "" for the one live longest
+	SRTP   string `json:"srtp"`   // suite; "": plain
+
+	suite suite
+}
+
+// check reads what was decoded.
+func (b *rtpBoth) check() (err error) {
+	if b.Stream != "" && !validStream(b.Stream) {
+		return errors.New("stream is not 1 to 64 of A-Z a-z 0-9 _ -")
+	}
+	if b.SRTP != "" {
+		b.suite, err = suiteOf(b.SRTP)
+	}
+	return err
+}
+
+// addressOf reads an address that a body may name.
+func addressOf(key, text string) (addr netip.Addr, err error) {
+	if text == "" {
+		return addr, nil
+	}
+	if addr, err = netip.ParseAddr(text); err != nil {
+		return addr, fmt.Errorf("%s: %.60q is not an IP address", key, text)
+	}
+	return addr.Unmap().WithZone(""), nil
 }
 
 type rtpTrack struct {
@@ -62,19 +91,11 @@ func parseRTP(body []byte) (req rtpRequest, err error) {
 	if err := decodeRTP(body, &req); err != nil {
 		return req, err
 	}
-	if req.Stream != "" && !validStream(req.Stream) {
-		return req, fmt.Errorf("stream is not 1 to 64 of A-Z a-z 0-9 _ -")
+	if err := req.check(); err != nil {
+		return req, err
 	}
-	if req.SRTP != "" {
-		if req.suite, err = suiteOf(req.SRTP); err != nil {
-			return req, err
-		}
-	}
-	if req.Source != "" {
-		if req.pin, err = netip.ParseAddr(req.Source); err != nil {
-			return req, fmt.Errorf("source: %.60q is not an IP address", req.Source)
-		}
-		req.pin = req.pin.Unmap().WithZone("")
+	if req.pin, err = addressOf("source", req.Source); err != nil {
+		return req, err
 	}
 	if len(req.Tracks) == 0 || len(req.Tracks) > 2 {
 		return req, fmt.Errorf("%d tracks, 1 or 2 are possible", len(req.Tracks))
@@ -100,13 +121,11 @@ func parseRTP(body []byte) (req rtpRequest, err error) {
 
 // rtpOutRequest is the optional body of an RTP egress.
 type rtpOutRequest struct {
-	Stream string            `json:"stream"` // "": the one live longest
-	To     string            `json:"to"`     // the address that asks, which is also the default
-	Ports  map[string]uint16 `json:"ports"`  // by kind; even, RTCP goes one above
-	SRTP   string            `json:"srtp"`   // suite; "": plain
+	rtpBoth
+	To    string            `json:"to"`    // the address that asks, which is also the default
+	Ports map[string]uint16 `json:"ports"` // by kind; even, RTCP goes one above
 
-	suite suite
-	to    netip.Addr
+	to netip.Addr
 }
 
 // rtpOutPorts are where packets go by default.
@@ -117,19 +136,11 @@ func parseRTPOut(body []byte) (req rtpOutRequest, err error) {
 	if err := decodeRTP(body, &req); err != nil {
 		return req, err
 	}
-	if req.Stream != "" && !validStream(req.Stream) {
-		return req, fmt.Errorf("stream is not 1 to 64 of A-Z a-z 0-9 _ -")
+	if err := req.check(); err != nil {
+		return req, err
 	}
-	if req.SRTP != "" {
-		if req.suite, err = suiteOf(req.SRTP); err != nil {
-			return req, err
-		}
-	}
-	if req.To != "" {
-		if req.to, err = netip.ParseAddr(req.To); err != nil {
-			return req, fmt.Errorf("to: %.60q is not an IP address", req.To)
-		}
-		req.to = req.to.Unmap().WithZone("")
+	if req.to, err = addressOf("to", req.To); err != nil {
+		return req, err
 	}
 	for kind, port := range req.Ports {
 		switch {

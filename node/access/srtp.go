@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,4 +74,11 @@ func (s secret) context(in bool) (*srtp.Context, error) {
 		return nil, fmt.Errorf("SRTP context: %w", err)
 	}
 	return c, nil
+}
+
+// contexts are both.
+func (s secret) contexts() (in, out *srtp.Context, err error) {
+	in, err1 := s.context(true)
+	out, err2 := s.context(false)
+	return in, out, errors.Join(err1, err2)
 }

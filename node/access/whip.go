@@ -10,13 +10,15 @@ import (
 	"github.com/ternmesh/tern/media"
 )
 
-// postWHIP opens a publisher's session: token, offer, answer, announcement.
-func (a *Access) postWHIP(w http.ResponseWriter, r *http.Request) *problem {
-	r, t := a.traceJoin(r, kindWHIP)
-	p := a.openWHIP(w, r)
-	t.answered(p)
-	a.countJoin(kindWHIP, p)
-	return p
+// opens is what opens sessions of a kind, traced and counted.
+func (a *Access) opens(kind string, open handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem {
+		r, t := a.traceJoin(r, kind)
+		p := open(w, r)
+		t.answered(p)
+		a.countJoin(kind, p)
+		return p
+	}
 }
 
 func (a *Access) countJoin(kind string, p *problem) {
@@ -27,6 +29,7 @@ func (a *Access) countJoin(kind string, p *problem) {
 	a.counts.join(kind, p.reason)
 }
 
+// openWHIP opens a publisher's session: token, offer, answer, announcement.
 func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 	j, p := a.enter(r)
 	if p != nil {
