@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,22 @@ func BenchmarkParseLargePolicy(b *testing.B) {
 	for b.Loop() {
 		if _, err := Parse(doc); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDiffLargePolicy compares two policies that differ in one app of 1,000 and one prefix of 10,000.
+func BenchmarkDiffLargePolicy(b *testing.B) {
+	old, err := Parse(largePolicy())
+	if err != nil {
+		b.Fatal(err)
+	}
+	next := old
+	next.Apps, next.Blocklist = slices.Clone(old.Apps), next.Blocklist[1:]
+	next.Apps[5].Name = "another"
+	for b.Loop() {
+		if d := Diff(old, next); len(d) != 2 {
+			b.Fatal(d)
 		}
 	}
 }

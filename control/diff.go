@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -33,12 +35,39 @@ func (d Difference) String() string {
 // fingerprints. Pure.
 func Diff(old, next Policy) []Difference {
 	var out []Difference
+	old, next = withoutEqual(Redact(old), Redact(next))
 	compare("", treeOf(old), treeOf(next), &out)
 	slices.SortStableFunc(out, func(a, b Difference) int { return strings.Compare(a.Path, b.Path) })
 	if over := len(out) - maxDifferences; over > 0 {
 		out = append(out[:maxDifferences], Difference{Path: "...", New: fmt.Sprintf("and %d more", over)})
 	}
 	return out
+}
+
+// withoutEqual takes away the apps and blocked prefixes that both have: of a large policy, most of what would be compared.
+func withoutEqual(old, next Policy) (Policy, Policy) {
+	apps := make(map[string]App, len(old.Apps))
+	for _, a := range old.Apps {
+		apps[a.ID] = a
+	}
+	blocked := make(map[netip.Prefix]bool, len(old.Blocklist))
+	for _, p := range old.Blocklist {
+		blocked[p] = true
+	}
+	same, both := make(map[string]bool), make(map[netip.Prefix]bool)
+	for _, a := range next.Apps {
+		if was, had := apps[a.ID]; had && reflect.DeepEqual(was, a) {
+			same[a.ID] = true
+		}
+	}
+	for _, p := range next.Blocklist {
+		both[p] = blocked[p]
+	}
+	for _, p := range []*Policy{&old, &next} {
+		p.Apps = slices.DeleteFunc(slices.Clone(p.Apps), func(a App) bool { return same[a.ID] })
+		p.Blocklist = slices.DeleteFunc(slices.Clone(p.Blocklist), func(b netip.Prefix) bool { return both[b] })
+	}
+	return old, next
 }
 
 // treeOf turns a policy into maps, with lists keyed by what names their entries, so that order does not count.

@@ -186,6 +186,10 @@ func (c *Control) seal(ctx context.Context, next, base Policy) (Policy, error) {
 		old = nil
 	}
 	vault := make(map[string]vaultKey) // by fence
+	before := make(map[string][]string, len(base.Apps))
+	for _, a := range base.Apps {
+		before[a.ID] = a.Certificates
+	}
 	next.Apps = slices.Clone(next.Apps)
 	for i := range next.Apps {
 		app := &next.Apps[i]
@@ -201,7 +205,7 @@ func (c *Control) seal(ctx context.Context, next, base Policy) (Policy, error) {
 			}
 			vault[name] = entry
 		}
-		if err := c.sealApp(app, entry.ID, base); err != nil {
+		if err := c.sealApp(app, entry.ID, before[app.ID]); err != nil {
 			return next, err
 		}
 	}
@@ -240,8 +244,8 @@ func (c *Control) entryFor(fence []string, old []vaultKey, readers [][]byte) (va
 	return entry, nil
 }
 
-// sealApp seals one app's certificates under the key id.
-func (c *Control) sealApp(app *App, id string, base Policy) error {
+// sealApp seals one app's certificates under the key id; before are those that it has now.
+func (c *Control) sealApp(app *App, id string, before []string) error {
 	key, _ := c.fenceKey(id)
 	app.Certificates = slices.Clone(app.Certificates)
 	for j, s := range app.Certificates {
@@ -256,7 +260,7 @@ func (c *Control) sealApp(app *App, id string, base Policy) error {
 			if s, err = c.unsealOne(app.ID, s); err != nil {
 				return Problems{{Path: "apps." + app.ID + ".certificates", Reason: fmt.Sprintf("%s cannot be moved to another fence (%v): write the certificate itself", parsed.fingerprint, err)}}
 			}
-		} else if same := c.sameSecret(base, app.ID, s, id); same != "" {
+		} else if same := c.sameSecret(before, app.ID, s, id); same != "" {
 			app.Certificates[j] = same // the same bytes for the same secret: nothing changed
 			continue
 		}
@@ -270,16 +274,14 @@ func (c *Control) sealApp(app *App, id string, base Policy) error {
 }
 
 // sameSecret finds the sealed form of a secret that the app has already under the key id.
-func (c *Control) sameSecret(base Policy, app, secret, id string) string {
-	for _, a := range base.Apps {
-		if a.ID != app {
+func (c *Control) sameSecret(before []string, app, secret, id string) string {
+	for _, s := range before {
+		if fingerprintOf(s) != Fingerprint(secret) {
 			continue
 		}
-		for _, s := range a.Certificates {
-			if p, err := parseSealed(s); err == nil && p.key == id {
-				if plain, err := c.unsealOne(app, s); err == nil && plain == secret {
-					return s
-				}
+		if p, err := parseSealed(s); err == nil && p.key == id {
+			if plain, err := c.unsealOne(app, s); err == nil && plain == secret {
+				return s
 			}
 		}
 	}
