@@ -126,26 +126,30 @@ func frameSender(dev string) (*cebpf.Program, error) {
 func (w *wire) setGRO(dev string) {
 	w.t.Helper()
 	var err error
-	<-w.in(w.node, func() {
-		var fd int
-		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
-			return
-		}
-		defer unix.Close(fd)
-		value := struct{ cmd, data uint32 }{unix.ETHTOOL_SGRO, 1}
-		request := struct {
-			name [unix.IFNAMSIZ]byte
-			data unsafe.Pointer
-			_    [16]byte
-		}{data: unsafe.Pointer(&value)}
-		copy(request.name[:], dev)
-		if _, _, no := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); no != 0 {
-			err = no
-		}
-	})
+	<-w.in(w.node, func() { err = switchGROOn(dev) })
 	if err != nil {
 		w.t.Fatalf("GRO of %s: %v", dev, err)
 	}
+}
+
+// switchGROOn switches generic receive offload on at an interface of the calling thread's namespace.
+func switchGROOn(dev string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	value := struct{ cmd, data uint32 }{unix.ETHTOOL_SGRO, 1}
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(request.name[:], dev)
+	if _, _, no := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); no != 0 {
+		return no
+	}
+	return nil
 }
 
 // hostileFrame is addressed to the node's end of the wire, with a checksum that its stack accepts.

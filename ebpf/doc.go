@@ -12,6 +12,7 @@
 //	payload.go        the twin: what stands in a datagram of the mesh port and of the access port
 //	bpf/guard.h       the live rules in the kernel: members, clients, rates
 //	guard.go          the twin of guard.h
+//	bpf/relay.h       path frames for other nodes, sent on without user space
 //	ufrag.go          ICE user name fragments that the filter knows by their MAC
 //	limits.go         rates, and the buckets that keep them
 //	verdict.go        actions, classes, reasons
@@ -19,6 +20,8 @@
 //	filter.go         Filter: New, Run, Update, Allow, Stats
 //	live.go           Filter: who is a member, which clients are admitted
 //	live_linux.go     the same in the kernel's maps
+//	relay.go          Filter: what the node's relay lets the kernel repeat, and what it has sent on
+//	relay_linux.go    the same in the kernel's maps
 //	kernel_linux.go   the loaded program, replacing its rules, test runs
 //	attach_linux.go   interfaces: driver mode, else generic
 //	drops.go          sampled drops and where they came from
@@ -98,6 +101,13 @@
 // under a secret hash; a packet must pass its source's rate and then the budget of its kind before it changes
 // anything, so made-up sources change the table no faster than the budget.
 //
+// # Relaying in the kernel
+//
+// With Config.Relay, a path frame of a member that has passed all of the above may be sent on at once: the node's relay has sent
+// one of the same source, hop before, hop behind and fence within a second and said so (SendOnward), and this one names the node as its
+// hop, has a good MAC, is fresh and within its source's budget. Every other frame passes to the node as ever. Relayed says what was
+// sent on, for the node's own counters. Verdicts do not change: a relayed frame counts as path ok. ADR 17 says why so.
+//
 // # Samples
 //
 // Of each class and reason the first drop and every 64th (on a processor) is a sample, at most 100 a second. The kernel
@@ -148,7 +158,7 @@
 // packets several processors handle at once may let a few packets too many through. After a restart nothing is
 // admitted: sessions end with their process. The plain RTP range has no rules. Quarantine does not outlive the
 // process, and a stranger whose address somebody forges cannot join the mesh while that lasts: Release him, or name his
-// address in mesh.join. No frame is relayed in the kernel.
+// address in mesh.join. The kernel relays IPv4 alone, and out of the interface by which a frame came.
 //
 // It matches ports on every address of the host, so it also judges datagrams that a host forwards to such a port
 // elsewhere. It does not verify checksums, which the host's stack does. Frames with three or more VLAN tags, inside

@@ -55,6 +55,13 @@ type Config struct {
 	GuardMesh, GuardAccess bool
 	Limits                 *Limits // of the live rules; nil: DefaultLimits
 
+	// Relay is this node's id in path frames, for relaying in the kernel (SendOnward); 0: user space relays all. RelayRate
+	// bounds what one source may have relayed there, in bytes a second; 0: nothing does. RelayTime is the time that the node
+	// holds frames against, in Unix milliseconds; nil: the system's.
+	Relay     uint32
+	RelayRate float64
+	RelayTime func() uint64
+
 	// OnQuarantine is told of each source that this node puts into quarantine; nil: nobody is. It must not block.
 	OnQuarantine func(Quarantined)
 }
@@ -86,6 +93,7 @@ type Filter struct {
 	why      string               // why the mode is ModeGo
 	full     uint64               // LiveStats.full at the last recheck
 	alarmed  uint64               // when that last grew, by clock
+	relays   relays               // what the kernel was told to send on
 }
 
 // New checks cfg and returns a Filter that judges by the twin, with no rules but the ports.
@@ -101,6 +109,9 @@ func New(cfg Config) (*Filter, error) {
 	}
 	if cfg.Mode == ModeXDP && len(cfg.Interfaces) == 0 {
 		return nil, errors.New("the packet filter's mode is xdp, but no interface is named")
+	}
+	if cfg.RelayTime == nil {
+		cfg.RelayTime = func() uint64 { return uint64(time.Now().UnixMilli()) }
 	}
 	limits := DefaultLimits()
 	if cfg.Limits != nil {
@@ -241,6 +252,7 @@ func (f *Filter) start() error {
 	}
 	if err == nil {
 		f.guard.feed(f.kernel)
+		f.tellTime()
 		f.attached = f.kernel.attach(names)
 		err = f.missing()
 	}
@@ -274,6 +286,9 @@ func (f *Filter) settle() {
 func (f *Filter) announce() {
 	st := f.Status()
 	args := []any{"mode", st.Mode, "twin_in_path", st.TwinActive, "interfaces", st.summary()}
+	if f.cfg.Relay != 0 {
+		args = append(args, "relays_in_kernel", st.Mode != ModeGo)
+	}
 	if st.Mode == ModeGo {
 		args = append(args, "why", strings.ReplaceAll(st.Why, "\n", "; "))
 	}
@@ -293,6 +308,7 @@ func (f *Filter) recheck() {
 		f.mu.Unlock()
 		return
 	}
+	f.tellTime()
 	before := f.missing()
 	next, lost := f.kernel.reattach(f.attached)
 	f.attached = next
@@ -335,6 +351,8 @@ func (f *Filter) stop() {
 		return
 	}
 	f.guard.feed(nil)
+	f.relayed()
+	f.relays = relays{total: f.relays.total}
 	f.drops.missed(f.kernel.samplesLost())
 	for i := range f.past {
 		f.past[i] += f.kernel.count(i)

@@ -16,22 +16,27 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	filterMapActive      = "active"
-	filterMapBlocklist4  = "blocklist4"
-	filterMapBlocklist6  = "blocklist6"
-	filterMapBudgets     = "budgets"
-	filterMapCounters    = "counters"
-	filterMapFlows       = "flows"
-	filterMapPeers       = "peers"
-	filterMapSamples     = "samples"
-	filterMapSettings    = "settings"
-	filterMapSources     = "sources"
-	filterMapTestClock   = "test_clock"
-	filterMapWalls       = "walls"
-	filterProgTernClock  = "tern_clock"
-	filterProgTernFilter = "tern_filter"
-	filterProgTernJudge  = "tern_judge"
-	filterProgTernNoop   = "tern_noop"
+	filterMapActive       = "active"
+	filterMapBlocklist4   = "blocklist4"
+	filterMapBlocklist6   = "blocklist6"
+	filterMapBudgets      = "budgets"
+	filterMapCounters     = "counters"
+	filterMapFlows        = "flows"
+	filterMapOnwardCounts = "onward_counts"
+	filterMapOnwards      = "onwards"
+	filterMapPeers        = "peers"
+	filterMapRelayBudgets = "relay_budgets"
+	filterMapRelaying     = "relaying"
+	filterMapSamples      = "samples"
+	filterMapSettings     = "settings"
+	filterMapSources      = "sources"
+	filterMapTestClock    = "test_clock"
+	filterMapWalls        = "walls"
+	filterProgTernClock   = "tern_clock"
+	filterProgTernFilter  = "tern_filter"
+	filterProgTernJudge   = "tern_judge"
+	filterProgTernNoop    = "tern_noop"
+	filterProgTernRelay   = "tern_relay"
 )
 
 // loadFilter returns the embedded CollectionSpec for filter.
@@ -80,24 +85,29 @@ type filterProgramSpecs struct {
 	TernFilter *ebpf.ProgramSpec `ebpf:"tern_filter"`
 	TernJudge  *ebpf.ProgramSpec `ebpf:"tern_judge"`
 	TernNoop   *ebpf.ProgramSpec `ebpf:"tern_noop"`
+	TernRelay  *ebpf.ProgramSpec `ebpf:"tern_relay"`
 }
 
 // filterMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type filterMapSpecs struct {
-	Active     *ebpf.MapSpec `ebpf:"active"`
-	Blocklist4 *ebpf.MapSpec `ebpf:"blocklist4"`
-	Blocklist6 *ebpf.MapSpec `ebpf:"blocklist6"`
-	Budgets    *ebpf.MapSpec `ebpf:"budgets"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Flows      *ebpf.MapSpec `ebpf:"flows"`
-	Peers      *ebpf.MapSpec `ebpf:"peers"`
-	Samples    *ebpf.MapSpec `ebpf:"samples"`
-	Settings   *ebpf.MapSpec `ebpf:"settings"`
-	Sources    *ebpf.MapSpec `ebpf:"sources"`
-	TestClock  *ebpf.MapSpec `ebpf:"test_clock"`
-	Walls      *ebpf.MapSpec `ebpf:"walls"`
+	Active       *ebpf.MapSpec `ebpf:"active"`
+	Blocklist4   *ebpf.MapSpec `ebpf:"blocklist4"`
+	Blocklist6   *ebpf.MapSpec `ebpf:"blocklist6"`
+	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
+	Counters     *ebpf.MapSpec `ebpf:"counters"`
+	Flows        *ebpf.MapSpec `ebpf:"flows"`
+	OnwardCounts *ebpf.MapSpec `ebpf:"onward_counts"`
+	Onwards      *ebpf.MapSpec `ebpf:"onwards"`
+	Peers        *ebpf.MapSpec `ebpf:"peers"`
+	RelayBudgets *ebpf.MapSpec `ebpf:"relay_budgets"`
+	Relaying     *ebpf.MapSpec `ebpf:"relaying"`
+	Samples      *ebpf.MapSpec `ebpf:"samples"`
+	Settings     *ebpf.MapSpec `ebpf:"settings"`
+	Sources      *ebpf.MapSpec `ebpf:"sources"`
+	TestClock    *ebpf.MapSpec `ebpf:"test_clock"`
+	Walls        *ebpf.MapSpec `ebpf:"walls"`
 }
 
 // filterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,18 +136,22 @@ func (o *filterObjects) Close() error {
 //
 // It can be passed to loadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type filterMaps struct {
-	Active     *ebpf.Map `ebpf:"active"`
-	Blocklist4 *ebpf.Map `ebpf:"blocklist4"`
-	Blocklist6 *ebpf.Map `ebpf:"blocklist6"`
-	Budgets    *ebpf.Map `ebpf:"budgets"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Flows      *ebpf.Map `ebpf:"flows"`
-	Peers      *ebpf.Map `ebpf:"peers"`
-	Samples    *ebpf.Map `ebpf:"samples"`
-	Settings   *ebpf.Map `ebpf:"settings"`
-	Sources    *ebpf.Map `ebpf:"sources"`
-	TestClock  *ebpf.Map `ebpf:"test_clock"`
-	Walls      *ebpf.Map `ebpf:"walls"`
+	Active       *ebpf.Map `ebpf:"active"`
+	Blocklist4   *ebpf.Map `ebpf:"blocklist4"`
+	Blocklist6   *ebpf.Map `ebpf:"blocklist6"`
+	Budgets      *ebpf.Map `ebpf:"budgets"`
+	Counters     *ebpf.Map `ebpf:"counters"`
+	Flows        *ebpf.Map `ebpf:"flows"`
+	OnwardCounts *ebpf.Map `ebpf:"onward_counts"`
+	Onwards      *ebpf.Map `ebpf:"onwards"`
+	Peers        *ebpf.Map `ebpf:"peers"`
+	RelayBudgets *ebpf.Map `ebpf:"relay_budgets"`
+	Relaying     *ebpf.Map `ebpf:"relaying"`
+	Samples      *ebpf.Map `ebpf:"samples"`
+	Settings     *ebpf.Map `ebpf:"settings"`
+	Sources      *ebpf.Map `ebpf:"sources"`
+	TestClock    *ebpf.Map `ebpf:"test_clock"`
+	Walls        *ebpf.Map `ebpf:"walls"`
 }
 
 func (m *filterMaps) Close() error {
@@ -148,7 +162,11 @@ func (m *filterMaps) Close() error {
 		m.Budgets,
 		m.Counters,
 		m.Flows,
+		m.OnwardCounts,
+		m.Onwards,
 		m.Peers,
+		m.RelayBudgets,
+		m.Relaying,
 		m.Samples,
 		m.Settings,
 		m.Sources,
@@ -171,6 +189,7 @@ type filterPrograms struct {
 	TernFilter *ebpf.Program `ebpf:"tern_filter"`
 	TernJudge  *ebpf.Program `ebpf:"tern_judge"`
 	TernNoop   *ebpf.Program `ebpf:"tern_noop"`
+	TernRelay  *ebpf.Program `ebpf:"tern_relay"`
 }
 
 func (p *filterPrograms) Close() error {
@@ -179,6 +198,7 @@ func (p *filterPrograms) Close() error {
 		p.TernFilter,
 		p.TernJudge,
 		p.TernNoop,
+		p.TernRelay,
 	)
 }
 

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,26 +68,33 @@ func (f *field) in(ns string, args ...string) []string {
 	return append([]string{"ip", "netns", "exec", f.ns(ns)}, args...)
 }
 
-func newField(t *testing.T) *field {
+// newField makes namespaces, and skips the test where it may not take so long.
+func newField(t *testing.T, namespaces ...string) *field {
 	t.Helper()
 	if os.Getenv("CI") != "true" && os.Getenv("FLOOD_RATE") == "" {
 		t.Skip("takes half a minute, two processors and privileges: set FLOOD_RATE=50000 (CI runs it)")
 	}
-	f := &field{t: t, id: fmt.Sprintf("tern-flood-%d-", os.Getpid()), dir: t.TempDir(), nodes: map[string]process{}}
+	id := fmt.Sprintf("tern-%s-%d-", namespaces[len(namespaces)-1], os.Getpid())
+	f := &field{t: t, id: id, dir: t.TempDir(), nodes: map[string]process{}}
 	f.binary = filepath.Join(f.dir, "tern")
 	run(t, "go", "build", "-o", f.binary, "github.com/ternmesh/tern/cmd/tern")
-	for _, ns := range []string{"s", "a", "b"} {
+	for _, ns := range namespaces {
 		run(t, "ip", "netns", "add", f.ns(ns))
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", f.ns(ns)).Run() })
 		run(t, "ip", "-n", f.ns(ns), "link", "set", "lo", "up")
 	}
-	run(t, "ip", "-n", f.ns("s"), "link", "add", "peer0", "type", "veth", "peer", "name", "tern0", "netns", f.ns("a"))
-	run(t, "ip", "-n", f.ns("b"), "link", "add", "peer1", "type", "veth", "peer", "name", "tern1", "netns", f.ns("a"))
-	for _, end := range [][3]string{{"s", "peer0", attackerAddr}, {"a", "tern0", nodeAAddr}, {"a", "tern1", nodeAMesh}, {"b", "peer1", nodeBAddr}} {
-		run(t, "ip", "-n", f.ns(end[0]), "addr", "add", end[2]+"/24", "dev", end[1])
-		run(t, "ip", "-n", f.ns(end[0]), "link", "set", end[1], "up")
-	}
 	return f
+}
+
+// pair joins two namespaces by a veth pair.
+func (f *field) pair(ns, dev, otherNS, otherDev string) {
+	run(f.t, "ip", "-n", f.ns(ns), "link", "add", dev, "type", "veth", "peer", "name", otherDev, "netns", f.ns(otherNS))
+	run(f.t, "ip", "-n", f.ns(ns), "link", "set", dev, "up")
+	run(f.t, "ip", "-n", f.ns(otherNS), "link", "set", otherDev, "up")
+}
+
+func (f *field) addr(ns, dev, addr string) {
+	run(f.t, "ip", "-n", f.ns(ns), "addr", "add", addr+"/24", "dev", dev)
 }
 
 // start runs a process until the test ends; what it prints is shown if the test fails.
@@ -95,7 +103,8 @@ func (f *field) start(args []string, env ...string) (out *bytes.Buffer, stdin io
 	cmd := exec.Command(args[0], args[1:]...)
 	out = new(bytes.Buffer)
 	log := new(bytes.Buffer)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), out, log
+	own := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TERN_") }) // which nodes would read
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(own, env...), out, log
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -115,24 +124,23 @@ func (f *field) start(args []string, env ...string) (out *bytes.Buffer, stdin io
 	return out, in, cmd.Process.Pid, wait
 }
 
-// startNodes makes a mesh of two that tell each other of sources in quarantine. Both filter with XDP on all their interfaces,
-// or with what mode says.
-func (f *field) startNodes(mode string) {
+// fieldNode is a node in the namespace of its name; filter is that part of its configuration.
+type fieldNode struct{ name, mesh, access, filter string }
+
+// startNodes makes a mesh of which the first node is the voter, and which the others join.
+func (f *field) startNodes(nodes ...fieldNode) {
 	f.t.Helper()
 	ca := filepath.Join(f.dir, "ca")
 	run(f.t, f.binary, "ca", "init", "--dir", ca, "--mesh", "flood")
-	for _, n := range []struct{ name, ns, mesh, access, filter string }{
-		{"a", "a", nodeAMesh, nodeAAddr, "[tern0, tern1]"},
-		{"b", "b", nodeBAddr, nodeBAddr, "[peer1]"},
-	} {
+	for i, n := range nodes {
 		home := filepath.Join(f.dir, n.name)
 		run(f.t, f.binary, "ca", "issue", "--ca", ca, "--node", n.name, "--region", "eu", "--voter", "--out", home)
 		config := fmt.Sprintf("node: %s\ndata_dir: data\nidentity: {ca: %s/ca.crt, cert: %s.crt, key: %s.key}\n"+
 			"mesh: {listen: \"0.0.0.0:%d\", advertise: \"%s:%d\", join: [\"%s:%d\"]}\ncontrol: {voter: %v, expect: 1}\n"+
 			"access: {listen: \"%s:%d\", plain_http: true, udp: \"%s:%d\", rtp_host: %s}\n"+
-			"admin: {listen: \"127.0.0.1:%d\"}\nfilter: {mode: %s, share_quarantine: true, interfaces: %s}\n",
-			n.name, ca, n.name, n.name, floodMesh, n.mesh, floodMesh, nodeAMesh, floodMesh, n.name == "a",
-			n.access, floodHTTP, n.access, floodAccess, n.access, floodAdmin, mode, n.filter)
+			"admin: {listen: \"127.0.0.1:%d\"}\nfilter: {%s}\n",
+			n.name, ca, n.name, n.name, floodMesh, n.mesh, floodMesh, nodes[0].mesh, floodMesh, i == 0,
+			n.access, floodHTTP, n.access, floodAccess, n.access, floodAdmin, n.filter)
 		file := filepath.Join(home, "node.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			f.t.Fatal(err)
@@ -427,11 +435,23 @@ func (r *raw) attacks() []attack {
 	}
 }
 
+// lay joins the three namespaces of the flood test and starts its two nodes, which filter and tell each other whom they keep out.
+func (f *field) lay(mode string) {
+	f.t.Helper()
+	f.pair("s", "peer0", "a", "tern0")
+	f.pair("b", "peer1", "a", "tern1")
+	for _, end := range [][3]string{{"s", "peer0", attackerAddr}, {"a", "tern0", nodeAAddr}, {"a", "tern1", nodeAMesh}, {"b", "peer1", nodeBAddr}} {
+		f.addr(end[0], end[1], end[2])
+	}
+	filter := "share_quarantine: true, mode: " + mode + ", interfaces: "
+	f.startNodes(fieldNode{"a", nodeAMesh, nodeAAddr, filter + "[tern0, tern1]"}, fieldNode{"b", nodeBAddr, nodeBAddr, filter + "[peer1]"})
+}
+
 // FLOOD_RATE and FLOOD_FOR make the flood stronger and longer than what fits beside other tests; FLOOD_MODE=go shows what
 // the twin makes of it, for comparison.
 func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	t.Parallel()
-	f := newField(t)
+	f := newField(t, "s", "a", "b")
 	rate, during := 50_000, 150*time.Millisecond
 	if n, err := strconv.Atoi(os.Getenv("FLOOD_RATE")); err == nil {
 		rate = min(n, 200_000)
@@ -440,7 +460,7 @@ func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 		during = min(d, 3*time.Second)
 	}
 	mode := cmp.Or(os.Getenv("FLOOD_MODE"), "xdp")
-	f.startNodes(mode)
+	f.lay(mode)
 	f.until("node A filters as it should", func() bool { return strings.HasPrefix(f.report("a").Mode, mode) })
 	captured := f.capture()
 	publish := f.client("s", "publish", nodeAAddr)

@@ -31,6 +31,10 @@ func (*kernel) wallDrops(netip.Prefix) uint64                                   
 func (*kernel) samplesLost() uint64                                             { return 0 }
 func (*kernel) flowSeen(netip.AddrPort) uint64                                  { return 0 }
 func (*kernel) readSamples(context.Context, func(uint32, []byte), func()) error { return nil }
+func (*kernel) setRelaying(uint32, float64, uint64, uint64) error               { return nil }
+func (*kernel) putOnward(Onward, uint32, uint64) error                          { return nil }
+func (*kernel) dropOnward(OnwardKey) error                                      { return nil }
+func (*kernel) onwardCount(uint32) (OnwardCount, error)                         { return OnwardCount{}, nil }
 func judgeXDP(t *Table, g *guard, _ []byte, _ uint64) (Verdict, error) {
 	_, err := openKernel(t, g, nil)
 	return Verdict{}, err

@@ -19,6 +19,8 @@ type Report struct {
 	NoRoom       uint64 `json:"no_room"`       // known addresses and sources in quarantine that did not fit, or made room for others
 	KernelErrors uint64 `json:"kernel_errors"` // entries that the kernel did not take
 
+	Relayed uint64 `json:"relayed"` // path frames that the kernel sent on for other nodes
+
 	Counts      []ReportCount  `json:"counts"`
 	Top         []ReportSource `json:"top"`          // of the sampled drops, most first
 	Samples     uint64         `json:"samples"`      // drops sampled
@@ -51,6 +53,7 @@ func (f *Filter) Report() Report {
 		Mode: st.Mode, Why: st.Why, Interfaces: st.Interfaces, Rules: stats.Rules, Peers: live.Peers, Clients: live.Flows,
 		Quarantined: live.Walls,
 		NoRoom:      live.PeersRefused + live.FlowsEvicted + live.WallsEvicted, KernelErrors: live.KernelErrors,
+		Relayed: f.OnwardTotals().Frames,
 	}
 	for _, part := range []struct {
 		where  string

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/dchest/siphash"
 )
 
 // sample describes a UDP datagram; frame writes it as it stands on the wire (without checksums, which no verdict reads).
@@ -75,8 +77,25 @@ func samplePath(body int) []byte {
 	p := make([]byte, 40+body)
 	p[0], p[1], p[2], p[3] = 5, 0x10, 0x01, 2
 	binary.BigEndian.PutUint16(p[4:], uint16(body))
-	binary.BigEndian.PutUint32(p[12:], 0x7e4a11ce)
+	binary.BigEndian.PutUint32(p[12:], sampleFence)
 	return p
+}
+
+// sampleFence is the fence of the samples' path frames.
+const sampleFence = 0x7e4a11ce
+
+// sampleRelayed is a path frame with two relays, of which self is the first and next, with a MAC for self.
+func sampleRelayed(key [16]byte, self, source, next uint32, unixMS uint64, body int) []byte {
+	p := []byte{5, 0x10, 2, 2}
+	p = binary.BigEndian.AppendUint16(p, uint16(body))
+	p = binary.BigEndian.AppendUint32(p, 1)
+	p = binary.BigEndian.AppendUint16(p, uint16(unixMS))
+	for _, x := range []uint32{sampleFence, source, 5, self, next} {
+		p = binary.BigEndian.AppendUint32(p, x)
+	}
+	mac := siphash.Hash(binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]), binary.BigEndian.AppendUint64(slices.Clone(p), unixMS))
+	p = append(p, binary.LittleEndian.AppendUint64(nil, mac)[:6]...)
+	return append(p, make([]byte, 12+body)...)
 }
 
 // sampleRTP is an RTP packet with body bytes behind its header.
@@ -122,6 +141,7 @@ const (
 	rowAdmitted = "admitted RTP"
 	rowNoise    = "unknown source, RTP noise"
 	rowPath     = "mesh path frame from a member"
+	rowRelay    = "mesh path frame relayed, with MAC and rewrite"
 )
 
 // sampleCase is a frame that the benchmarks send.

@@ -215,7 +215,8 @@ func TestNumbersAreThoseOfTheHeader(t *testing.T) {
 		"SETS": sourceSets, "WAYS": sourceWays, "UFRAG": ufragSize, "UFRAG_EPOCH_NS": ufragEpochNS,
 		"UFRAG_EPOCHS": ufragEpochs, "MAX_ATTRIBUTES": maxAttributes, "STUN_USERNAME": stunUsername, "LIMITS": limits,
 		"SAMPLE_EVERY": sampleEvery, "SAMPLE_INTERVAL_NS": sampleIntervalNS, "SAMPLE_BURST": sampleBurst,
-		"SAMPLE_BYTES": sampleBytes, "SAMPLE_RING": 65536,
+		"SAMPLE_BYTES": sampleBytes, "SAMPLE_RING": 65536, "MAX_ONWARD": maxOnward,
+		"RELAY_FRESH_MS": 9_500, "RELAY_BURST_NS": 187_500_000, "RELAY_MAX": 1372,
 	})
 	for i, name := range limitNames {
 		inGo["LIMIT_"+strings.ToUpper(name)] = i

@@ -81,6 +81,7 @@ func (n *Node) buildBraid(secret [32]byte) (err error) {
 		Wire:        n.port,
 		Queued:      n.port.queued,
 		Skew:        n.opts.Skew,
+		Onward:      n.relay.onward(),
 		Logger:      n.log,
 		Addr: func(id braid.NodeID) (netip.AddrPort, bool) {
 			m, ok := n.member(id)
@@ -199,6 +200,7 @@ func (n *Node) enforce(p control.Policy) {
 	if err := n.enforcer.enforce(p); err != nil {
 		n.log.Error("the filter did not take the policy", "version", p.Version, "err", err)
 	}
+	n.relay.forget()
 	n.keysets.Want(n.enforcer.current.Load().keySets())
 	select {
 	case <-n.ready:

@@ -160,6 +160,8 @@ type FilterConfig struct {
 	Interfaces []string `yaml:"interfaces"`
 	// ShareQuarantine tells the other nodes of sources in quarantine, and believes them. Default: no.
 	ShareQuarantine bool `yaml:"share_quarantine"`
+	// Relay is who sends path frames on for other nodes: user (default), or kernel: the XDP program, where it can.
+	Relay string `yaml:"relay"`
 }
 
 // LogConfig says how much is logged, and how.
@@ -239,6 +241,7 @@ func (c *Config) defaults() {
 	})
 	set(&c.Admin.Listen, "127.0.0.1:7902")
 	set(&c.Filter.Mode, "auto")
+	set(&c.Filter.Relay, "user")
 	set(&c.Carrier, "frames")
 	if c.Identity.ClockTolerance == 0 {
 		c.Identity.ClockTolerance = defaultTolerance
@@ -292,6 +295,7 @@ func (c *Config) Validate() error {
 		fail("mesh.relay_mbps", "%d is out of range, 0 to %d", c.Mesh.RelayMbps, maxRelayMbps)
 	}
 	oneOf("filter.mode", c.Filter.Mode, "auto", "xdp", "go")
+	oneOf("filter.relay", c.Filter.Relay, "user", RelayKernel)
 	oneOf("carrier", c.Carrier, "frames", "datagram")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")

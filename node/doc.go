@@ -27,6 +27,7 @@
 //	load.go                     how busy this node is: clients, processor, relaying
 //	memory.go                   members that are gone, for those who ask
 //	filter.go                   the packet filter: ports, members, its part of the admin API
+//	onward.go, nexthop_linux.go the braid's relay decisions for the kernel, and its counts back
 //	quarantine.go               sources in quarantine, told to the other nodes
 //	traces.go                   spans of policy changes, path changes and calls between nodes
 //	metrics.go, metrics_paths.go  counters of the parts as Prometheus metrics

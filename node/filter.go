@@ -15,6 +15,7 @@ import (
 	"strconv"
 
 	"github.com/ternmesh/tern/ebpf"
+	"github.com/ternmesh/tern/media/braid"
 )
 
 // knownFile, in the data directory, is where the node keeps the mesh addresses of the members that it knew last. After a
@@ -28,7 +29,13 @@ func (n *Node) buildFilter(context.Context) error {
 	meshAddr := netip.MustParseAddrPort(n.cfg.Mesh.Listen)
 	accessAddr := netip.MustParseAddrPort(n.cfg.Access.UDP)
 	n.quarantine = newQuarantineShare(n)
+	n.relay = newKernelRelay(n)
+	relay := uint32(0)
+	if n.relay.asks != nil {
+		relay = n.id.ID()
+	}
 	f, err := ebpf.New(ebpf.Config{
+		Relay: relay, RelayRate: braid.DefaultRelayRate, RelayTime: func() uint64 { return n.braid.UnixMS() },
 		Interfaces: n.cfg.Filter.Interfaces,
 		Mode:       n.cfg.Filter.Mode,
 		MeshPort:   meshAddr.Port(),

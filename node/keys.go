@@ -63,6 +63,7 @@ var keys = map[string]key{
 	"filter.mode":             {fallback: "`auto`", says: "`auto`: XDP where it can attach, else the Go twin; `xdp`; `go`", choices: []string{"auto", "xdp", "go"}},
 	"filter.interfaces":       {fallback: "empty", says: "where XDP attaches; `[auto]`: interfaces with a default route; empty: the Go twin filters"},
 	"filter.share_quarantine": {fallback: "`false`", says: "tell the other nodes of sources in quarantine, and believe them"},
+	"filter.relay":            {fallback: "`user`", says: "who sends path frames on for other nodes: `user`, or `kernel`: the XDP program, where it can (docs/adr/0017-relay-in-the-kernel.md)", choices: []string{"user", RelayKernel}},
 	"carrier":                 {fallback: "`frames`", says: "how media crosses the mesh: `frames` or `datagram` (see docs/adr/0002-media-frames.md)", choices: []string{"frames", "datagram"}},
 	"log.level":               {fallback: "`info`", says: "`debug`, `info`, `warn`, `error`", reloads: true, choices: []string{"debug", "info", "warn", "error"}},
 	"log.format":              {fallback: "`text`", says: "`text` or `json`", choices: []string{"text", "json"}},

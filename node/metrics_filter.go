@@ -8,6 +8,7 @@ var (
 	descFilterSamples  = metric("filter_samples_total", "Drops that were sampled, and samples lost.", "result")
 	descFilterWalls    = metric("filter_quarantine_total", "Sources put into quarantine: seen here, told by another node, and news that was not told for want of room.", "origin")
 	descFilterUpdates  = metric("filter_updates_total", "Rule sets put in force, and refused ones.", "result")
+	descFilterRelayed  = metric("filter_relayed_total", "Path frames that the kernel sent on for other nodes; braid_frames_total counts them too, as relayed.")
 	descFilterDetached = metric("filter_detached_total", "Times that an interface was found without the XDP program it had.")
 )
 
@@ -18,6 +19,9 @@ func (c *collector) collectFilter(gauge func(*prometheus.Desc, float64, ...strin
 	gauge(descFilterKnown, float64(live.Flows), "clients")
 	gauge(descFilterKnown, float64(live.Walls), "quarantine")
 	gauge(descFilterKnown, float64(stats.Rules), "blocklist")
+	onward := f.OnwardTotals()
+	gauge(descFilterKnown, float64(onward.Decisions), "onward")
+	counter(descFilterRelayed, onward.Frames)
 	counter(descFilterNoRoom, live.PeersRefused, "peers")
 	counter(descFilterNoRoom, live.FlowsEvicted, "clients")
 	counter(descFilterNoRoom, live.WallsEvicted, "quarantine")

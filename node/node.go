@@ -80,6 +80,7 @@ type Node struct {
 	keysets     *keyset.Store
 	filter      *ebpf.Filter
 	quarantine  *quarantineShare
+	relay       *kernelRelay
 	known       known
 	enforcer    *enforcer
 	distances   distances
@@ -266,6 +267,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"admin socket", n.serveSocket(admin)},
 		{"direct", n.direct.Run},
 		{"braid", n.braid.Run},
+		{"relay", n.relay.run},
 		{"mesh", func(ctx context.Context) error { return n.mesh.Run(ctx, n.cfg.Mesh.Join) }},
 		{"control", n.control.Run},
 		{"enforce", n.keepEnforcing},

@@ -123,6 +123,9 @@ func printFilterStatus(w io.Writer, r ebpf.Report) {
 		fmt.Fprintf(w, " (%s)", r.Why)
 	}
 	fmt.Fprintf(w, "\nblocklist: %d entries; known: %d mesh addresses, %d clients; in quarantine: %d sources\n", r.Rules, r.Peers, r.Clients, r.Quarantined)
+	if r.Relayed > 0 {
+		fmt.Fprintf(w, "relayed in the kernel: %d path frames\n", r.Relayed)
+	}
 	for _, i := range r.Interfaces {
 		fmt.Fprintf(w, "interface %s: %s %s\n", i.Interface, orNone(i.Mode), i.Why)
 	}

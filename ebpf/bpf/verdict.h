@@ -107,6 +107,12 @@ enum tern_limit {
 #define TERN_SAMPLE_BYTES 96
 #define TERN_SAMPLE_RING 65536
 
+/* Relaying (relay.h). */
+#define TERN_MAX_ONWARD 8192
+#define TERN_RELAY_FRESH_MS 9500 /* half a second less than the relay in user space allows */
+#define TERN_RELAY_BURST_NS 187500000 /* three quarters of its burst: what is left decides about the congestion bit there */
+#define TERN_RELAY_MAX 1372 /* bytes of a path frame */
+
 /* Smallest UDP payload of each class, in bytes; doc.go says where each figure comes from. */
 #define TERN_MIN_GOSSIP 30
 #define TERN_MIN_PATH 30

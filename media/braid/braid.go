@@ -108,15 +108,18 @@ type Config struct {
 	// their own by it.
 	Skew func() time.Duration
 
-	// RelayRate bounds what one source may have relayed by this node, in bytes a second. 0: 250,000,000.
+	// Onward (packet) is told of frames that this node has relayed and would relay again, for whoever can do so faster; nil:
+	// nobody is. See Forwarded.
+	Onward func(Onward)
+
+	// RelayRate bounds what one source may have relayed by this node, in bytes a second. 0: DefaultRelayRate.
 	RelayRate float64
 }
 
 // Bounds.
 const (
-	maxFlows         = 4096 // peers times fences
-	maxPaths         = 3
-	defaultRelayRate = 250e6
+	maxFlows = 4096 // peers times fences
+	maxPaths = 3
 	// maxSessions bounds the sessions of a flow, those still without a hello included: the one in use, one that replaces
 	// it, and two that are being given up. Further connections are refused.
 	maxSessions = 4
@@ -125,6 +128,9 @@ const (
 	// defaultRekey is how many frames are sealed with one media key; AES-GCM would bear more.
 	defaultRekey = 1 << 22
 )
+
+// DefaultRelayRate is what one source may have relayed by a node, in bytes a second.
+const DefaultRelayRate = 250e6
 
 // Errors of Session and SendProbe.
 var (
@@ -198,7 +204,7 @@ func New(cfg Config) (*Braid, error) {
 		cfg.Skew = func() time.Duration { return 0 }
 	}
 	if cfg.RelayRate == 0 {
-		cfg.RelayRate = defaultRelayRate
+		cfg.RelayRate = DefaultRelayRate
 	}
 	b := &Braid{
 		cfg: cfg, log: cfg.Logger, started: make(chan struct{}), ending: make(chan struct{}), done: make(chan struct{}),

@@ -82,6 +82,7 @@
 //	receive.go    HandleRun: what arrives, egress
 //	relay.go      forwarding in runs, congestion bit
 //	traffic.go    frames to and from neighbours, for measuring links
+//	onward.go     what the packet filter may relay in this node's place
 //	dedup.go      window of sequences seen
 //	pathstats.go  what arrived per path
 //	seals.go      what arrived changed per path

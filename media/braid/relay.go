@@ -55,6 +55,8 @@ func (b *Braid) relay(onward *forward, run []byte, at, end int, h *pathHeader, n
 	}
 	if frame[1]&flagCongestion != 0 {
 		b.counters.congested.Add(1)
+	} else if b.cfg.Onward != nil {
+		b.cfg.Onward(Onward{Source: h.source, Before: h.before(), Next: next, Fence: h.fence, To: to})
 	}
 	if onward.frames > 0 && (onward.to != to || onward.end != at || len(frame) > onward.segment) {
 		b.flush(onward, run, nowMS)
