@@ -55,6 +55,7 @@ var (
 	descKeySets    = metric("access_key_sets", "Sources of public keys that the policy names, by whether they have usable keys now.", "usable")
 	descKeyReads   = metric("access_key_set_reads_total", "Readings of sources of public keys, by result.", "result")
 	descAdminDeny  = metric("admin_requests_refused_total", "Requests to the admin API without a proof of who asks (401), or without the right (403).", "status")
+	descRequests   = metric("access_repair_requests_total", "Packets of WebRTC publishers that were missing and asked for, each time.")
 	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
 	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole, or whose app has a limit.")
 	descLayers     = metric("access_layer_changes_total", "Times that a viewer was moved to another simulcast layer.")

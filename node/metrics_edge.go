@@ -16,6 +16,7 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	counter(descBlocked, a.RequestsBlocked)
 	counter(descAdminDeny, c.node.denials.unknown.Load(), "401")
 	counter(descAdminDeny, c.node.denials.forbidden.Load(), "403")
+	counter(descRequests, a.Requested)
 	counter(descRepairs, a.Repaired, "sent")
 	counter(descRepairs, a.RepairLimited, "limited")
 	counter(descRepairs, a.RepairGone, "gone")

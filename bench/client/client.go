@@ -14,6 +14,7 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/logging"
 	"github.com/pion/rtp"
@@ -87,7 +88,7 @@ func newSession(cfg Config) (*session, error) {
 		return nil, fmt.Errorf("register codecs: %w", err)
 	}
 	chain := new(interceptor.Registry)
-	if err := errors.Join(webrtc.ConfigureNack(engine, chain), webrtc.ConfigureRTCPReports(chain), webrtc.ConfigureTWCCSenderWithOptions(engine, chain, twcc.WithLoggerFactory(silent))); err != nil {
+	if err := errors.Join(configureRepair(engine, chain), webrtc.ConfigureRTCPReports(chain), webrtc.ConfigureTWCCSenderWithOptions(engine, chain, twcc.WithLoggerFactory(silent))); err != nil {
 		return nil, fmt.Errorf("configure RTCP: %w", err)
 	}
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(settings(cfg)))
@@ -106,6 +107,18 @@ func newSession(cfg Config) (*session, error) {
 		}
 	})
 	return s, nil
+}
+
+// configureRepair answers NACKs as a publisher. As a viewer, view.go asks: the library's NACKs know nothing of RTX.
+func configureRepair(engine *webrtc.MediaEngine, chain *interceptor.Registry) error {
+	answers, err := nack.NewResponderInterceptor(nack.WithResponderLoggerFactory(silent))
+	if err != nil {
+		return err
+	}
+	chain.Add(answers)
+	engine.RegisterFeedback(webrtc.RTCPFeedback{Type: "nack"}, webrtc.RTPCodecTypeVideo)
+	engine.RegisterFeedback(webrtc.RTCPFeedback{Type: "nack", Parameter: "pli"}, webrtc.RTPCodecTypeVideo)
+	return nil
 }
 
 func settings(cfg Config) webrtc.SettingEngine {

@@ -9,6 +9,8 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+
+	"github.com/ternmesh/tern/media/nack"
 )
 
 // Viewer is a WHEP session.
@@ -72,6 +74,8 @@ func (v *Viewer) read(t *webrtc.TrackRemote) {
 		v.videos = append(v.videos, uint32(t.SSRC()))
 		v.counts.Unlock()
 	}
+	lost := nack.New()
+	v.spawn(func() { lost.Run(v.ctx.Done(), func(seqs []uint16) { v.ask(t, seqs) }) })
 	buf := make([]byte, 1600)
 	for {
 		n, _, err := t.Read(buf)
@@ -83,10 +87,18 @@ func (v *Viewer) read(t *webrtc.TrackRemote) {
 		if p.Unmarshal(buf[:n]) != nil {
 			continue
 		}
+		lost.Arrived(at, p.SequenceNumber)
 		v.count(kind, len(p.Payload), at)
 		if v.cfg.OnPacket != nil {
 			v.cfg.OnPacket(kind, &p, at)
 		}
+	}
+}
+
+// ask sends a NACK; audio does without.
+func (v *Viewer) ask(t *webrtc.TrackRemote, lost []uint16) {
+	if t.Kind() == webrtc.RTPCodecTypeVideo {
+		_ = v.pc.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{MediaSSRC: uint32(t.SSRC()), Nacks: rtcp.NackPairsFromSequenceNumbers(lost)}})
 	}
 }
 

@@ -42,6 +42,22 @@ func (r *recorder) count(kind string) int {
 	return len(r.by[kind])
 }
 
+// within fails the test if r has what sent has not. No lock is held when it returns: Close waits for who may want it.
+func (r *recorder) within(t *testing.T, sent *recorder) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sent.mu.Lock()
+	defer sent.mu.Unlock()
+	for kind, payloads := range r.by {
+		for payload := range payloads {
+			if !sent.by[kind][payload] {
+				t.Errorf("the viewer got a %s payload that was never sent: %x", kind, payload[:32])
+			}
+		}
+	}
+}
+
 // recordingSource notes what it sends.
 type recordingSource struct {
 	client.Source
@@ -62,17 +78,7 @@ func TestWhatAPublisherSendsAViewerGetsByteForByte(t *testing.T) {
 		recordingSource{client.Synthetic{Size: 1150, PerSec: 200, Burst: 4, AudioHz: 50}, sent})
 	v := w.view("/whep/demo/room", w.viewerToken("room"), client.Config{OnPacket: got.add})
 	w.until("100 video and 20 audio packets", func() bool { return got.count("video") >= 100 && got.count("audio") >= 20 })
-	got.mu.Lock()
-	defer got.mu.Unlock()
-	sent.mu.Lock()
-	defer sent.mu.Unlock()
-	for kind, payloads := range got.by {
-		for payload := range payloads {
-			if !sent.by[kind][payload] {
-				t.Fatalf("the viewer got a %s payload that was never sent: %x", kind, payload[:32])
-			}
-		}
-	}
+	got.within(t, sent)
 	w.until("a keyframe request at the publisher", func() bool { return p.Stats().Keyframes > 0 })
 	if s := w.a.Stats(); s.Sessions[kindWHIP] != 1 || s.Sessions[kindWHEP] != 1 || s.PacketsIn == 0 || s.PacketsOut < 120 || s.DropsQueue != 0 {
 		t.Errorf("stats %+v", s)

@@ -15,7 +15,6 @@ import (
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
@@ -191,20 +190,18 @@ func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
 	return m, nil
 }
 
-// newChain makes the RTCP machinery towards a publisher: receiver reports, NACKs and
-// transport-wide feedback.
+// newChain makes the RTCP machinery towards a publisher: receiver reports and transport-wide
+// feedback. publisher.go asks for what is missing: the library's NACKs know nothing of RTX.
 func newChain(publisher bool, log pionLog) (*interceptor.Registry, error) {
 	chain := new(interceptor.Registry)
 	if !publisher {
 		return chain, nil // viewer.go reports and repairs
 	}
-	requests, err1 := nack.NewGeneratorInterceptor(nack.WithGeneratorLoggerFactory(log), nack.GeneratorMaxNacksPerPacket(10))
-	reports, err2 := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(log))
-	feedback, err3 := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(log))
-	chain.Add(requests)
+	reports, err1 := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(log))
+	feedback, err2 := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(log))
 	chain.Add(reports)
 	chain.Add(feedback)
-	return chain, errors.Join(err1, err2, err3)
+	return chain, errors.Join(err1, err2)
 }
 
 // answerOffer applies a client's SDP and returns our answer with all candidates.

@@ -1,13 +1,16 @@
 package access
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/media/nack"
 )
 
 // maxArrivals bounds how often tracks of one publisher may appear, each time under another SSRC: every time costs two
@@ -91,11 +94,14 @@ func (p *publisher) read(index int, t *webrtc.TrackRemote) {
 	counts := &p.s.a.counts
 	buf := make([]byte, packetBuffer)
 	began := false
+	missed := p.repair(t)
+	defer missed.stop()
 	for {
 		n, _, err := t.Read(buf)
 		if err != nil {
 			return
 		}
+		missed.arrived(buf[:n])
 		if n > maxPacket {
 			counts.size.Add(1)
 			continue
@@ -126,6 +132,42 @@ func drainRTCP(r *webrtc.RTPReceiver, rid string) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// repairs asks the publisher for what is missing of one track; the zero value asks for nothing.
+type repairs struct {
+	requests *nack.Requester
+	done     chan struct{}
+}
+
+// repair begins to ask for lost packets of a video track. Audio has its own concealment, and no NACK is agreed for it.
+func (p *publisher) repair(t *webrtc.TrackRemote) (r repairs) {
+	if t.Kind() != webrtc.RTPCodecTypeVideo {
+		return r
+	}
+	r = repairs{nack.New(), make(chan struct{})}
+	p.s.a.spawn(func() {
+		r.requests.Run(r.done, func(lost []uint16) {
+			pairs := rtcp.NackPairsFromSequenceNumbers(lost)
+			if p.s.pc.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{MediaSSRC: uint32(t.SSRC()), Nacks: pairs}}) == nil {
+				p.s.a.counts.nacked.Add(uint64(len(lost)))
+			}
+		})
+	})
+	return r
+}
+
+// arrived takes a packet as the library gives it, out of RTX too: under its own sequence number.
+func (r repairs) arrived(packet []byte) {
+	if r.requests != nil && len(packet) >= 4 {
+		r.requests.Arrived(time.Now(), binary.BigEndian.Uint16(packet[2:]))
+	}
+}
+
+func (r repairs) stop() {
+	if r.done != nil {
+		close(r.done)
 	}
 }
 

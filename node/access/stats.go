@@ -32,6 +32,7 @@ type Stats struct {
 	RequestsBlocked uint64 // requests from an address that Config.Allow refuses
 
 	Repaired      uint64 // packets sent again because a viewer asked
+	Requested     uint64 // packets of publishers that were missing and asked for, each time
 	RepairLimited uint64 // not sent again: the viewer asks for more than it may
 	RepairGone    uint64 // not sent again: no longer kept
 
@@ -51,7 +52,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone, nacked atomic.Uint64
 }
 
 func (c *counters) init() {
@@ -79,7 +80,7 @@ func (a *Access) Stats() Stats {
 		DropsQueue: c.queue.Load(), DropsEarly: c.early.Load(), DropsSize: c.size.Load(),
 		DropsBitrate: c.bitrate.Load(), DropsIngest: c.ingest.Load(), DropsWrite: c.write.Load() + a.peers.conn.failed.Load(), DropsStale: c.stale.Load(),
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
-		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(),
+		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(), Requested: c.nacked.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 		BitrateAsks: c.asks.Load(), LayerChanges: c.switches.Load(),
 	}
