@@ -224,7 +224,35 @@ func (c *Control) fetchLoop(ctx context.Context) error {
 			return nil
 		}
 		c.fetchNewer(ctx)
+		c.storeAgain()
 	}
+}
+
+// storeAgain writes the copy in force if its first writing failed: a disk that was full has room again, and a restart must
+// not begin with an older policy.
+func (c *Control) storeAgain() {
+	c.mu.Lock()
+	unsaved := c.unsaved
+	c.mu.Unlock()
+	if unsaved == "" {
+		return
+	}
+	c.installMu.Lock()
+	defer c.installMu.Unlock()
+	c.mu.Lock()
+	e := c.copy
+	c.mu.Unlock()
+	b, err := e.encode()
+	if err == nil {
+		err = writeSealed(c.copyFile(), copyMagic, b)
+	}
+	if err != nil {
+		return // said already
+	}
+	c.mu.Lock()
+	c.unsaved = ""
+	c.mu.Unlock()
+	c.cfg.Logger.Info("the policy is on disk again", "version", e.Version)
 }
 
 // fetchNewer asks up to fetchPeers of the members that claim a higher version.

@@ -268,3 +268,34 @@ func FuzzUnseal(f *testing.F) {
 		}
 	})
 }
+
+// A folder stands where the copy belongs, which fails for root too, as a full disk does.
+func TestACopyThatCouldNotBeStoredIsStoredOnceThereIsRoom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "v1")
+	err := runAlone(t, dir, 20*time.Second, func(c *Control) {
+		obstacle := filepath.Join(c.copyFile(), "full")
+		if err := os.MkdirAll(obstacle, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.change(context.Background(), numbered(1), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if s := c.Status(); !strings.Contains(s.LastError, "not on disk") {
+			t.Errorf("the status does not say that the copy is not on disk: %q", s.LastError)
+		}
+		if err := os.RemoveAll(c.copyFile()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if s := c.Status(); s.LastError != "" {
+			t.Errorf("there is room again, and the status says %q", s.LastError)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "policy.bin")); err != nil || len(b) == 0 {
+		t.Errorf("the copy is not on disk: %d bytes, %v", len(b), err)
+	}
+}

@@ -48,7 +48,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	}
 	if taken && holder != n.Name {
 		m.stats.conflicts.Add(1)
-		m.log.Debug("node refused for its id", "node", n.Name, "holder", holder)
+		m.log.Debug("node refused for its id", "peer", n.Name, "holder", holder)
 		return fmt.Errorf("its compact id %08x is that of node %q; rename one", id, holder)
 	}
 	return nil
@@ -75,7 +75,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 		return
 	}
 	d.m.stats.conflicts.Add(1)
-	d.m.warn.Warn("second node of one name refused", "node", existing.Name, "addr", addrOf(existing), "refused", addrOf(other))
+	d.m.warn.Warn("second node of one name refused", "peer", existing.Name, "addr", addrOf(existing), "refused", addrOf(other))
 }
 
 // clashed notes that another node claims our name or id. Who was a member first stays, says so and carries on; a newcomer gives

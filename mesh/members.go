@@ -143,7 +143,7 @@ func (m *Mesh) joinedBy(name string, addr netip.AddrPort) {
 	p.addr, p.alive, p.left = addr, true, time.Time{}
 	delete(m.lost, addr)
 	m.mu.Unlock()
-	m.log.Info("node is in the mesh", "node", name, "addr", addr)
+	m.log.Info("node is in the mesh", "peer", name, "addr", addr)
 	m.refollow()
 }
 
@@ -164,7 +164,7 @@ func (m *Mesh) goneBy(name string) {
 		}
 	}
 	m.mu.Unlock()
-	m.log.Info("node is gone", "node", name, "left", left)
+	m.log.Info("node is gone", "peer", name, "left", left)
 	m.refollow()
 }
 

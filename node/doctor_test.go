@@ -13,7 +13,7 @@ import (
 )
 
 // host makes the files of a node called fra and its configuration, with free ports of loopback.
-func host(t *testing.T, valid time.Duration) Config {
+func host(t testing.TB, valid time.Duration) Config {
 	t.Helper()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca")
@@ -37,7 +37,7 @@ func host(t *testing.T, valid time.Duration) Config {
 	return c
 }
 
-func free(t *testing.T) string {
+func free(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

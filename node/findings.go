@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/mesh"
 )
 
 // Severities of a Finding. Critical: clients are hurt or are about to be. Warning: they are not yet.
@@ -120,6 +121,10 @@ func memberFindings(s Status, add addFinding) {
 	for _, m := range s.Members {
 		switch {
 		case m.Node == s.Node:
+		case !m.Alive && m.State == mesh.StateLeft:
+			if m.Voter {
+				add(SeverityWarning, findDead, m.Node, "a voter, and it was stopped", "start it again, or let another node vote in its place (docs/policy.md): the policy changes only while a majority of the voters runs")
+			}
 		case !m.Alive:
 			add(SeverityWarning, findDead, m.Node, "gossip has declared it dead", "start it, or ignore this if it was taken away: it is forgotten after an hour")
 		case m.PolicyVersion < s.PolicyVersion:

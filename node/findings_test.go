@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/control"
+	"github.com/ternmesh/tern/mesh"
 )
 
 // well is a status with nothing to say about.
@@ -15,6 +16,7 @@ func well(now time.Time) Status {
 		Control: control.Status{Voter: true, Leader: "iad", Voters: []string{"fra", "iad", "sin"}},
 		Members: []MemberStatus{
 			{Node: "fra", Alive: true, PolicyVersion: 3}, {Node: "iad", Alive: true, PolicyVersion: 3}, {Node: "sin", Alive: true, PolicyVersion: 3},
+			{Node: "old", State: mesh.StateLeft}, // stopped by its operator: nothing to do
 		},
 		Links: []LinkStatus{{From: "fra", To: "iad"}, {From: "iad", To: "sin", Down: true}},
 		Braids: []BraidStatus{{
@@ -36,6 +38,7 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{findNoLeader, func(s *Status) { s.Control.Leader = "" }, SeverityCritical, "fra"},
 		{findControl, func(s *Status) { s.Control.LastError = "disk full" }, SeverityWarning, "fra"},
 		{findDead, func(s *Status) { s.Members[1].Alive = false }, SeverityWarning, "iad"},
+		{findDead, func(s *Status) { m := &s.Members[1]; m.Alive, m.Voter, m.State = false, true, mesh.StateLeft }, SeverityWarning, "iad"},
 		{findBehind, func(s *Status) { s.Members[2].PolicyVersion = 2 }, SeverityWarning, "sin"},
 		{findLinkDown, func(s *Status) { s.Links[0].Down = true }, SeverityWarning, "fra > iad"},
 		{findNoPath, func(s *Status) { s.Braids[0].Out[0].Alive, s.Braids[0].Out[1].Alive = false, false }, SeverityCritical, "fra > sin"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ternmesh/tern/mesh"
 	"github.com/ternmesh/tern/node"
 )
 
@@ -65,7 +66,10 @@ func printStatus(w io.Writer, s node.Status) {
 	fmt.Fprintln(t, "NODE\tREGION\tSTATE\tPOLICY\tVOTER\tSESSIONS\tACCESS")
 	for _, m := range s.Members {
 		state := m.State
-		if !m.Alive {
+		switch {
+		case !m.Alive && state == mesh.StateLeft:
+			state = "stopped"
+		case !m.Alive:
 			state = "dead"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%v\t%d\t%s\n", m.Node, m.Region, state, m.PolicyVersion, m.Voter, m.Sessions, m.AccessURL)
