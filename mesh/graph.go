@@ -114,6 +114,21 @@ func (m *Mesh) Graph() *routing.Graph {
 	return m.graph
 }
 
+// Own returns this node's own links in both directions, as Graph has them, at a cost that does not grow with the links of others.
+func (m *Mesh) Own() []routing.Link {
+	d := m.material()
+	var pairs [][2]uint32
+	for id, view := range d.views {
+		_, mine := d.views[d.self][id]
+		if _, theirs := view[d.self]; id != d.self && (mine || theirs) {
+			pairs = append(pairs, [2]uint32{min(id, d.self), max(id, d.self)})
+		}
+	}
+	out := d.links(pairs)
+	slices.SortFunc(out, func(a, b routing.Link) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	return out
+}
+
 // material is what a graph is drawn from: who is there, and who says what of its link with whom. Rows are never written after
 // they are stored.
 type material struct {

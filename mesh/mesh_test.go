@@ -3,6 +3,7 @@ package mesh
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,12 @@ func TestDeathIsSeenOnLinksFirst(t *testing.T) {
 			return true
 		})
 		t.Logf("links down everywhere after %v", took)
+		for _, n := range rest {
+			want := slices.DeleteFunc(n.Graph().Links(), func(l routing.Link) bool { return l.From != n.name && l.To != n.name })
+			if got := n.Own(); !slices.Equal(got, want) {
+				t.Errorf("%s has links of its own\n%v, and in the graph\n%v", n.name, got, want)
+			}
+		}
 		if rest[0].alive() != 6 {
 			t.Error("memberlist was quicker than its timers allow; the test has lost its point")
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// historyEvery is the time between two samples; a sample costs one walk over the node's own counters.
+	// historyEvery is the time between two samples; a sample costs one walk over the node's own counters and links.
 	historyEvery = 10 * time.Second
 	// historyKept bounds the samples: an hour.
 	historyKept = 360
@@ -92,7 +92,7 @@ func (n *Node) keepHistory(ctx context.Context) error {
 }
 
 func (n *Node) sample(now time.Time) (time.Time, Sample, totals) {
-	status := n.Status()
+	status := n.status(n.mesh.Own) // findings look at no others
 	s := Sample{Sessions: n.sessions(), Findings: len(status.Findings)}
 	for _, m := range status.Members {
 		if m.Alive {

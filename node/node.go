@@ -51,6 +51,8 @@ type Options struct {
 	Fingerprint string
 	// DialAuthority opens connections to lease authorities. Default: the operating system's.
 	DialAuthority enrol.Dialer
+	// Signatures, if set, are remembered among the nodes of a process that share it.
+	Signatures *identity.Memo
 	// LoadConfig reads the configuration anew for POST /v1/reload. Nil: that is refused.
 	LoadConfig func() (Config, error)
 }
@@ -149,6 +151,7 @@ func New(cfg Config, opts Options) (*Node, error) {
 		opts.ClientNetwork = osNetwork{}
 	}
 	id.Skew(opts.Skew)
+	id.Share(opts.Signatures)
 	n.cfg, n.opts, n.id = cfg, opts, id
 	n.log = opts.Logger.With("node", cfg.Node)
 	n.tracing, err = tracing.New(tracing.Config{

@@ -167,6 +167,11 @@ type PairStatus struct {
 
 // Status is a snapshot; before Ready it says no more than who the node is.
 func (n *Node) Status() Status {
+	return n.status(func() []routing.Link { return n.mesh.Graph().Links() })
+}
+
+// status is Status with the links that the caller wants: those of everybody cost a large mesh more than all the rest.
+func (n *Node) status(links func() []routing.Link) Status {
 	s := Status{Node: n.cfg.Node, Mesh: n.id.Mesh, Region: n.id.Region, ID: n.id.ID(), Version: n.opts.Version, State: "starting"}
 	select {
 	case <-n.ready:
@@ -190,7 +195,7 @@ func (n *Node) Status() Status {
 	members := n.mesh.Members()
 	n.memory.observe(members, time.Now())
 	s.Members = membersStatus(append(members, n.memory.gone(members)...))
-	s.Links = linksStatus(n.mesh.Graph())
+	s.Links = linksStatus(links())
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
@@ -230,9 +235,9 @@ func membersStatus(members []mesh.Member) []MemberStatus {
 	return out
 }
 
-func linksStatus(g *routing.Graph) []LinkStatus {
+func linksStatus(links []routing.Link) []LinkStatus {
 	var out []LinkStatus
-	for _, l := range g.Links() {
+	for _, l := range links {
 		out = append(out, LinkStatus{
 			From: l.From, To: l.To, LatencyMS: ms(l.Latency), JitterMS: ms(l.Jitter), Loss: l.Loss, Down: l.Down,
 		})

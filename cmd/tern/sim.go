@@ -108,8 +108,9 @@ func showProgress(out *os.File, p *simrun.Progress, length time.Duration) (stop 
 		for {
 			select {
 			case <-tick.C:
-				text := "forming"
-				if at, formed := p.Now(); formed {
+				at, formed := p.Now()
+				text := fmt.Sprintf("forming, %v", at.Round(time.Second))
+				if formed {
 					text = fmt.Sprintf("%v of %v", at.Round(time.Second), length)
 				}
 				fmt.Fprintf(out, "\r\033[K%s", text)

@@ -29,6 +29,7 @@
 //	verify.go  a certificate to a Peer: chain, validity, names
 //	tls.go     client and server configurations
 //	sign.go    signatures
+//	memo.go    signatures found good, shared by the nodes of one process
 //
 // # State and invariants
 //

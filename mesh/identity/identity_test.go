@@ -303,6 +303,40 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+func TestAMemoSparesChecksAndPassesNothingFalse(t *testing.T) {
+	ca := newCA(t, "demo")
+	memo := new(Memo)
+	a, b := issue(t, ca, IssueOptions{Node: "a", Region: "eu"}), issue(t, ca, IssueOptions{Node: "b", Region: "eu"})
+	a.Share(memo)
+	b.Share(memo)
+	cert, sig, err := a.Sign("test", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, id := range []*Identity{a, b} {
+			if p, err := id.Verify("test", []byte("x"), cert, sig); err != nil || p.Node != "a" {
+				t.Errorf("%v (%v)", p.Node, err)
+			}
+			for _, wrong := range []struct {
+				context, msg string
+				cert         []byte
+			}{{"test", "y", cert}, {"other", "x", cert}, {"test", "x", b.Cert.Certificate[0]}} {
+				if _, err := id.Verify(wrong.context, []byte(wrong.msg), wrong.cert, sig); !errors.Is(err, ErrSignature) {
+					t.Errorf("context %s, message %s: %v", wrong.context, wrong.msg, err)
+				}
+			}
+		}
+	}
+	if len(memo.good) != 1 {
+		t.Errorf("%d signatures remembered, want the good one alone", len(memo.good))
+	}
+	b.Revoke(func(node, _ string) bool { return node == "a" })
+	if _, err := b.Verify("test", []byte("x"), cert, sig); !errors.Is(err, ErrRevoked) {
+		t.Errorf("a node that is out: %v", err)
+	}
+}
+
 func TestVerifiedCacheIsBounded(t *testing.T) {
 	ca := newCA(t, "demo")
 	a := issue(t, ca, IssueOptions{Node: "a", Region: "eu"})

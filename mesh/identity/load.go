@@ -21,6 +21,7 @@ type Identity struct {
 	cert    atomic.Pointer[tls.Certificate]                // see Cert
 	refused atomic.Pointer[func(node, serial string) bool] // see Revoke
 	skew    func() time.Duration                           // see Skew
+	memo    *Memo                                          // see Share; nil: none
 
 	mu       sync.Mutex
 	verified map[[32]byte]verifiedCert // guarded by mu; at most maxVerified

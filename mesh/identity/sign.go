@@ -43,7 +43,7 @@ func (id *Identity) Verify(context string, msg, certDER, sig []byte) (Peer, erro
 	if err != nil {
 		return Peer{}, fmt.Errorf("verify signer of %s: %w", context, err)
 	}
-	if !ecdsa.VerifyASN1(signer.key, digest[:], sig) {
+	if !id.memo.verified(digest, certDER, sig, func() bool { return ecdsa.VerifyASN1(signer.key, digest[:], sig) }) {
 		return Peer{}, fmt.Errorf("verify %s of node %q: %w", context, signer.peer.Node, ErrSignature)
 	}
 	return signer.peer, nil

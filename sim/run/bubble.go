@@ -3,6 +3,7 @@ package run
 import (
 	"flag"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -56,12 +57,22 @@ func serveBubbles(t *testing.T) {
 const (
 	// lazyCollection is the growth of the heap, in percent, at which garbage is collected while a bubble runs.
 	lazyCollection = 400
-	// lazyUpTo is the memory, in bytes, above which it is collected eagerly all the same: large meshes live there.
+	// lazyUpTo is the memory, in bytes, above which it is collected eagerly all the same, if the machine does not say what it has.
 	lazyUpTo = 4 << 30
 )
 
+// lazyMemory is lazyUpTo by the machine: a third of its memory. Large meshes live above it.
+func lazyMemory() int64 {
+	info, err := os.ReadFile("/proc/meminfo")
+	var kB int64
+	if _, scan := fmt.Sscanf(string(info), "MemTotal: %d kB", &kB); err != nil || scan != nil {
+		return lazyUpTo
+	}
+	return kB << 10 / 3
+}
+
 func oneBubble(t *testing.T, f func()) (err error) {
-	processors, percent, limit := runtime.GOMAXPROCS(1), debug.SetGCPercent(lazyCollection), debug.SetMemoryLimit(lazyUpTo)
+	processors, percent, limit := runtime.GOMAXPROCS(1), debug.SetGCPercent(lazyCollection), debug.SetMemoryLimit(lazyMemory())
 	defer func() {
 		runtime.GOMAXPROCS(processors)
 		debug.SetGCPercent(percent)

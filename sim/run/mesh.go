@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/sim"
 	"github.com/ternmesh/tern/sim/run/scenario"
@@ -33,6 +34,9 @@ const (
 	jointSlot = 2 * time.Millisecond
 	// fullGraph is the size up to which every node must know every link before t=0.
 	fullGraph = 32
+	// manyNodes is the size from which on each signature of gossip is checked once in the process and not by every node: a quarter
+	// of all processor time. What is left out is stated in the documents.
+	manyNodes = 64
 	// nodeLabel marks a node's goroutines, so that a CPU profile can be told apart by node.
 	nodeLabel = "tern_node"
 )
@@ -64,18 +68,21 @@ func (m *member) living() (*node.Node, <-chan struct{}) {
 
 // mesh is the nodes and the network between them.
 type mesh struct {
-	ground  *ground
-	clock   *clock
-	net     *sim.Network
-	log     *slog.Logger
-	version string
-	virtual bool
-	note    func(format string, args ...any) // into the report
-	members []*member                        // in the order of the scenario
-	byName  map[string]*member
-	tcp     *listeners
-	adjust  func(life context.Context, ca string, cfg *node.Config, o *node.Options) error // see Options
-	clients int                                                                            // made so far
+	ground   *ground
+	clock    *clock
+	net      *sim.Network
+	log      *slog.Logger
+	version  string
+	virtual  bool
+	note     func(format string, args ...any) // into the report
+	members  []*member                        // in the order of the scenario
+	byName   map[string]*member
+	tcp      *listeners
+	adjust   func(life context.Context, ca string, cfg *node.Config, o *node.Options) error // see Options
+	clients  int                                                                            // made so far
+	progress *Progress
+
+	signatures *identity.Memo // of large meshes: see manyNodes
 
 	ctx  context.Context // ends all nodes
 	stop context.CancelFunc
@@ -83,8 +90,11 @@ type mesh struct {
 }
 
 func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh {
-	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, virtual: o.Bubble != nil, adjust: o.Adjust, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
+	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, progress: o.Progress, virtual: o.Bubble != nil, adjust: o.Adjust, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
 	m.ctx, m.stop = context.WithCancel(ctx)
+	if len(g.scenario.Nodes) > manyNodes {
+		m.signatures = new(identity.Memo)
+	}
 	for i, n := range g.scenario.Nodes {
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
 		one.skew.Store(int64(n.Clock))
@@ -119,7 +129,7 @@ func (m *mesh) start(ctx context.Context, one *member) error {
 	}
 	o := node.Options{
 		MeshNetwork: one.host, ClientNetwork: clientNet{one.host, m.tcp}, Logger: m.log, Version: m.version,
-		Skew: func() time.Duration { return time.Duration(one.skew.Load()) },
+		Skew: func() time.Duration { return time.Duration(one.skew.Load()) }, Signatures: m.signatures,
 	}
 	cfg := one.cfg
 	if m.adjust != nil {
@@ -211,6 +221,7 @@ func (m *mesh) restart(one *member) error {
 func (m *mesh) form() error {
 	ctx, cancel := context.WithTimeout(m.ctx, formationTimeout)
 	defer cancel()
+	began := time.Now()
 	for _, one := range m.members {
 		if err := m.start(ctx, one); err != nil {
 			return err
@@ -234,6 +245,7 @@ func (m *mesh) form() error {
 		if ready == len(m.members) {
 			return nil
 		}
+		m.progress.instant.Store(int64(time.Since(began)))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
