@@ -12,6 +12,7 @@
 //	braid_memory.go  heap of a session: idle and at full rate
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
+//	peers_transport.go  a braid, librist and SRT over the same emulated paths
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
 //	edge_servers.go  one node against a bare pion fan-out under the same load
 //	client/          the WHIP and WHEP client

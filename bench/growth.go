@@ -34,6 +34,16 @@ var growths = []growth{
 	{"nodes", []int{6, 12, 24, 48}, func(n int) string { return growthMesh(n, 1, 1) }},
 	{"viewers at one node", []int{10, 40, 160, 640}, func(n int) string { return growthMesh(4, 1, n) }},
 	{"streams between two nodes", []int{2, 8, 32, 128}, func(n int) string { return growthMesh(4, n, 1) }},
+	{"channels of one stream each", []int{2, 8, 32, 128}, growthChannels},
+}
+
+// growthChannels is the streams of growthMesh, each in a channel of its own and with fewer packets: what the directory costs.
+func growthChannels(n int) string {
+	text := growthMesh(4, n, 1)
+	for i := range n {
+		text = strings.Replace(text, fmt.Sprintf("{name: s%d, ", i), fmt.Sprintf("{name: s%d, channel: c%d, ", i, i), 1)
+	}
+	return strings.ReplaceAll(text, "packets_per_second: 25", "packets_per_second: 2")
 }
 
 // growthMesh is a scenario of so many nodes with streams of 25 packets/s from the first node to the last.

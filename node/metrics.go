@@ -82,7 +82,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	s := n.Status()
+	s := n.status(n.mesh.Own)
 	gauge(descInfo, 1, s.Node, s.Region, s.Version, s.Filter)
 	gauge(descReady, truth(s.State == StateServing && s.PolicyVersion > 0))
 	collectFindings(s, gauge)

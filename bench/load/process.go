@@ -34,6 +34,12 @@ func usageOf(pid int) (usage, error) {
 	return u, nil
 }
 
+// CPU is the processor time, user and system, that a process has used so far.
+func CPU(pid int) (time.Duration, error) {
+	u, err := usageOf(pid)
+	return u.cpu, err
+}
+
 // parseStat reads the fields utime, stime and rss. The name, which may hold anything, stands in parentheses before them.
 func parseStat(stat []byte) (usage, error) {
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])

@@ -80,6 +80,12 @@ func New(cfg Config) (*Link, error) {
 	return l, nil
 }
 
+// Set changes both directions from now on; what is under way arrives as it would have. Safe for concurrent use.
+func (l *Link) Set(out, back sim.Link) {
+	l.net.SetLink("near", "far", out)
+	l.net.SetLink("far", "near", back)
+}
+
 // Stats of both directions; refused counts packets of flows beyond the bound.
 func (l *Link) Stats() (out, back sim.LinkStats, refused uint64) {
 	l.mu.Lock()

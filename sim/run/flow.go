@@ -18,8 +18,6 @@ const (
 	askTimeout = 5 * time.Second
 	// keyframeEvery is the time between the keyframes of a video stream that nobody asks for.
 	keyframeEvery = 2 * time.Second
-	// channel is the room of every synthetic stream.
-	channel = "sim"
 )
 
 // flow is one synthetic stream: a publisher, which goes on when its node dies and publishes again when there is one, and

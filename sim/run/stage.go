@@ -110,7 +110,7 @@ func (st *stage) build() {
 	for i, stream := range s.Streams {
 		app := appOf(stream)
 		f := &flow{
-			Stream: stream, index: uint32(i), key: media.Key{App: app, Channel: channel, Stream: stream.Name},
+			Stream: stream, index: uint32(i), key: media.Key{App: app, Channel: stream.Channel, Stream: stream.Name},
 			period: time.Second / time.Duration(stream.PacketsPerSecond), end: s.Duration,
 			from: st.mesh.byName[stream.From], clock: st.clock,
 		}

@@ -62,6 +62,7 @@ type streamFile struct {
 	PacketsPerSecond *int      `yaml:"packets_per_second"`
 	Size             *int      `yaml:"size"`
 	App              string    `yaml:"app"`
+	Channel          string    `yaml:"channel"`
 	Redundancy       string    `yaml:"redundancy"`
 	Kind             string    `yaml:"kind"`
 	FPS              *int      `yaml:"fps"`

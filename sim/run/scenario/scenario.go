@@ -24,6 +24,7 @@ const (
 	DefaultDuration = 30 * time.Second
 	DefaultWarmup   = 2 * time.Second
 	DefaultApp      = "sim"
+	DefaultChannel  = "sim"
 	DefaultDeadline = 250 * time.Millisecond
 	DefaultFPS      = 30
 	DefaultPackets  = 200
@@ -68,7 +69,7 @@ type Stream struct {
 	To               []string
 	PacketsPerSecond int
 	Size             int // bytes of an RTP packet
-	App              string
+	App, Channel     string
 	Redundancy       string // "" is the app's
 	Kind             string
 	FPS              int           // frames a second, of video

@@ -76,6 +76,12 @@ func (p *reader) streamKinds(path string, f streamFile, s *Stream) {
 	if s.App == "" {
 		s.App = DefaultApp
 	}
+	if s.Channel = f.Channel; s.Channel == "" {
+		s.Channel = DefaultChannel
+	}
+	if !plainName.MatchString(s.Channel) {
+		p.add(path+".channel", "%q must be 1 to 63 of a-z, 0-9 and -", s.Channel)
+	}
 	switch s.Redundancy {
 	case "", control.RedundancyFull, control.RedundancyAdaptive, control.RedundancyOff:
 	default:
