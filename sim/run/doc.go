@@ -3,6 +3,7 @@
 //
 //	library.go        built-in scenarios, and files
 //	swarm.go          scenarios drawn from a seed
+//	large.go          a scenario of 200 nodes
 //	run.go            Run: on which clock, how far it is, how it is broken off
 //	stage.go          one run: form the mesh, play the timeline, heal, watch it recover
 //	bubble.go         virtual time in an ordinary program

@@ -18,7 +18,7 @@ var library embed.FS
 // Library lists the built-in scenarios by name.
 func Library() []string {
 	entries, _ := fs.Glob(library, "library/*.yaml")
-	var names []string
+	names := []string{large}
 	for _, e := range entries {
 		name := strings.TrimSuffix(filepath.Base(e), ".yaml")
 		if !strings.HasPrefix(name, "policy-") {
@@ -45,6 +45,9 @@ func Source(name string, seed uint64) ([]byte, scenario.Open, error) {
 		}, nil
 	} else if strings.ContainsAny(name, "/.") {
 		return nil, nil, err
+	}
+	if name == large {
+		return []byte(largeText(seed)), openLibrary, nil
 	}
 	if _, drawn := swarms[name]; drawn {
 		return []byte(swarmText(name, seed)), openLibrary, nil

@@ -58,7 +58,7 @@ func (d pageData) drawMap() (figure, error) {
 	}
 	p.Add(dots, labels)
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -180, 180, -75, 75
-	return render(p, "Nodes and the paths that carried streams; direct paths are solid, paths through relays dashed, a colour per stream and destination.")
+	return renderSized(p, "Nodes and the paths that carried streams; direct paths are solid, paths through relays dashed, a colour per stream and destination.", mapWidth, mapHeight)
 }
 
 // positions places nodes; several in one city stand around it.

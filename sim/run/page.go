@@ -2,6 +2,7 @@ package run
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 	_ "gonum.org/v1/plot/vg/vgimg" // the format of PNG files
 
 	"github.com/ternmesh/tern/sim/run/measure"
@@ -55,6 +58,8 @@ type figure struct {
 	SVG   template.HTML
 	name  string     // of a file
 	plot  *plot.Plot // nil if there is nothing to draw
+
+	width, height vg.Length
 }
 
 // pageView is what the template shows.
@@ -129,11 +134,26 @@ func (r *Report) WritePlots(dir string) error {
 		if f.plot == nil {
 			continue
 		}
-		for _, format := range []string{".svg", ".png"} {
-			if err := f.plot.Save(plotWidth, plotHeight, filepath.Join(dir, f.name+format)); err != nil {
+		for _, format := range []string{"svg", "png"} {
+			if err := f.save(filepath.Join(dir, f.name), format); err != nil {
 				return fmt.Errorf("plot %s: %w", f.name, err)
 			}
 		}
 	}
 	return nil
+}
+
+// save writes the plot as it is on the page.
+func (f figure) save(name, format string) (err error) {
+	canvas, err := draw.NewFormattedCanvas(f.width, f.height, format)
+	if err != nil {
+		return err
+	}
+	paint(f.plot, draw.New(canvas))
+	out, err := os.Create(name + "." + format)
+	if err != nil {
+		return err
+	}
+	_, err = canvas.WriteTo(out)
+	return errors.Join(err, out.Close())
 }

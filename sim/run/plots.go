@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"image/color"
 	"strings"
+	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -16,6 +17,13 @@ import (
 
 const (
 	plotWidth, plotHeight = 16 * vg.Centimeter, 8 * vg.Centimeter
+	mapWidth, mapHeight   = 26 * vg.Centimeter, 12 * vg.Centimeter
+	// plotMargin is left on the right for the last label of the axis.
+	plotMargin = 14 * vg.Length(1)
+	// legendRoom is how much wider a browser's letters may be than the library counts with.
+	legendRoom = 1.3
+	// plotGap is how many steps without a point end a line: it must not lead through times of which nothing is known.
+	plotGap = 2.5
 	// mostMarks bounds the event marks in a plot; beyond it they would hide the curves.
 	mostMarks = 40
 	// mostPaths bounds the paths that are drawn, busiest first.
@@ -30,10 +38,26 @@ var palette = []color.RGBA{
 
 func tint(i int) color.RGBA { return palette[i%len(palette)] }
 
+// paint draws a plot with its legend beside it, where it hides nothing.
+func paint(p *plot.Plot, c draw.Canvas) {
+	legend := p.Legend
+	room := legend.Rectangle(c)
+	width := legendRoom * (room.Max.X - room.Min.X)
+	legend.Left = true // signs before names, which have the margin behind them
+	legend.Draw(draw.Crop(c, c.Max.X-c.Min.X-width, 0, 0, 0))
+	p.Legend = plot.NewLegend()
+	p.Draw(draw.Crop(c, 0, -width-plotMargin, 0, -plotMargin/2))
+	p.Legend = legend
+}
+
 // render turns a plot into an SVG element without a prologue, so that it may stand inside HTML.
 func render(p *plot.Plot, title string) (figure, error) {
-	canvas := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.New(canvas))
+	return renderSized(p, title, plotWidth, plotHeight)
+}
+
+func renderSized(p *plot.Plot, title string, width, height vg.Length) (figure, error) {
+	canvas := vgsvg.New(width, height)
+	paint(p, draw.New(canvas))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return figure{}, err
@@ -42,7 +66,7 @@ func render(p *plot.Plot, title string) (figure, error) {
 	if i := strings.Index(svg, "<svg"); i > 0 {
 		svg = svg[i:]
 	}
-	return figure{Title: title, SVG: template.HTML(svg), plot: p}, nil // made by the plotting library, which escapes labels
+	return figure{Title: title, SVG: template.HTML(svg), plot: p, width: width, height: height}, nil // made by the plotting library, which escapes labels
 }
 
 func newPlot(x, y string) *plot.Plot {
@@ -53,6 +77,20 @@ func newPlot(x, y string) *plot.Plot {
 	p.BackgroundColor = color.White
 	p.Add(plotter.NewGrid())
 	return p
+}
+
+// curves adds a line over time, in pieces where it lacks points; nothing without any.
+func curves(p *plot.Plot, name string, points plotter.XYs, step time.Duration, i int, dashed bool) error {
+	for from, at := 0, 1; at <= len(points); at++ {
+		if at < len(points) && points[at].X-points[at-1].X <= plotGap*step.Seconds() {
+			continue
+		}
+		if err := curve(p, name, points[from:at], i, dashed); err != nil {
+			return err
+		}
+		from, name = at, ""
+	}
+	return nil
 }
 
 // curve adds a line; nothing without points.
@@ -127,10 +165,10 @@ func drawLatency(s pageStream, events []EventReport) (figure, error) {
 	if len(mean) == 0 {
 		return figure{}, nil
 	}
-	if err := curve(p, "delivered, mean", mean, 0, false); err != nil {
+	if err := curves(p, "delivered, mean", mean, s.step, 0, false); err != nil {
 		return figure{}, err
 	}
-	if err := curve(p, "delivered, slowest", worst, 0, true); err != nil {
+	if err := curves(p, "delivered, slowest", worst, s.step, 0, true); err != nil {
 		return figure{}, err
 	}
 	for i, path := range s.paths() {
@@ -140,7 +178,7 @@ func drawLatency(s pageStream, events []EventReport) (figure, error) {
 				points = append(points, plotter.XY{X: pt.at.Seconds(), Y: pt.delayMS})
 			}
 		}
-		if err := curve(p, path.legend(), points, i+1, false); err != nil {
+		if err := curves(p, path.legend(), points, s.step, i+1, false); err != nil {
 			return figure{}, err
 		}
 	}
@@ -169,11 +207,11 @@ func drawLoss(s pageStream, events []EventReport) (figure, error) {
 				points = append(points, plotter.XY{X: pt.at.Seconds(), Y: min(100, 100*float64(pt.lost)/float64(pt.sent))})
 			}
 		}
-		if err := curve(p, "lost "+path.legend(), points, i+1, false); err != nil {
+		if err := curves(p, "lost "+path.legend(), points, s.step, i+1, false); err != nil {
 			return figure{}, err
 		}
 	}
-	if err := curve(p, "undelivered", missing, 0, false); err != nil {
+	if err := curves(p, "undelivered", missing, s.step, 0, false); err != nil {
 		return figure{}, err
 	}
 	p.Y.Min, p.Y.Max = 0, max(1, p.Y.Max)
