@@ -321,7 +321,7 @@ func TestAMemoSparesChecksAndPassesNothingFalse(t *testing.T) {
 			for _, wrong := range []struct {
 				context, msg string
 				cert         []byte
-			}{{"test", "y", cert}, {"other", "x", cert}, {"test", "x", b.Cert.Certificate[0]}} {
+			}{{"test", "y", cert}, {"other", "x", cert}, {"test", "x", b.Cert().Certificate[0]}} {
 				if _, err := id.Verify(wrong.context, []byte(wrong.msg), wrong.cert, sig); !errors.Is(err, ErrSignature) {
 					t.Errorf("context %s, message %s: %v", wrong.context, wrong.msg, err)
 				}
