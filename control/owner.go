@@ -18,12 +18,13 @@ func (e *OwnerError) Error() string {
 	if n := len(e.Paths) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return "refused, because an app's owner may change that app alone, and not what limits or disables it; ask an operator for: " +
+	return "refused, because an app's owner may change that app alone (and of it not limits or admission.disabled, key_set, issuers, app_key, tenants); ask an operator for: " +
 		strings.Join(shown, ", ") + more
 }
 
-// operatorsPart are the fields of an app that its owner may not change: they bind the owner.
-var operatorsPart = []string{"limits", "admission.disabled"}
+// operatorsPart are the fields of an app that its owner may not change: they bind the owner, or reach beyond the app (nodes fetch
+// key sets; issuers, app keys and tenants are names that other apps could have).
+var operatorsPart = []string{"limits", "admission.disabled", "admission.key_set", "admission.issuers", "admission.app_key", "admission.tenants"}
 
 // OwnerChange is what a document of somebody who owns apps comes to: base with the document's apps in their places. The
 // document may be the whole policy, or what the owner sees of it: what it leaves out stays as it is. Apps are not

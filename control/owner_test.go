@@ -28,6 +28,7 @@ blocklist: [203.0.113.0/24]
 		"an app that it may own":  {"regions: [{id: eu}]\napps: [{id: later, auth: app_id}]", "[apps.later]"},
 		"limits":                  {"regions: [{id: eu}]\napps: [{id: mine, certificates: ['" + fp + "'], limits: {viewers: 99}}]", "[apps.mine.limits.viewers]"},
 		"no limits":               {"regions: [{id: eu}]\napps: [{id: mine, certificates: ['" + fp + "']}]", "[apps.mine.limits]"},
+		"a key set":               {"regions: [{id: eu}]\napps: [{id: mine, certificates: ['" + fp + "'], limits: {viewers: 10}, admission: {key_set: 'https://192.0.2.1/keys', banned: [eve]}}]", "[apps.mine.admission]"},
 		"a disabled app enabled":  {"regions: [{id: eu}]\napps: [{id: closed, auth: app_id}]", "[apps.closed.admission]"},
 		"regions, filter, admins": {"regions: [{id: eu}, {id: ap}]\nfilter: {rates: {peer: {per_second: 1, burst: 1}}}\nadmins: []\nnodes: {n1: {state: drained}}\nblocklist: [198.51.100.0/24]", "[blocklist.198.51.100.0/24 blocklist.203.0.113.0/24 filter nodes regions.ap]"},
 	} {

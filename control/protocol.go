@@ -523,6 +523,9 @@ func (c *Control) History(ctx context.Context) ([]Change, error) {
 // Version returns one change of the history with its redacted document, nil if that is no longer kept.
 func (c *Control) Version(ctx context.Context, version uint64) (Change, error) {
 	a, err := c.onceToLeader(ctx, request{Op: opVersion, Version: version})
+	if errors.Is(err, ErrNoVersion) {
+		err = fmt.Errorf("%w: %d (tern policy history lists them)", ErrNoVersion, version)
+	}
 	if err != nil {
 		return Change{}, err
 	}
