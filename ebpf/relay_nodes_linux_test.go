@@ -47,7 +47,7 @@ func TestNodesRelayInTheKernel(t *testing.T) {
 	time.Sleep(2500 * time.Millisecond)
 	r := f.report("a")
 	v, p := view(), publish()
-	if v.Got == 0 || v.Got != v.Last-v.First+1 || v.Last+100 < p.Sent || p.Failed {
+	if v.Got == 0 || v.Got != v.Last-v.First+1 || v.Last < v.First+700 || p.Failed {
 		t.Errorf("the viewer at C got %d of packets %d to %d, %d were sent", v.Got, v.First, v.Last, p.Sent)
 	}
 	if r.Relayed < before+500 {
