@@ -18,11 +18,11 @@ const (
 	// demandOver is the time over which what a flow offers is averaged.
 	demandOver = 500 * time.Millisecond
 	// A burst, a keyframe for one, leaves at burstRate bytes/s, or at burstTimes what the flow sends on average, or burstGrows
-	// times what it was given in the last step, the most of these: 100 packets within 40 ms. At once it would stand before
+	// times the lower of what it was given in the last two steps, the most of these: 100 packets within 40 ms. At once it would stand before
 	// everything else on the way. burstBytes may go at once, or what burstLeast brings.
 	burstRate  = 25e6 / 8
 	burstTimes = 2.5
-	burstGrows = 1.25
+	burstGrows = 4
 	burstBytes = 12e3
 	burstLeast = 2 * time.Millisecond
 	// wireShare is what headers add to packets, roughly.
@@ -133,6 +133,7 @@ type copyTally struct {
 	at     time.Time
 	demand float64 // bytes/s
 	newest float64 // the same, in the last step alone
+	steady float64 // the lower of the last two steps
 	mean   float64 // copies per frame, lately
 	extra  float64 // wanted beyond the first, per frame, lately
 	before struct{ frames, wanted, copies, offered uint64 }
@@ -144,7 +145,7 @@ func (t *copyTally) step(now time.Time) {
 	if t.at.IsZero() || dt > 10*demandOver {
 		t.at = now
 		t.before.frames, t.before.wanted, t.before.copies, t.before.offered = t.frames, t.wanted, t.copies, t.offered
-		t.demand, t.newest = 0, 0
+		t.demand, t.newest, t.steady = 0, 0, 0
 		return
 	}
 	if dt < stepEvery/2 {
@@ -152,7 +153,7 @@ func (t *copyTally) step(now time.Time) {
 	}
 	keep := math.Exp(-dt.Seconds() / demandOver.Seconds())
 	rate := float64(t.offered-min(t.offered, t.before.offered)) / dt.Seconds() * wireShare
-	t.newest = rate
+	t.steady, t.newest = min(rate, t.newest), rate
 	t.demand = max(t.demand*keep+rate*(1-keep), min(rate, t.demand))
 	if frames := float64(t.frames - t.before.frames); frames > 0 {
 		t.mean = t.mean*keep + (1-keep)*float64(t.copies-t.before.copies)/frames
@@ -179,7 +180,7 @@ func (f *flow) offer(now time.Time) (busy bool) {
 		t.before.offered = 0
 	}
 	t.step(now)
-	rate := max(burstRate, burstTimes*t.demand, burstGrows*t.newest)
+	rate := max(burstRate, burstTimes*t.demand, burstGrows*t.steady)
 	f.burst.SetBurst(now, rate, max(burstBytes, rate*burstLeast.Seconds()))
 	g.mu.Lock()
 	defer g.mu.Unlock()
