@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
-	"sync"
 	"testing/synctest"
 	"time"
 
@@ -62,43 +60,22 @@ func brownRun(class braid.Class, paths int, seed uint64) (r brownResult, err err
 	if err != nil {
 		return r, err
 	}
-	var (
-		wires  [2]braid.Wire
-		frames uint64 // of media, on all paths
-	)
-	for side := range 2 {
-		wires[side] = wireFunc(func(run []byte, segment int, _ netip.AddrPort) error {
-			path := pathOf(run)
-			if side == 0 && run[3]&0xf == 2 { // media; one goroutine at a time writes it
-				frames += uint64((len(run) + segment - 1) / segment)
-			}
-			return n.conns[side][path].WriteRun(run, segment, n.addrs[1-side][path])
-		})
-	}
-	pair, err := newBraidPair(paths, braid.Frames, wires, [2]netip.AddrPort{n.addrs[0][0], n.addrs[1][0]})
+	var frames uint64 // of media, on all paths
+	pair, stop, err := n.braids(paths, braid.Frames, func(side int, run []byte, segment int) {
+		if side == 0 && run[3]&0xf == 2 { // media; one goroutine at a time writes it
+			frames += uint64((len(run) + segment - 1) / segment)
+		}
+	})
 	if err != nil {
 		return r, err
 	}
-	var readers sync.WaitGroup
-	for side := range 2 {
-		for _, conn := range n.conns[side] {
-			readers.Go(func() {
-				for conn.ReadRuns(pair.nodes[side].HandleRun) == nil {
-				}
-			})
-		}
-	}
-	if s, dialErr := pair.session(); dialErr == nil {
+	s, err := pair.session()
+	if err == nil {
 		r = brownSend(n, s, &pair.got[1], class)
 		r.copies = float64(frames) / float64(s.Stats().FramesSent)
 		r.repaired = int(pair.nodes[1].Stats().Sessions[0].Repaired)
-	} else {
-		err = dialErr
 	}
-	err = errors.Join(err, pair.close())
-	n.close()
-	readers.Wait()
-	return r, err
+	return r, errors.Join(err, stop())
 }
 
 // brownSend streams while the brownouts come and go.

@@ -128,15 +128,15 @@ func (c lossyConn) WriteTo(p []byte, to net.Addr) (int, error) {
 func (c lossyConn) SetReadBuffer(int) error  { return nil }
 func (c lossyConn) SetWriteBuffer(int) error { return nil }
 
-// lossBraid runs a braid over the first paths of the set.
-func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r lossResult, err error) {
-	n, err := newLossNet(c, seed)
-	if err != nil {
-		return r, err
-	}
+// braids starts a pair over the first paths of the set; watch, if not nil, sees each run that a side sends. stop ends it all,
+// the network as well.
+func (n *lossNet) braids(paths int, carrier braid.Carrier, watch func(side int, run []byte, segment int)) (pair *braidPair, stop func() error, err error) {
 	var wires [2]braid.Wire
 	for side := range 2 {
 		wires[side] = wireFunc(func(run []byte, segment int, _ netip.AddrPort) error {
+			if watch != nil {
+				watch(side, run, segment)
+			}
 			if n.lost(side) {
 				return nil
 			}
@@ -144,9 +144,8 @@ func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r los
 			return n.conns[side][path].WriteRun(run, segment, n.addrs[1-side][path])
 		})
 	}
-	pair, err := newBraidPair(paths, carrier, wires, [2]netip.AddrPort{n.addrs[0][0], n.addrs[1][0]})
-	if err != nil {
-		return r, err
+	if pair, err = newBraidPair(paths, carrier, wires, [2]netip.AddrPort{n.addrs[0][0], n.addrs[1][0]}); err != nil {
+		return nil, nil, err
 	}
 	var readers sync.WaitGroup
 	for side := range 2 {
@@ -156,6 +155,24 @@ func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r los
 				}
 			})
 		}
+	}
+	return pair, func() error {
+		err := pair.close()
+		n.close()
+		readers.Wait()
+		return err
+	}, nil
+}
+
+// lossBraid runs a braid over the first paths of the set.
+func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r lossResult, err error) {
+	n, err := newLossNet(c, seed)
+	if err != nil {
+		return r, err
+	}
+	pair, stop, err := n.braids(paths, carrier, nil)
+	if err != nil {
+		return r, err
 	}
 	s, err := pair.session()
 	if err == nil {
@@ -168,10 +185,7 @@ func lossBraid(c lossCase, seed uint64, paths int, carrier braid.Carrier) (r los
 		})
 		r.jointly, r.repaired = jam, pair.nodes[1].Stats().Sessions[0].Repaired
 	}
-	err = errors.Join(err, pair.close())
-	n.close()
-	readers.Wait()
-	return r, err
+	return r, errors.Join(err, stop())
 }
 
 // quicPath sets one QUIC connection up over one path.

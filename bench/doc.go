@@ -11,6 +11,7 @@
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy
 //	braid_memory.go  heap of a session: idle and at full rate
 //	braid_loss.go    undelivered packets and latency under loss, in virtual time
+//	braid_cost.go    bytes of statistics, packets lost while paths are down
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	peers_transport.go  a braid, librist and SRT over the same emulated paths
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
