@@ -123,6 +123,9 @@
 //   - Extra copies give way to needed ones, and all media to what the paths and the node can carry without a queue (ADR 5).
 //   - Send, SendMessage and HandleRun never wait for a network or a peer, only for short locks; what Wire has no room for is
 //     dropped and counted.
+//   - Statistics and feedback cost at most 1 % of the bytes from 200 packets/s of video on while all is calm; after a sign of trouble
+//     (a queue, undelivered or corrupt frames, a silent path, the end of media) they come up to five times as often for ten seconds. A
+//     lone audio stream of 50 packets/s pays 15 %.
 //   - Relays may set the congestion bit: when an IP router marked the frame (ECN), when more than half a MiB waits in their
 //     own socket or it has refused a run within a tenth of a second, and when little of the source's budget is left.
 //

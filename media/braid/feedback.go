@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	// reportInterval is how often each side reports what it sent and received; while no media flows, every tenth time.
+	// reportInterval is how often each side reports what it sent and received; less often, down to every tenth time, while what
+	// moved is less than reportShare times what a report costs: its bytes and reportFrame of headers and acknowledgements.
 	reportInterval = 100 * time.Millisecond
 	reportIdle     = 10
+	reportSoon     = 3 // instead, after a sign of trouble, the end of media among them
+	reportShare    = 500
+	reportFrame    = 150
 	// reportGap is how soon after the last report another one may go out because a path fell silent or came back.
 	reportGap = 20 * time.Millisecond
 	// deadAfter is how long, beyond a round trip, a path may bring nothing of what was sent on it.
@@ -33,7 +37,10 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 		buf     []byte
 		asks    []uint64
 		idle    int
-		changed uint64
+		changed uint64 // sum of the last report
+		before  uint64 // sum at the last tick
+		trouble uint64
+		moved   uint64
 		last    time.Time
 	)
 	for {
@@ -43,7 +50,7 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 		case <-s.asked:
 			if now := time.Now(); now.Sub(last) >= reportGap && s.reportNow.Swap(false) {
 				s.compose(&r, now)
-				buf, last = s.sendReport(&r, buf), now
+				buf, last, moved = s.sendReport(&r, buf), now, r.moved
 			}
 		case <-quick.C:
 		case now := <-tick.C:
@@ -54,8 +61,15 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			}
 			s.compose(&r, now)
 			idle++
-			if sum := r.sum(); sum != changed || idle >= reportIdle || s.reportNow.Swap(false) {
-				changed, idle = sum, 0
+			sum := r.sum()
+			if n := r.trouble(); sum == before && sum != changed || n != trouble { // media has ended, too: the last frames are told of at once
+				trouble = n
+				s.alert(now)
+			}
+			before = sum
+			calm := s.calm(now)
+			if sum != changed && (!calm || r.pays(moved)) || idle >= reportIdle || !calm && idle >= reportSoon || s.reportNow.Swap(false) {
+				changed, idle, moved = sum, 0, r.moved
 				buf, last = s.sendReport(&r, buf), now
 			}
 		}
@@ -81,6 +95,37 @@ func (s *Session) sendReport(r *report, buf []byte) []byte {
 	}
 	_ = s.conn.SendDatagram(buf) // an error means that the connection has ended, and with it the loop's context
 	return buf
+}
+
+// pays: enough has moved, on all paths, since it was told bytes, to make another report on all of them cheap.
+func (r *report) pays(told uint64) bool {
+	cost := len(r.out)*outBytes + len(r.in)*inBytes + len(r.pairs)*pairBytes + reportFrame
+	return r.moved-min(told, r.moved) >= uint64(reportShare*cost*len(r.out))
+}
+
+// trouble changes whenever frames are found corrupt or undelivered, or a path is silent.
+func (r *report) trouble() (n uint64) {
+	n = r.undelivered + r.repaired
+	for _, in := range r.in {
+		n += in.corrupt
+		if in.silent || in.broken {
+			n++
+		}
+	}
+	return n
+}
+
+// alert and calm: whether there was a sign of trouble lately, at this end.
+func (s *Session) alert(now time.Time) {
+	s.f.rxMu.Lock()
+	defer s.f.rxMu.Unlock()
+	s.rx.pace.alertMS = s.b.unixMS(now)
+}
+
+func (s *Session) calm(now time.Time) bool {
+	s.f.rxMu.Lock()
+	defer s.f.rxMu.Unlock()
+	return s.rx.pace.rare(s.b.unixMS(now)) > 1
 }
 
 // sum changes whenever media moves or something is found lost; QUIC packets alone, reports among them, do not count.
@@ -116,7 +161,7 @@ func (s *Session) settle(now time.Time) {
 // compose fills a report. A path that is long gone is no longer mentioned.
 func (s *Session) compose(r *report, now time.Time) {
 	f := s.f
-	r.in, r.out, r.pairs = r.in[:0], r.out[:0], r.pairs[:0]
+	r.in, r.out, r.pairs, r.moved = r.in[:0], r.out[:0], r.pairs[:0], 0
 	r.mediaNext = s.nextSeq.Load()
 	f.rxMu.Lock()
 	r.duplicates, r.undelivered, r.repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
@@ -127,6 +172,7 @@ func (s *Session) compose(r *report, now time.Time) {
 		if !p.used || ms > max(p.lastMS, p.due)+unmentionedMS {
 			continue
 		}
+		r.moved += p.bytes
 		bursts, burst := s.rx.settle.joint.burstsOf(p.id)
 		r.in = append(r.in, inReport{
 			id: p.id, next: p.top, received: p.received, lost: p.lost(), first: p.first, rescued: p.rescued,
@@ -141,6 +187,7 @@ func (s *Session) compose(r *report, now time.Time) {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
 	for _, p := range f.paths {
+		r.moved += p.bytes
 		r.out = append(r.out, outReport{id: p.id, relayN: uint8(p.relayN), relays: p.relays, next: p.seq, sent: p.sent})
 	}
 }

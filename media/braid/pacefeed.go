@@ -15,6 +15,11 @@ const (
 	paceInterval = 50 * time.Millisecond
 	paceSlow     = 200 * time.Millisecond
 	paceLittle   = 32 // copies of frames since the last time
+	// While all is calm, it tells paceCalm times less often; alertFor is how long after the last sign of trouble (a queue, frames that
+	// no path brought, a path that fell silent or came back, corrupt frames) it is not calm.
+	paceCalm = 5
+	alertFor = 10 * time.Second
+	alertMS  = 15 // of delay above the floor
 	// paceMost copies are told of at once, however short the time; so is the first loss on a path, but paceLeast apart.
 	paceMost  = 256
 	paceLeast = 10 * time.Millisecond
@@ -94,6 +99,8 @@ type paceState struct {
 	copies uint64 // of frames of media, ever
 	holes  uint64
 
+	alertMS uint64 // the last sign of trouble
+
 	told   uint64 // copies in the last message
 	toldMS uint64
 	lossy  bool // a path has lost something since, or a queue has risen
@@ -118,10 +125,18 @@ func (s *paceState) due(nowMS uint64) bool {
 		return false
 	case s.lossy, news >= paceMost:
 		return age >= uint64(paceLeast.Milliseconds())
-	case news >= paceLittle:
+	case news >= s.rare(nowMS)*paceLittle:
 		return age+5 >= uint64(paceInterval.Milliseconds()) // a tick is never quite on time
 	}
-	return age+5 >= uint64(paceSlow.Milliseconds())
+	return age+5 >= s.rare(nowMS)*uint64(paceSlow.Milliseconds())
+}
+
+// rare is how many times less often than in trouble the state is told of.
+func (s *paceState) rare(nowMS uint64) uint64 {
+	if nowMS < s.alertMS+uint64(alertFor.Milliseconds()) {
+		return 1
+	}
+	return paceCalm
 }
 
 // composePace fills a message if one is due.
@@ -135,6 +150,9 @@ func (s *Session) composePace(r *paceReport, now time.Time) bool {
 		return false
 	}
 	st.told, st.toldMS, st.lossy = st.copies, ms, false
+	if st.holes != r.holes {
+		st.alertMS = ms
+	}
 	r.holes, r.paths = st.holes, r.paths[:0]
 	for i := range f.in.paths {
 		p := &f.in.paths[i]
@@ -144,6 +162,9 @@ func (s *Session) composePace(r *paceReport, now time.Time) bool {
 		one := pacePath{id: p.id, delayMS: int32(p.least)}
 		one.received, one.lost, one.congested, one.bytes = p.received, p.lost(), p.congested, p.bytes
 		r.paths = append(r.paths, one)
+		if p.leastN > 0 && p.least > p.floor+alertMS {
+			st.alertMS = ms
+		}
 		p.toldHigh = p.leastN > 0 && p.least > p.floor+paceHigh
 		p.toldReceived, p.toldLost, p.leastN = p.received, one.lost, 0
 	}

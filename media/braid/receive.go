@@ -199,6 +199,7 @@ func (f *flow) watch(s *Session, nowMS uint64) {
 	ask := s.rx.due(nowMS, live)
 	if live != f.shown {
 		f.shown = live
+		s.rx.pace.alertMS = nowMS
 		s.reportNow.Store(true)
 		ask = true
 	}

@@ -63,7 +63,16 @@ type report struct {
 	out                                         []outReport
 	in                                          []inReport
 	pairs                                       []pairReport
+
+	moved uint64 // bytes that moved on the paths, both ways; not told
 }
+
+// What the parts of a report take, in bytes, roughly.
+const (
+	outBytes  = 20
+	inBytes   = 40
+	pairBytes = 16
+)
 
 // Sections of a report: u8 section, uvarint length, body. A reader skips sections that it does not know and what follows
 // the fields that it knows; fields that are missing at the end of a body are 0. So fields and sections can be added
