@@ -150,6 +150,7 @@ type PathStatus struct {
 	JitterMS     float64  `json:"jitter_ms"`
 	BudgetKbps   float64  `json:"budget_kbps"` // of a path from here: the cap of its own, 0 if it has none
 	QueueMS      float64  `json:"queue_ms"`    // of a path from here: delay above the floor, as budgets see it
+	LossShare    float64  `json:"loss_share"`  // of the frames sent on it, those that did not arrive
 }
 
 // PairStatus is what two paths of a session (by id) did with the media frames that went out on both. Joint is the share that
@@ -283,7 +284,7 @@ func (n *Node) pathStatus(from, to string, paths []braid.PathStats) []PathStatus
 			ID: p.ID, Hops: append(hops, to), Active: p.Active, Alive: p.Alive, Sent: p.Sent, Received: p.Received, Lost: p.Lost, Corrupt: p.Corrupt, First: p.First,
 			Rescued: p.Rescued, DelayMS: ms(p.Delay), JitterMS: ms(p.Jitter), OverFloorMS: ms(p.OverFloor),
 			Congested: p.Congested, MaxBytes: p.MaxBytes, Bursts: p.Bursts, LongestBurst: p.LongestBurst, FirstShare: share(p.First, first),
-			BudgetKbps: p.Budget * 8 / 1000, QueueMS: ms(p.Queue),
+			BudgetKbps: p.Budget * 8 / 1000, QueueMS: ms(p.Queue), LossShare: share(p.Lost, p.Received+p.Lost),
 		})
 	}
 	return out
@@ -324,6 +325,8 @@ type PathsReport struct {
 	Paths    []routing.Path `json:"paths"`
 	Disjoint bool           `json:"disjoint"`
 	Shared   []string       `json:"shared"`
+	// Braids are the sessions over such paths, one for each fence, if the node that answers is one of the ends: what each path did.
+	Braids []BraidStatus `json:"braids,omitempty"`
 }
 
 // PathsBetween computes the path set that this node sees between two members now: inside the fence of app,
@@ -347,7 +350,23 @@ func (n *Node) PathsBetween(from, to, app string) (PathsReport, error) {
 	if r.Paths == nil {
 		r.Paths = []routing.Path{}
 	}
+	r.Braids = n.braidsBetween(from, to, app)
 	return r, nil
+}
+
+// braidsBetween are this node's sessions with the other end, under the fence of app or under all.
+func (n *Node) braidsBetween(from, to, app string) (out []BraidStatus) {
+	var fence string
+	if id, ok := n.enforcer.fenceOf(app); ok {
+		fence = fmt.Sprintf("%08x", uint32(id))
+	}
+	for _, b := range n.braidStatus() {
+		with := from == n.cfg.Node && to == b.Peer || to == n.cfg.Node && from == b.Peer
+		if with && (app == "" || b.Fence == fence) {
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
 // sessions of clients at this node.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -122,17 +123,20 @@ func printBudget(w io.Writer, g node.BudgetStatus) {
 
 func printPaths(w io.Writer, paths []node.PathStatus) {
 	for _, p := range paths {
-		state := "in use"
-		switch {
-		case !p.Active:
-			state = "replaced"
-		case !p.Alive:
-			state = "dead"
-		case p.BudgetKbps > 0:
-			state = fmt.Sprintf("capped at %.0f kbit/s", p.BudgetKbps)
-		}
-		fmt.Fprintf(w, "  %s\t%s\tsent %d\tlost %d\tfirst %d\trescued %d\n", hops(p.Hops), state, p.Sent, p.Lost, p.First, p.Rescued)
+		fmt.Fprintf(w, "  %s\t%s\tsent %d\tlost %d\tfirst %d\trescued %d\n", hops(p.Hops), pathState(p), p.Sent, p.Lost, p.First, p.Rescued)
 	}
+}
+
+func pathState(p node.PathStatus) string {
+	switch {
+	case !p.Active:
+		return "replaced"
+	case !p.Alive:
+		return "dead"
+	case p.BudgetKbps > 0:
+		return fmt.Sprintf("capped at %.0f kbit/s", p.BudgetKbps)
+	}
+	return "in use"
 }
 
 // hops writes a path as every command does.
@@ -150,7 +154,7 @@ func pathsCommand() *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
 		Use:     "paths FROM TO",
-		Short:   "Show the path set between two nodes, as a node sees it now",
+		Short:   "Show the path set between two nodes, as a node sees it now, and what each path did if it is one of them",
 		Example: "  tern paths fra1 sin1 --app 970CA35de60c44645bbae8a215061b33",
 		Args:    args(2, "FROM and TO, two node names"),
 	}
@@ -166,7 +170,48 @@ func pathsCommand() *cobra.Command {
 		if asJSON {
 			return printJSON(cmd.OutOrStdout(), r)
 		}
-		return printPathSet(cmd.OutOrStdout(), r.Paths, r.Disjoint, r.Shared)
+		err := printPathSet(cmd.OutOrStdout(), r.Paths, r.Disjoint, r.Shared)
+		printPathStatistics(cmd.OutOrStdout(), r)
+		return err
 	}
 	return cmd
+}
+
+// printPathStatistics says what each path did in the sessions between the two nodes, each direction by itself.
+func printPathStatistics(w io.Writer, r node.PathsReport) {
+	for _, b := range r.Braids {
+		there, back := b.Out, b.In // as the node that answers sees them
+		therePairs, backPairs := b.OutPairs, b.InPairs
+		if b.Peer == r.From {
+			there, back, therePairs, backPairs = back, there, backPairs, therePairs
+		}
+		fmt.Fprintf(w, "\nsession under fence %s\n", b.Fence)
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "PATH\tSTATE\tLOSS\tBURSTS\tLONGEST\tOVER FLOOR\tJITTER\tFIRST\tRESCUED")
+		for _, p := range append(slices.Clone(there), back...) {
+			if p.Active {
+				fmt.Fprintf(t, "%s\t%s\t%.3f %%\t%d\t%d\t%.1f ms\t%.1f ms\t%.1f %%\t%d\n", hops(p.Hops), pathState(p), 100*p.LossShare,
+					p.Bursts, p.LongestBurst, p.OverFloorMS, p.JitterMS, 100*p.FirstShare, p.Rescued)
+			}
+		}
+		_ = t.Flush()
+		printPairs(w, there, therePairs)
+		printPairs(w, back, backPairs)
+	}
+}
+
+// printPairs says what two paths lost at once, and what it would be were their losses independent.
+func printPairs(w io.Writer, paths []node.PathStatus, pairs []node.PairStatus) {
+	name := make(map[uint8]string)
+	for _, p := range paths {
+		if p.Active {
+			name[p.ID] = hops(p.Hops)
+		}
+	}
+	for _, p := range pairs {
+		if name[p.A] != "" && name[p.B] != "" {
+			fmt.Fprintf(w, "both %s and %s lost %d of %d frames (%.4f %%; independent losses: %.4f %%)\n",
+				name[p.A], name[p.B], p.LostBoth, p.Sent, 100*p.Joint, 100*p.Expected)
+		}
+	}
 }

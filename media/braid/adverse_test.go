@@ -8,69 +8,72 @@ import (
 	"time"
 )
 
-// What a bad network or a hostile neighbour does to all paths at once: every packet arrives exactly once and whole.
+// adversities are what a bad network or a hostile neighbour does; false swallows the frame.
+var adversities = map[string]func(n *testNet) func(from, to NodeID, frame []byte) bool{
+	"1 % corrupted": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(_, _ NodeID, frame []byte) bool {
+			if n.rng.Float64() < 0.01 {
+				frame[n.rng.IntN(len(frame))] ^= 1 << n.rng.IntN(8)
+			}
+			return true
+		}
+	},
+	"30 % duplicated": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(_, to NodeID, frame []byte) bool {
+			if n.rng.Float64() < 0.3 {
+				n.later(to, slices.Clone(frame), 25*time.Millisecond)
+			}
+			return true
+		}
+	},
+	"30 % reordered": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(_, to NodeID, frame []byte) bool {
+			if n.rng.Float64() < 0.3 {
+				n.later(to, slices.Clone(frame), 30*time.Millisecond)
+				return false
+			}
+			return true
+		}
+	},
+	"truncated and oversized copies of each frame": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(_, to NodeID, frame []byte) bool {
+			n.later(to, slices.Clone(frame[:n.rng.IntN(len(frame))]), 10*time.Millisecond)
+			n.later(to, append(slices.Clone(frame), make([]byte, MaxDatagram)...), 10*time.Millisecond)
+			return true
+		}
+	},
+	"one path flaps every 100 ms": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(from, to NodeID, _ []byte) bool {
+			return from != 3 && to != 3 || time.Now().UnixMilli()/100%2 == 0
+		}
+	},
+	"two of three paths are down, by turns, 100 ms each": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(from, to NodeID, _ []byte) bool { // at their entries: what is on its way arrives
+			up := []NodeID{1, 3, 4}[time.Now().UnixMilli()/100%3]
+			relay := max(from, to)
+			return from > 2 || relay == up || relay == 2 && up == 1
+		}
+	},
+	"copies of each frame with another relay key epoch, media key epoch or time": func(n *testNet) func(NodeID, NodeID, []byte) bool {
+		return func(_, to NodeID, frame []byte) bool {
+			relay, media, age := slices.Clone(frame), slices.Clone(frame), slices.Clone(frame)
+			relay[1] ^= byte(1+n.rng.IntN(3)) << epochShift
+			if at := headerLen(int(frame[2]&3)) + 1; frame[3]&0xf == kindMedia {
+				media[at] += byte(1 + n.rng.IntN(255))
+			}
+			age[10] ^= 1 << n.rng.IntN(8) // seconds off
+			for i, f := range [][]byte{relay, media, age} {
+				n.later(to, f, time.Duration(5+10*i)*time.Millisecond) // the first two are there before the true one
+			}
+			return true
+		}
+	},
+}
+
+// All paths at once suffer: every packet arrives exactly once and whole.
 func TestAdverseNetworks(t *testing.T) {
 	const ms = time.Millisecond
-	for name, adverse := range map[string]func(n *testNet) func(from, to NodeID, frame []byte) bool{
-		"1 % corrupted": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(_, _ NodeID, frame []byte) bool {
-				if n.rng.Float64() < 0.01 {
-					frame[n.rng.IntN(len(frame))] ^= 1 << n.rng.IntN(8)
-				}
-				return true
-			}
-		},
-		"30 % duplicated": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(_, to NodeID, frame []byte) bool {
-				if n.rng.Float64() < 0.3 {
-					n.later(to, slices.Clone(frame), 25*ms)
-				}
-				return true
-			}
-		},
-		"30 % reordered": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(_, to NodeID, frame []byte) bool {
-				if n.rng.Float64() < 0.3 {
-					n.later(to, slices.Clone(frame), 30*ms)
-					return false
-				}
-				return true
-			}
-		},
-		"truncated and oversized copies of each frame": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(_, to NodeID, frame []byte) bool {
-				n.later(to, slices.Clone(frame[:n.rng.IntN(len(frame))]), 10*ms)
-				n.later(to, append(slices.Clone(frame), make([]byte, MaxDatagram)...), 10*ms)
-				return true
-			}
-		},
-		"one path flaps every 100 ms": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(from, to NodeID, _ []byte) bool {
-				return from != 3 && to != 3 || time.Now().UnixMilli()/100%2 == 0
-			}
-		},
-		"two of three paths are down, by turns, 100 ms each": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(from, to NodeID, _ []byte) bool { // at their entries: what is on its way arrives
-				up := []NodeID{1, 3, 4}[time.Now().UnixMilli()/100%3]
-				relay := max(from, to)
-				return from > 2 || relay == up || relay == 2 && up == 1
-			}
-		},
-		"copies of each frame with another relay key epoch, media key epoch or time": func(n *testNet) func(NodeID, NodeID, []byte) bool {
-			return func(_, to NodeID, frame []byte) bool {
-				relay, media, age := slices.Clone(frame), slices.Clone(frame), slices.Clone(frame)
-				relay[1] ^= byte(1+n.rng.IntN(3)) << epochShift
-				if at := headerLen(int(frame[2]&3)) + 1; frame[3]&0xf == kindMedia {
-					media[at] += byte(1 + n.rng.IntN(255))
-				}
-				age[10] ^= 1 << n.rng.IntN(8) // seconds off
-				for i, f := range [][]byte{relay, media, age} {
-					n.later(to, f, time.Duration(5+10*i)*ms) // the first two are there before the true one
-				}
-				return true
-			}
-		},
-	} {
+	for name, adverse := range adversities {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, n *testNet) {
 				a, b, _, _ := four(n)
