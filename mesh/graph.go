@@ -253,6 +253,7 @@ func (m *Mesh) replan(now time.Time) {
 // acquaintances are all members that may be neighbours, by id. The latency of those that are not measured is estimated by way
 // of a neighbour: never less than it is, as far as detours are longer.
 func (m *Mesh) acquaintances(own map[uint32]linkstate.Link) []acquaintance {
+	chosen := m.links.choice()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	estimate := make(map[uint32]time.Duration)
@@ -276,7 +277,7 @@ func (m *Mesh) acquaintances(own map[uint32]linkstate.Link) []acquaintance {
 	var out []acquaintance
 	for _, p := range m.peers {
 		if p.verified && p.alive && p.left.IsZero() {
-			out = append(out, acquaintance{p.id, p.region, p.health.Risks, estimate[p.id], m.used[p.id]})
+			out = append(out, acquaintance{p.id, p.region, p.health.Risks, estimate[p.id], m.used[p.id], chosen[p.id]})
 		}
 	}
 	slices.SortFunc(out, func(a, b acquaintance) int { return cmp.Compare(a.id, b.id) })

@@ -15,8 +15,10 @@ const (
 	missedProbes = 3
 	missedSlack  = 60 * time.Millisecond
 	missedMost   = 8 // on a lossy link, or as much time
-	// After two of them more probes are sent, one every probeTick: then it is not chance that takes the link down.
-	doubtAfter = 2*fastEvery + missedSlack/2
+	// After two of them more probes are sent, one every probeTick, on a slow link after one, every fastEvery: then it is not chance
+	// that takes the link down. A slow one is down after about two seconds, in any case after silenceMost.
+	doubtAfter  = 2*fastEvery + missedSlack/2
+	silenceMost = 4 * time.Second
 	// upAfter is how many signs of life in a row make it up again; each interval can give one.
 	upAfter = 3
 	// neverAfter makes a link down that has not answered since its first probe.
@@ -48,6 +50,7 @@ type link struct {
 	sent  [sentRing]sentProbe
 
 	since    time.Time // first request
+	asked    time.Time // last request
 	heard    time.Time // last request of the other
 	replies  int       // replies to it within the current second
 	progress time.Time // last sign of life
@@ -85,6 +88,7 @@ func (l *link) request(now time.Time) probe {
 		l.next, l.since = 1, now
 	}
 	l.sent[l.next%sentRing] = sentProbe{l.next, now}
+	l.asked = now
 	p := l.stamp(probeRequest, l.next)
 	l.next++
 	return p
@@ -98,20 +102,31 @@ func (l *link) stamp(kind byte, seq uint32) probe {
 	return p
 }
 
-// silence is how long a link may show no sign of life. On one that is known to lose many probes, three in a row mean nothing: it
+// silence is how long a link may show no sign of life. On one that is known to lose many probes, some in a row mean nothing: it
 // lasts until as many were sent as are lost by chance once in a hundred thousand times.
 func (l *link) silence() time.Duration {
-	least := missedProbes*l.every + missedSlack
-	lost := 1 - (1-l.lossOut)*(1-l.in)
-	if lost <= 0 {
-		return least
+	need := 0
+	if lost := 1 - (1-l.lossOut)*(1-l.in); lost > 0 {
+		need = int(math.Ceil(math.Log(0.00001) / math.Log(min(lost, 0.99))))
 	}
-	need := int(math.Ceil(math.Log(0.00001) / math.Log(min(lost, 0.99))))
-	more := time.Duration(max(need-missedProbes, 0)) * l.every
-	if l.every == fastEvery { // many are sent once it is in doubt, and the last ones need their time
-		more = l.rtt.ewma + time.Duration(max(need-missedProbes-int((least-doubtAfter)/probeTick), 0))*probeTick
+	if l.every == fastEvery {
+		least := missedProbes*fastEvery + missedSlack
+		if need <= missedProbes {
+			return least
+		}
+		sent := missedProbes + int((least-doubtAfter)/probeTick)
+		return min(least+l.rtt.ewma+time.Duration(max(need-sent, 0))*probeTick, missedMost*fastEvery+missedSlack)
 	}
-	return min(least+more, missedMost*l.every+missedSlack)
+	least := l.doubt() + missedProbes*fastEvery + missedSlack + l.rtt.ewma
+	return min(least+time.Duration(max(need-missedProbes-1, 0))*fastEvery, silenceMost)
+}
+
+// doubt is the silence from which on more probes are sent.
+func (l *link) doubt() time.Duration {
+	if l.every == fastEvery {
+		return doubtAfter
+	}
+	return l.every + missedSlack + l.rtt.ewma
 }
 
 // receive takes a probe in. For a request it returns the reply.
@@ -183,27 +198,27 @@ func (l *link) up() {
 	l.lossOut, l.in = l.calm[0], l.calm[1]
 }
 
-// doubtful: a fast link has been silent for long enough to ask more often.
+// doubtful: the link has been silent for so long that another probe is sent now, between those that are due.
 func (l *link) doubtful(now time.Time) bool {
-	return l.every == fastEvery && l.known && !l.down && now.Sub(l.progress) > doubtAfter
+	if !l.known || l.down || now.Sub(l.progress) <= l.doubt() {
+		return false
+	}
+	return l.every == fastEvery || now.Sub(l.asked) >= fastEvery
 }
 
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
-	downAfter := missedProbes*l.every + missedSlack
-	silent := now.Sub(l.progress)
+	dead := false
 	if l.progress.IsZero() {
-		silent = now.Sub(l.since) - neverAfter + downAfter
-	}
-	if silent > downAfter {
-		downAfter = l.silence()
+		dead = !l.since.IsZero() && now.Sub(l.since) > neverAfter
+	} else if silent := now.Sub(l.progress); silent > missedProbes*fastEvery {
+		dead = silent > l.silence()
 	}
 	switch {
-	case l.since.IsZero():
-	case !l.down && silent > downAfter:
+	case dead && !l.down:
 		l.down, l.streak = true, 0
 		l.calm = l.probed
-	case l.down && silent > downAfter:
+	case dead:
 		l.streak = 0
 	}
 	if !now.Before(l.nextShot) {

@@ -191,12 +191,12 @@ func TestASlowLinkIsJudgedSlowly(t *testing.T) {
 		answer()
 		l.tick(now)
 	}
-	now = now.Add(2 * time.Second)
-	if l.tick(now); l.down {
-		t.Error("two silent seconds are two probes of a slow link; it is down already")
+	now = now.Add(1500 * time.Millisecond)
+	if l.tick(now); l.down || !l.doubtful(now) {
+		t.Error("1.5 silent seconds are one probe of a slow link: time to ask again, not to give it up")
 	}
-	if l.tick(now.Add(1200 * time.Millisecond)); !l.down {
-		t.Error("a slow link that is silent for three probes is up")
+	if l.tick(now.Add(500 * time.Millisecond)); !l.down {
+		t.Error("a slow link that was asked again for half a second, in vain, is up")
 	}
 }
 

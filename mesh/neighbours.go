@@ -7,14 +7,16 @@ import (
 )
 
 const (
-	fastMost     = 16 // neighbours probed fast: those in use, then the nearest
-	nearMost     = 8  // nearest ones, whatever else is chosen
-	chosenMost   = 32 // neighbours that a node chooses
-	diverseMost  = 12 // for regions and risks that no nearer one covers
-	inboundMost  = 24 // neighbours that chose us and not we them; probed slowly
-	replanEvery  = 10 * time.Second
-	replanGap    = 5 * time.Millisecond // for every member, up to a second: between two choices while members come and go
-	exploreEvery = 60 * time.Second     // one neighbour is drawn anew that often: how a near node that nobody knows is found
+	fastMost    = 16 // neighbours probed fast: those in use, then the nearest
+	nearMost    = 8  // nearest ones, whatever else is chosen
+	chosenMost  = 32 // neighbours that a node chooses
+	diverseMost = 12 // for regions and risks that no nearer one covers
+	inboundMost = 24 // neighbours that chose us and not we them; probed slowly
+	replanEvery = 10 * time.Second
+	replanGap   = 5 * time.Millisecond // for every member, up to a second: between two choices while members come and go
+	// exploreEvery is how often one neighbour is drawn anew: how a near node that nobody knows is found. Its link comes and goes with
+	// it, and paths over it: once a minute at every node was a quarter of a change per path set and minute.
+	exploreEvery = 10 * time.Minute
 )
 
 // acquaintance is another node as the choice of neighbours sees it.
@@ -24,6 +26,7 @@ type acquaintance struct {
 	risks   []string
 	latency time.Duration // measured, or estimated by way of a neighbour; 0: not known
 	used    bool          // a path in use starts with it or ends there
+	kept    bool          // a neighbour already: it stays one unless another is a fifth nearer
 }
 
 // neighbours are the nodes that this one probes by its own choice.
@@ -63,6 +66,8 @@ type neighbourLimits struct{ fast, slow, inbound int }
 // ones elsewhere last.
 func distance(a acquaintance, region string) time.Duration {
 	switch {
+	case a.latency > 0 && a.kept:
+		return a.latency * 4 / 5
 	case a.latency > 0:
 		return a.latency
 	case a.region == region:

@@ -319,6 +319,13 @@ func (p *prober) row(take bool) (row linkstate.Row, changed, urgent bool) {
 	return row, changed, urgent
 }
 
+// choice is who was chosen last.
+func (p *prober) choice() map[uint32]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.chosen)
+}
+
 // view is what is told, by member.
 func (p *prober) view() map[uint32]linkstate.Link {
 	p.mu.Lock()

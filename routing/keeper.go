@@ -10,7 +10,7 @@ import (
 const (
 	// gainShare and gainMS are what a new set must save, over all its paths, to be worth a change: three paths that are a
 	// little dear do less harm than paths that come and go.
-	gainShare = 0.40
+	gainShare = 0.45
 	gainMS    = 5.0
 	// leadShare and leadMS are what the first path of a new set must save to be worth a change alone: packets arrive as fast
 	// as the fastest path, whatever the others cost.
@@ -34,7 +34,7 @@ func PatienceOf(from, to string) time.Duration {
 // value is ready. It is not safe for concurrent use.
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
-//	shares less, or saves 40 % and 5 ms          -> change after 3 s and Patience of it without a break
+//	shares less, or saves 45 % and 5 ms          -> change after 3 s and Patience of it without a break
 //	its first path saves 30 % and 10 ms          -> the same, but only that path moves in
 //	otherwise                                    -> keep
 type Keeper struct {
