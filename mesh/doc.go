@@ -27,7 +27,7 @@
 // # Neighbours and probes
 //
 // A node chooses at most 32 neighbours: those in use (Use), the nearest, one of every region and risk that these leave out, one
-// drawn anew every minute, and those whose ids are near its own by exclusive or. The first 16 are probed five times a second,
+// drawn anew every ten minutes, and those whose ids are near its own by exclusive or. The first 16 are probed five times a second,
 // the others once. A node also probes, once a second, up to 24 others that chose it: a link counts in the Graph only if both of
 // its ends measure it, and then as the worse of what they say, so that nobody can talk its links up alone. All probes and
 // replies of a node keep to Config.ProbeRate, which also bounds how many neighbours there are.
