@@ -116,6 +116,30 @@ func TestManyViewersShareOneUpstreamThatLingers(t *testing.T) {
 	})
 }
 
+// selfAsker is a viewer that asks for its keyframes when it can take them.
+type selfAsker struct{ viewer }
+
+func (*selfAsker) AsksItself() {}
+
+func TestAViewerThatStillConnectsCostsNoKeyframe(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		a := n.nodes["a"].hub
+		var got asks
+		mustPublish(t, a, key("cam"), got.ask)
+		s, err := a.Subscribe(t.Context(), key("cam"), &selfAsker{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if settle(200 * time.Millisecond); got.count() != 0 {
+			t.Fatalf("%d keyframe requests before the viewer can take one", got.count())
+		}
+		s.RequestKeyframe(0)
+		if settle(time.Millisecond); got.count() != 1 {
+			t.Errorf("%d keyframe requests when it can, want 1 at once", got.count())
+		}
+	})
+}
+
 func TestKeyframesAreAskedAtOnceCoalescedAndRepeatedUntilVideoFlows(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
 		a, b := n.nodes["a"].hub, n.nodes["b"].hub

@@ -33,6 +33,10 @@ type Sink interface {
 // the old source may still be in flight), with a lock of the hub held: set a flag and return.
 type Switcher interface{ Switched() }
 
+// Asker is a Sink that asks for its keyframes itself, once it can take them. A keyframe that was made while it still
+// connected would be lost to it, and hold up the next one. Any other Sink gets one asked for when it joins.
+type Asker interface{ AsksItself() }
+
 // Subscription is one viewer of one stream. Safe for concurrent use.
 type Subscription struct {
 	watch  *watch
@@ -153,7 +157,9 @@ func (w *watch) attend(ctx context.Context, sink Sink) (*Subscription, error) {
 	s := &Subscription{watch: w, sink: sink}
 	store(&w.sinks, append(slices.Clone(load(&w.sinks)), s))
 	h.viewers++
-	w.requestKeyframe(videoMask(w.tracks))
+	if _, itself := sink.(Asker); !itself {
+		w.requestKeyframe(videoMask(w.tracks))
+	}
 	return s, nil
 }
 

@@ -173,7 +173,7 @@ func (w *watch) hold(ctx context.Context, s *supply) ending {
 	var ask asker
 	if s.link != nil {
 		ask.expect(time.Now(), videoMask(w.tracks)) // the source asks its publisher for every new subscriber
-	} else {
+	} else if len(load(&w.sinks)) > 0 { // who joins later has it asked for then
 		w.requestKeyframe(videoMask(w.tracks))
 	}
 	timer := time.NewTimer(time.Hour)

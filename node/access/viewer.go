@@ -110,6 +110,9 @@ func (v *viewer) Write(track int, data []byte) {
 	}
 }
 
+// AsksItself implements media.Asker: see connected.
+func (v *viewer) AsksItself() {}
+
 // Ended implements media.Sink.
 func (v *viewer) Ended(reason string) { v.s.end("stream_" + reason) }
 
