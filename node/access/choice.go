@@ -1,6 +1,7 @@
 package access
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,11 @@ func (t *pick) choose(now time.Time, rates []float64, s signs) (ask int) {
 	}
 	t.asked = now
 	return want
+}
+
+// layered says whether the stream gives a choice.
+func (v *viewer) layered() bool {
+	return slices.ContainsFunc(v.sub.Tracks(), func(t media.Track) bool { return t.RID != "" })
 }
 
 // choose looks for the layer that the viewer's last mile carries, and asks for its keyframe. Called with the shard's lock

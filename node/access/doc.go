@@ -100,8 +100,8 @@
 // # What it does not do
 //
 // No padding to find out what a viewer's last mile carries beyond what it is sent: the
-// next simulcast layer is tried instead. No estimate where the library writes, but by
-// REMB. Layers that nobody watches cross the mesh all the same, and where end-to-end
+// next simulcast layer is tried instead. No estimate of viewers of a stream without
+// layers, nor where the library writes, but by REMB. Layers that nobody watches cross the mesh all the same, and where end-to-end
 // encryption hides the codec's header a viewer stays with its first layer. A viewer
 // whose pair changes to TCP in the middle is ended, to come back. A session whose counter-offer was answered
 // cannot restart ICE. No app can have the id "s", which the policy refuses: its paths

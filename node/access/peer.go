@@ -146,7 +146,7 @@ func (p *peerMaker) make(s *session, publisher bool, codecs []codec) (*webrtc.Pe
 	if err != nil {
 		return nil, err
 	}
-	engine, err := newEngine(publisher, codecs)
+	engine, err := newEngine(publisher, publisher || s.viewer.layered(), codecs)
 	if err != nil {
 		return nil, err
 	}
@@ -161,22 +161,30 @@ func (p *peerMaker) make(s *session, publisher bool, codecs []codec) (*webrtc.Pe
 	return api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{cert}, BundlePolicy: webrtc.BundlePolicyMaxBundle})
 }
 
-// newEngine registers codecs, feedback and the header extensions that are ours to read.
-func newEngine(publisher bool, codecs []codec) (*webrtc.MediaEngine, error) {
+// newEngine registers codecs, feedback and the header extensions that are ours to read or, of viewers, to write. wide is
+// transport-wide feedback: reports ten times a second, a third of what the node spends on a viewer, so those are asked for
+// reports whose stream gives a choice.
+func newEngine(publisher, wide bool, codecs []codec) (*webrtc.MediaEngine, error) {
 	m := new(webrtc.MediaEngine)
 	for _, c := range codecs {
 		var feedback []webrtc.RTCPFeedback
 		if c.codecType() == webrtc.RTPCodecTypeVideo {
 			feedback = []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
 		}
-		feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC}, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB})
+		if wide {
+			feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBTransportCC})
+		}
+		feedback = append(feedback, webrtc.RTCPFeedback{Type: webrtc.TypeRTCPFBGoogREMB})
 		for _, p := range c.parameters(feedback) {
 			if err := m.RegisterCodec(p, c.codecType()); err != nil {
 				return nil, fmt.Errorf("register codec %s: %w", c.mime, err)
 			}
 		}
 	}
-	extensions := []string{sdp.TransportCCURI} // the only one that is written to viewers
+	var extensions []string
+	if wide {
+		extensions = append(extensions, sdp.TransportCCURI)
+	}
 	if publisher {
 		extensions = append(extensions, sdp.SDESMidURI, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI)
 	}
