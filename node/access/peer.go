@@ -162,8 +162,8 @@ func (p *peerMaker) make(s *session, publisher bool, codecs []codec) (*webrtc.Pe
 }
 
 // newEngine registers codecs, feedback and the header extensions that are ours to read or, of viewers, to write. wide is
-// transport-wide feedback: reports ten times a second, a third of what the node spends on a viewer, so those are asked for
-// reports whose stream gives a choice.
+// transport-wide feedback: ten reports a second, a third of what the node spends on a viewer, and so for those alone whose
+// stream gives a choice.
 func newEngine(publisher, wide bool, codecs []codec) (*webrtc.MediaEngine, error) {
 	m := new(webrtc.MediaEngine)
 	for _, c := range codecs {
