@@ -60,7 +60,7 @@ func Examine(ctx context.Context, cfg Config) []Check {
 	d := &doctor{cfg: cfg}
 	status, err := d.ask(ctx)
 	d.running = err == nil && status.Node == cfg.Node
-	d.examineIdentity(time.Now())
+	d.examineIdentity(ctx, time.Now())
 	d.examineAccessTLS(time.Now())
 	d.examineData()
 	d.examinePorts(ctx)
@@ -103,9 +103,9 @@ func (d *doctor) ask(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
-func (d *doctor) examineIdentity(now time.Time) {
+func (d *doctor) examineIdentity(ctx context.Context, now time.Time) {
 	if len(d.cfg.Authorities) > 0 {
-		d.examineLease(now)
+		d.examineLease(ctx, now)
 		return
 	}
 	id, err := identity.Load(d.cfg.Identity.CA, d.cfg.Identity.Cert, d.cfg.Identity.Key)
@@ -136,12 +136,13 @@ func (d *doctor) mayVote(id *identity.Identity) bool {
 
 // examineLease judges the lease as the node would at its start, and asks whether an authority can be reached. A running node
 // tells more by its findings.
-func (d *doctor) examineLease(now time.Time) {
+func (d *doctor) examineLease(ctx context.Context, now time.Time) {
 	p, err := d.cfg.LeaseParts("")
 	if err != nil {
 		d.bad(SeverityCritical, "identity.lease", err.Error(), "docs/enrolment.md says how a machine is enrolled")
 		return
 	}
+	d.examineAuthorities(ctx, p)
 	v, l, why := p.File.Peek(now)
 	switch {
 	case !v.Good():
@@ -160,6 +161,17 @@ func (d *doctor) examineLease(now time.Time) {
 	d.id = id
 	d.mayVote(id)
 	d.private("identity.key", d.cfg.Identity.Key)
+}
+
+// examineAuthorities connects to each: one is enough, but the next one's turn should not bring a surprise.
+func (d *doctor) examineAuthorities(ctx context.Context, p LeaseParts) {
+	for _, a := range d.cfg.Authorities {
+		if err := p.Client.Reach(ctx, a, p.Trust); err != nil {
+			d.bad(SeverityWarning, "authorities", a+": "+err.Error(), "start it, or open the way to it (TCP); is it an authority of this mesh?")
+		} else {
+			d.ok("authorities", "%s answers", a)
+		}
+	}
 }
 
 // expiry judges the end of a certificate as findings do.

@@ -8,7 +8,7 @@ import (
 
 const (
 	// MaxEntries and MaxInvitations bound a book.
-	MaxEntries     = 20_000
+	MaxEntries     = 5_000
 	MaxInvitations = 1_000
 	// AdoptFor is how long after its end a lease of another authority still proves that its machine was enrolled.
 	AdoptFor = 30 * 24 * time.Hour

@@ -31,7 +31,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // authorityDays is how long the authority's certificate lives: its last three months are the time of warnings.
-const authorityDays = 20
+const authorityDays = 10
 
 const print = "31478b542aee8812097c42cc3b1642c9"
 
@@ -195,7 +195,7 @@ func TestAMachineEnrolsAndRenews(t *testing.T) {
 		if slack := p.Cert.NotAfter.Sub(time.Unix(l.Grant.Expires, 0)); slack != 24*time.Hour {
 			t.Errorf("the certificate outlives the lease by %v, want a day", slack)
 		}
-		time.Sleep(10 * 24 * time.Hour) // whatever the machine's certificate has become meanwhile
+		time.Sleep(9 * 24 * time.Hour) // whatever the machine's certificate has become meanwhile
 		if status, body := w.post(w.key, w.request(func(r *lease.Request) { r.Previous = &l })); status != 200 {
 			t.Errorf("renewal: %d %s", status, body)
 		}

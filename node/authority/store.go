@@ -19,7 +19,7 @@ const (
 	revokedFile = "revoked.json"
 	// bookVersion is the one that this program reads and writes.
 	bookVersion = 1
-	// maxBook bounds the book's file, in bytes; a full book is below a third of it.
+	// maxBook bounds the book's file, in bytes; a full book is below a tenth of it.
 	maxBook = 32 << 20
 )
 

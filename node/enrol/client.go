@@ -53,6 +53,26 @@ func (c Client) Ask(ctx context.Context, address string, t identity.Trust, previ
 	return l, nil
 }
 
+// Reach makes a TLS connection with the authority at address and asks nothing; an error says why none came about.
+func (c Client) Reach(ctx context.Context, address string, t identity.Trust) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	conf, err := t.AuthorityTLS(c.Key)
+	if err != nil {
+		return err
+	}
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	raw, err := dial(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	conn := tls.Client(raw, conf)
+	return errors.Join(conn.HandshakeContext(ctx), raw.Close())
+}
+
 // exchange asks over one connection of its own. trust is asked once the handshake is over: it may have come from there.
 func (c Client) exchange(ctx context.Context, address string, conf *tls.Config, mesh string, previous *lease.Lease, invitation string, trust func() identity.Trust) (lease.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
