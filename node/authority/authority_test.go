@@ -26,6 +26,7 @@ import (
 
 	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/sim"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -64,7 +65,7 @@ func (p *pipes) Close() error {
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
+	ours, theirs := sim.StreamPair()
 	select {
 	case p.conns <- theirs:
 		return ours, nil

@@ -22,6 +22,7 @@ import (
 	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node/authority"
+	"github.com/ternmesh/tern/sim"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,7 +50,7 @@ func (n *town) dial(_ context.Context, _, address string) (net.Conn, error) {
 	if to == nil {
 		return nil, errors.New("connection refused")
 	}
-	ours, theirs := net.Pipe()
+	ours, theirs := sim.StreamPair()
 	to <- theirs
 	return ours, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/node/authority"
+	"github.com/ternmesh/tern/sim"
 	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
@@ -60,7 +61,7 @@ func (w *town) dial(_ context.Context, _, address string) (net.Conn, error) {
 	if to == nil {
 		return nil, errors.New("connection refused")
 	}
-	ours, theirs := net.Pipe()
+	ours, theirs := sim.StreamPair()
 	to <- theirs
 	return ours, nil
 }

@@ -1,0 +1,50 @@
+package sim
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestAStreamsWriterNeverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := StreamPair()
+		start := time.Now()
+		text := strings.Repeat("x", 1000)
+		for range 100 {
+			if _, err := a.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(b)
+		if err != nil || string(got) != strings.Repeat(text, 100) {
+			t.Errorf("%d bytes came, %v", len(got), err)
+		}
+		if _, err := a.Write([]byte("x")); err == nil {
+			t.Error("a closed stream takes more")
+		}
+		c, d := StreamPair()
+		for range maxUnread / 1000 {
+			if _, err = c.Write([]byte(text)); err != nil {
+				break
+			}
+		}
+		if _, err := c.Write([]byte(strings.Repeat(text, 1000))); err == nil {
+			t.Error("what nobody reads has no bound")
+		}
+		_ = d.SetReadDeadline(time.Now())
+		if _, err := d.Read(make([]byte, 1)); err == nil {
+			_, err = d.Read(make([]byte, 1))
+		} else if time.Since(start) != 0 {
+			t.Errorf("%v passed", time.Since(start))
+		}
+		for _, x := range []io.Closer{b, c, d} {
+			_ = x.Close()
+		}
+	})
+}
