@@ -150,13 +150,15 @@ func (f *flow) readySet() (set pace.Set) {
 }
 
 // wants is the set of paths that a mode asks for, first among them. Dead paths get copies in full, so that they come back
-// by themselves; in the other modes QUIC's packets find them alive again. Holds sendMu.
+// by themselves; in the other modes QUIC's packets find them alive again. A stream in full with one lossy path and no other gets
+// its second copy there, later. Holds sendMu.
 func (f *flow) wants(m mode, first int) (set pace.Set, shift bool) {
 	switch {
 	case m.single():
 		return 1 << first, false
 	case !m.adaptive():
-		return f.readySet() | 1<<first, false
+		_, usable, short := f.choose(first, pace.DefaultResidual)
+		return f.readySet() | 1<<first, short > 0 && usable.Len() < 2
 	}
 	f.target = min(f.target, m.residual())
 	set, usable, short := f.choose(first, m.residual())

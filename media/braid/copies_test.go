@@ -142,6 +142,29 @@ func TestJointLossIsMetByTimeShiftedCopies(t *testing.T) {
 	})
 }
 
+// In full, the second copy goes where there is a way: later on the only path, if that loses.
+func TestFullWithOnePathSendsTheSecondCopyLater(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b := n.add(1, 1, direct), n.add(2, 1, direct)
+		n.set(func() { n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0 } })
+		watchMedia(n)
+		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
+		m.run(5, 2*time.Second)
+		clean := float64(mediaFrames(n)) / float64(m.next)
+		n.set(func() { n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0.05 } })
+		m.run(5, 2*time.Second)
+		first, before := m.next, mediaFrames(n)
+		m.run(5, 4*time.Second)
+		lossy := float64(mediaFrames(n)-before) / float64(m.next-first)
+		pause(time.Second)
+		lost, _ := m.outcome(b.rec, first, m.next)
+		t.Logf("copies: %.2f clean, %.2f at 5 %% loss; %d of %d lost", clean, lossy, lost, m.next-first)
+		if clean > 1.3 || lossy < 1.9 || lost > 3 {
+			t.Error("want one copy, then two, and next to nothing lost")
+		}
+	})
+}
+
 // watchMedia counts the media frames that node 1 sends.
 func watchMedia(n *testNet) {
 	n.set(func() {
