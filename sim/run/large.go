@@ -10,7 +10,7 @@ import (
 const large = "large"
 
 const (
-	largeAbout = "Two hundred nodes in eleven cities: a brownout, a death and a cut link while three streams cross the world. Takes minutes and 5 GB."
+	largeAbout = "Two hundred nodes in eleven cities: a brownout, a death and a cut link while three streams cross the world. Takes minutes of processor time and 3 to 8 GB."
 	largeNodes = 200
 )
 
