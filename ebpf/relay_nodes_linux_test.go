@@ -53,9 +53,10 @@ func TestNodesRelayInTheKernel(t *testing.T) {
 	if r.Relayed < before+500 {
 		t.Errorf("the kernel relayed %d frames, %d of them before A's way was the only one", r.Relayed, before)
 	}
+	kernel := f.report("a").Relayed // asked first: the stream may not have ended in between
 	total := f.relayed("a")
-	t.Logf("the viewer got %d of packets %d to %d; A relayed %d frames, its kernel %d of them", v.Got, v.First, v.Last, total, f.report("a").Relayed)
-	if kernel := f.report("a").Relayed; total < kernel || float64(kernel) < 0.8*float64(total) {
+	t.Logf("the viewer got %d of packets %d to %d; A relayed %d frames, its kernel %d of them", v.Got, v.First, v.Last, total, kernel)
+	if total < kernel || float64(kernel) < 0.7*float64(total) {
 		t.Errorf("A's braid counts %d relayed frames, its kernel %d", total, kernel)
 	}
 }
