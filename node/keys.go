@@ -42,7 +42,7 @@ var keys = map[string]key{
 	"access.url":              {fallback: "scheme and `access.listen`", says: "the base URL that clients see"},
 	"access.udp":              {fallback: "`127.0.0.1:8081`", says: "the one UDP port of all WebRTC clients"},
 	"access.udp_advertise":    {fallback: "`access.udp`", says: "the addresses in ICE candidates"},
-	"access.tcp":              {fallback: "empty", says: "TCP address of ICE for clients whose network lets no UDP through, such as `0.0.0.0:8443`; offered at the addresses of `access.udp_advertise` that are this machine's own"},
+	"access.tcp":              {fallback: "empty", says: "TCP address of ICE for clients whose network lets no UDP through, such as `0.0.0.0:8443`; offered at the addresses of `access.udp_advertise`, with the same port (behind an address translator, map it one to one)"},
 	"access.ice_lite":         {fallback: "`false`", says: "answer connectivity checks and make none: for nodes that clients reach at `access.udp_advertise` as it is"},
 	"access.rtp_host":         {fallback: "`127.0.0.1`", says: "the address of plain RTP, in and out"},
 	"access.rtp_ports":        {fallback: "`20000-20199`", says: "its ports, taken in pairs: an even one for a track's RTP, the next for its RTCP"},
