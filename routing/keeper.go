@@ -17,7 +17,7 @@ const (
 	leadShare = 0.30
 	leadMS    = 10.0
 	// gainHold is how long the gain must last, at least.
-	gainHold = 3 * time.Second
+	gainHold = 6 * time.Second
 	// patienceMost is more than it takes until everybody knows a relay's new load.
 	patienceMost = 9 * time.Second
 )
@@ -34,11 +34,11 @@ func PatienceOf(from, to string) time.Duration {
 // value is ready. It is not safe for concurrent use.
 //
 //	path in use gone, or more paths than before  -> change now, keeping what still holds of the old set
-//	shares less, or saves 45 % and 5 ms          -> change after 3 s and Patience of it without a break
+//	shares less, or saves 45 % and 5 ms          -> change after 6 s and Patience of it without a break
 //	its first path saves 30 % and 10 ms          -> the same, but only that path moves in
 //	otherwise                                    -> keep
 type Keeper struct {
-	// Patience is how much longer than 3 s a gain must last for this pair; see PatienceOf.
+	// Patience is how much longer than 6 s a gain must last for this pair; see PatienceOf.
 	Patience time.Duration
 
 	since time.Time // when the gain was first seen; zero: there is none

@@ -39,20 +39,20 @@ func TestKeeperStory(t *testing.T) {
 		{23 * time.Second, "still waits", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil, abc},
 		{23500 * time.Millisecond, "the gain went away", map[string]int{"a": 10, "b": 11, "c": 12, "d": 11}, nil, abc},
 		{24 * time.Second, "and came back: it waits anew", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil, abc},
-		{26900 * time.Millisecond, "almost", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil, abc},
-		{27 * time.Second, "3 s are over", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil,
+		{29900 * time.Millisecond, "almost", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil, abc},
+		{30 * time.Second, "6 s are over", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil,
 			[][]string{{"s", "a", "t"}, {"s", "b", "t"}, {"s", "d", "t"}}},
-		{28 * time.Second, "b dies: replaced at once, the others keep their places", map[string]int{"a": 10, "b": -11, "c": 40, "d": 11}, nil,
+		{31 * time.Second, "b dies: replaced at once, the others keep their places", map[string]int{"a": 10, "b": -11, "c": 40, "d": 11}, nil,
 			[][]string{{"s", "a", "t"}, {"s", "d", "t"}, {"s", "c", "t"}}},
-		{29 * time.Second, "b is back: it waits", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil,
+		{32 * time.Second, "b is back: it waits", map[string]int{"a": 10, "b": 11, "c": 40, "d": 11}, nil,
 			[][]string{{"s", "a", "t"}, {"s", "d", "t"}, {"s", "c", "t"}}},
-		{30 * time.Second, "a is forbidden: gone at once", map[string]int{"a": 10, "b": 11, "c": 12, "d": 11}, []string{"a"},
+		{33 * time.Second, "a is forbidden: gone at once", map[string]int{"a": 10, "b": 11, "c": 12, "d": 11}, []string{"a"},
 			[][]string{{"s", "d", "t"}, {"s", "c", "t"}, {"s", "b", "t"}}},
-		{31 * time.Second, "only two left", map[string]int{"a": 10, "b": -11, "c": 12, "d": 11}, []string{"a"},
+		{34 * time.Second, "only two left", map[string]int{"a": 10, "b": -11, "c": 12, "d": 11}, []string{"a"},
 			[][]string{{"s", "d", "t"}, {"s", "c", "t"}}},
-		{32 * time.Second, "a third path is taken at once", map[string]int{"a": 40, "b": -11, "c": 12, "d": 11}, nil,
+		{35 * time.Second, "a third path is taken at once", map[string]int{"a": 40, "b": -11, "c": 12, "d": 11}, nil,
 			[][]string{{"s", "d", "t"}, {"s", "c", "t"}, {"s", "a", "t"}}},
-		{33 * time.Second, "everything is down", map[string]int{"a": -1, "b": -1, "c": -1, "d": -1}, nil, nil},
+		{36 * time.Second, "everything is down", map[string]int{"a": -1, "b": -1, "c": -1, "d": -1}, nil, nil},
 	} {
 		g := relayMesh(step.ms)
 		fresh := g.PathSet("s", "t", Constraints{Regions: []string{"eu"}, Forbid: step.forbid})
@@ -77,9 +77,9 @@ func TestKeeperLetsAMuchShorterPathLead(t *testing.T) {
 		want [][]string
 	}{
 		{1 * time.Second, fast, hops(inUse)},
-		{5900 * time.Millisecond, fast, hops(inUse)},
-		{6 * time.Second, fast, want},
-		{7 * time.Second, relayMesh(map[string]int{"a": 40, "b": 41, "c": 10, "d": 13}), want}, // 6 ms are not worth it
+		{8900 * time.Millisecond, fast, hops(inUse)},
+		{9 * time.Second, fast, want},
+		{10 * time.Second, relayMesh(map[string]int{"a": 40, "b": 41, "c": 10, "d": 13}), want}, // 6 ms are not worth it
 	} {
 		inUse = k.Keep(start.Add(step.at), inUse, step.g.PathSet("s", "t", anywhere), step.g)
 		if got := hops(inUse); !reflect.DeepEqual(got, step.want) {
