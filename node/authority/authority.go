@@ -122,16 +122,21 @@ func (a *Authority) serve(ctx context.Context, ln net.Listener) error {
 		ErrorLog:       slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		TLSNextProto:   map[string]func(*http.Server, *tls.Conn, http.Handler){}, // no HTTP/2: one small request a connection
 	}
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if srv.Shutdown(end) != nil {
 			_ = srv.Close()
 		}
 	})
-	defer stop()
 	err := srv.ServeTLS(fair(ln, func() { a.counts.crowded.Add(1) }), "", "")
-	if errors.Is(err, http.ErrServerClosed) {
+	if stop() {
+		return err // nobody asked for the end
+	}
+	<-ended
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
