@@ -18,10 +18,9 @@ type mile struct {
 	queue    time.Duration // most that waits
 	loss     float64
 
-	free  time.Time // when the link has sent what waits
-	rand  *rand.Rand
-	seen  []arrival // since the last feedback
-	first time.Time
+	free time.Time // when the link has sent what waits
+	rand *rand.Rand
+	seen []arrival // since the last feedback
 }
 
 type arrival struct {
