@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 )
 
@@ -145,6 +146,28 @@ func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // MarshalText is explained at Action's.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what MarshalText writes. The name of a newer version's class is read as one that has no name here.
+func (c *Class) UnmarshalText(text []byte) error {
+	*c = classes
+	for i, name := range classNames {
+		if name == string(text) {
+			*c = Class(i)
+		}
+	}
+	return nil
+}
+
+// UnmarshalText is explained at Class's.
+func (r *Reason) UnmarshalText(text []byte) error {
+	*r = Reason(math.MaxUint8)
+	for reason, name := range reasonNames {
+		if name == string(text) {
+			*r = reason
+		}
+	}
+	return nil
+}
 
 func judged(c Class, r Reason) Verdict {
 	return Verdict{Action: r.Action(), Class: c, Reason: r}

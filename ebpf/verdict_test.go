@@ -245,3 +245,28 @@ func TestVerdictReadsAsWordsInJSON(t *testing.T) {
 		t.Errorf("%s, %v, want %s", text, err, want)
 	}
 }
+
+// tern filter watch reads over HTTP what a node writes, perhaps of a newer version.
+func TestDropsAreReadAsTheyAreWritten(t *testing.T) {
+	d := Dropped{Number: 7, Where: "xdp", Source: netip.MustParseAddr("192.0.2.1")}
+	for class := range classes {
+		for reason := range reasonNames {
+			d.Class, d.Reason = class, reason
+			text, err := json.Marshal([]Dropped{d})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var back []Dropped
+			if err := json.Unmarshal(text, &back); err != nil || len(back) != 1 || back[0] != d {
+				t.Fatalf("%s comes back as %+v, %v", text, back, err)
+			}
+		}
+	}
+	var newer Dropped
+	if err := json.Unmarshal([]byte(`{"class":"sctp","reason":"of tomorrow","source":""}`), &newer); err != nil {
+		t.Errorf("a newer version's names: %v", err)
+	}
+	if newer.Class.String() != "class(10)" || newer.Reason.String() != "reason(255)" {
+		t.Errorf("a newer version's names are taken for %v, %v", newer.Class, newer.Reason)
+	}
+}
