@@ -10,6 +10,7 @@ type BenchCase struct {
 
 // BenchReport is the result of Bench.
 type BenchReport struct {
-	NoopNS float64     `json:"noop_ns"`
-	Cases  []BenchCase `json:"cases"`
+	NoopNS  float64     `json:"noop_ns"`
+	Cases   []BenchCase `json:"cases"`
+	Relayed BenchCase   `json:"relayed"` // a path frame that the kernel sends on, with MAC and rewrite
 }

@@ -77,7 +77,7 @@ func filterBenchCommand() *cobra.Command {
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintf(t, "PACKET\tNS\tRATIO\tVERDICT\ndoes nothing\t%.0f\t1.0\t\n", report.NoopNS)
-			for _, c := range report.Cases {
+			for _, c := range append(report.Cases, report.Relayed) {
 				fmt.Fprintf(t, "%s\t%.0f\t%.1f\t%s\n", c.Name, c.NS, c.Ratio, c.Verdict)
 			}
 			return t.Flush()
