@@ -133,6 +133,21 @@ func testImport(pkg, target string) bool {
 	return false
 }
 
+// topLevel is all that the root holds, beside names that begin with a dot; bin is what make builds, and not in the repository.
+const topLevel = "node mesh routing media control ebpf sim bench cmd docs bin go.mod go.sum Makefile README.md LICENSE CHANGELOG.md SECURITY.md CONTRIBUTING.md"
+
+func TestTheRootHoldsNothingElse(t *testing.T) {
+	entries, err := os.ReadDir(root(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(strings.Fields(topLevel), e.Name()) {
+			t.Errorf("%s is at the top level: move it where it belongs, or remove it", e.Name())
+		}
+	}
+}
+
 func TestOnlyNodeOpensSockets(t *testing.T) {
 	open := regexp.MustCompile(`^net\.(Listen(Packet|UDP|TCP|Unix|Unixgram|IP|MulticastUDP|Config)?|Dial.*)$`)
 	goFiles(t, func(rel string, file *ast.File, fset *token.FileSet) {
