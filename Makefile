@@ -6,8 +6,8 @@ FUZZTIME ?= 5s
 
 .PHONY: gate scenarios demo build test check lint generate fuzz bench
 
-demo: ## six nodes on this machine, with a page
-	$(GO) run ./cmd/tern demo
+demo: build ## six nodes on this machine, with a page
+	@bin/tern demo
 
 build: ## the one binary
 	$(GO) build -trimpath -o bin/tern ./cmd/tern

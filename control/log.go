@@ -33,9 +33,7 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	}
 	to := slog.LevelDebug
 	switch {
-	case level >= hclog.Error:
-		to = slog.LevelError
-	case level == hclog.Warn:
+	case level >= hclog.Warn: // its errors, too: most are of peers that cannot be reached, and what this node lacks Control says itself
 		to = slog.LevelWarn
 	case level == hclog.Info:
 		to = slog.LevelInfo
