@@ -17,8 +17,8 @@ type stream struct {
 	wake chan struct{} // capacity 1
 
 	mu     sync.Mutex
-	queue  [][]byte // guarded by mu; at most maxUnread bytes
-	size   int      // guarded by mu
+	queue  [][]byte // guarded by mu
+	size   int      // guarded by mu: bytes that the other end has not read, in queue or with pump; at most maxUnread
 	closed bool     // guarded by mu
 }
 
@@ -42,12 +42,13 @@ func (s *stream) pump() {
 	for {
 		s.mu.Lock()
 		queue, closed := s.queue, s.closed
-		s.queue, s.size = nil, 0
+		s.queue = nil
 		s.mu.Unlock()
 		for _, b := range queue {
 			if _, err := s.Conn.Write(b); err != nil {
 				return
 			}
+			s.read(len(b))
 		}
 		if len(queue) == 0 {
 			if closed {
@@ -56,6 +57,13 @@ func (s *stream) pump() {
 			<-s.wake
 		}
 	}
+}
+
+// read takes note that the other end has read n bytes: until then they count as unread, also those that pump holds.
+func (s *stream) read(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size -= n
 }
 
 func (s *stream) nudge() {
