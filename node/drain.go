@@ -22,7 +22,7 @@ type drainer struct {
 	node  *Node
 	news  chan struct{} // capacity 1: a policy came into force
 	state atomic.Pointer[string]
-	busy  atomic.Int64 // Unix nanoseconds: when this node last forwarded a frame of others
+	busy  atomic.Int64 // when this node last forwarded a frame of others, in nanoseconds since Node.started (monotonic)
 
 	// owned by run
 	ended   bool   // the sessions that were left at the deadline were ended
@@ -112,9 +112,18 @@ func duty(wanted control.NodeState, now time.Time, sessions int, quiet bool) (st
 func (d *drainer) quiet(now time.Time) time.Duration {
 	if relayed := d.node.braid.Stats().Frames["relayed"]; relayed != d.relayed {
 		d.relayed = relayed
-		d.busy.Store(now.UnixNano())
+		d.forwarded(now)
 	}
-	return now.Sub(time.Unix(0, d.busy.Load()))
+	return d.idle(now)
+}
+
+// forwarded notes that a frame of others was forwarded. It counts from the node's start, by the monotonic clock of both
+// times: setting the wall clock ends no drain.
+func (d *drainer) forwarded(now time.Time) { d.busy.Store(int64(now.Sub(d.node.started))) }
+
+// idle is quiet without a look at the counters.
+func (d *drainer) idle(now time.Time) time.Duration {
+	return now.Sub(d.node.started) - time.Duration(d.busy.Load())
 }
 
 // handOver gives raft's leadership to a voter that is not drained, if there is one.

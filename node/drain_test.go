@@ -42,6 +42,18 @@ func TestDutyOfADrainedAndACordonedNode(t *testing.T) {
 	}
 }
 
+func TestANodeIsQuietSinceItForwardedLast(t *testing.T) {
+	now := time.Now()
+	d := newDrainer(&Node{started: now.Add(-time.Minute)})
+	if quiet := d.idle(now); quiet != time.Minute {
+		t.Errorf("forwarded nothing since it started a minute ago: quiet for %v", quiet)
+	}
+	d.forwarded(now.Add(-time.Second))
+	if quiet := d.idle(now); quiet != time.Second {
+		t.Errorf("forwarded a second ago: quiet for %v", quiet)
+	}
+}
+
 func TestLeadershipGoesToALiveVoterThatIsNotDrained(t *testing.T) {
 	members := []mesh.Member{{Node: "a", Alive: true}, {Node: "b", Alive: true}, {Node: "c"}, {Node: "d", Alive: true}}
 	drained := func(names ...string) func(string) control.NodeState {

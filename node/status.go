@@ -194,7 +194,6 @@ func (n *Node) status(links func() []routing.Link) Status {
 	s.Joins = len(n.cfg.Mesh.Join)
 	s.Control = n.control.Status()
 	members := n.mesh.Members()
-	n.memory.observe(members, time.Now())
 	s.Members = membersStatus(append(members, n.memory.gone(members)...))
 	s.Links = linksStatus(links())
 	s.Braids = n.braidStatus()
@@ -212,8 +211,7 @@ func (n *Node) drainStatus() *DrainStatus {
 	if wanted.State == "" {
 		return nil
 	}
-	quiet := min(time.Since(time.Unix(0, n.drain.busy.Load())), time.Since(n.started))
-	return &DrainStatus{Wanted: wanted.State, Deadline: wanted.Deadline, Sessions: n.sessions(), QuietSeconds: quiet.Seconds()}
+	return &DrainStatus{Wanted: wanted.State, Deadline: wanted.Deadline, Sessions: n.sessions(), QuietSeconds: n.drain.idle(time.Now()).Seconds()}
 }
 
 func accessStatus(a access.Stats) AccessStatus {

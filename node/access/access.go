@@ -158,6 +158,7 @@ type Access struct {
 	hub     hub
 	log     *slog.Logger
 	now     func() time.Time
+	began   time.Time // what times are counted from that a step of the wall clock must not touch
 	joins   *sourceLimits
 	patches *sourceLimits
 	ingests quota // of plain RTP
@@ -208,7 +209,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		return nil, fmt.Errorf("access: draw a key: %w", err)
 	}
 	a := &Access{
-		cfg: cfg, hub: h, log: cfg.Logger, now: cfg.Now,
+		cfg: cfg, hub: h, log: cfg.Logger, now: cfg.Now, began: cfg.Now(),
 		joins:    newSourceLimits(cfg.JoinRate, cfg.JoinBurst),
 		patches:  newSourceLimits(cfg.PatchRate, cfg.PatchBurst),
 		decoy:    App{App: token.App{Auth: token.AuthToken, Certificates: []string{hex.EncodeToString(decoy)}}},

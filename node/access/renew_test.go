@@ -114,7 +114,7 @@ func TestRenewalOutlivesTheFirstToken(t *testing.T) {
 	}
 	for _, s := range w.a.all() {
 		if s.kind == kindRTP {
-			s.heard.Store(time.Now().Add(11 * time.Minute).UnixNano()) // it sends all the time
+			s.hear(time.Now().Add(11 * time.Minute)) // it sends all the time
 			s.connected.Store(true)
 		}
 	}

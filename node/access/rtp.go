@@ -39,7 +39,7 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	if s.stream = req.Stream; s.stream == "" {
 		s.stream = randomID(8)
 	}
-	s.heard.Store(a.now().UnixNano())
+	s.hear(a.now())
 	text, p := a.ingest(r, s, req)
 	if p != nil {
 		s.end("refused")

@@ -83,7 +83,7 @@ func (t *rtpIn) media(b, plain []byte, at netip.AddrPort) {
 	if !t.s.connected.Swap(true) {
 		t.s.trace.end("")
 	}
-	t.s.heard.Store(now.UnixNano())
+	t.s.hear(now)
 	if !t.s.mayPublish(len(b)) {
 		return
 	}

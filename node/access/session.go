@@ -44,7 +44,7 @@ type session struct {
 	once      sync.Once
 	ended     atomic.Bool
 	connected atomic.Bool  // plain RTP: the first packet is here
-	heard     atomic.Int64 // plain RTP: Unix nanoseconds of the last packet
+	heard     atomic.Int64 // plain RTP: when the last packet came, in nanoseconds since Access.began
 
 	// negotiation serialises everything that talks to pc about SDP or ICE, and guards
 	// the state of that talk.
@@ -214,14 +214,22 @@ func (a *Access) round(now time.Time) {
 	}
 }
 
+// hear notes that a packet of plain RTP came.
+func (s *session) hear(now time.Time) { s.heard.Store(int64(now.Sub(s.a.began))) }
+
+// silence is how long none has come. It goes by the monotonic clock: setting the wall clock must end no session.
+func (s *session) silence(now time.Time) time.Duration {
+	return now.Sub(s.a.began) - time.Duration(s.heard.Load())
+}
+
 // over says why the session must end at now, "" if it need not.
 func (s *session) over(now time.Time) string {
 	switch {
 	case !now.Before(s.passport().expires):
 		return "expired"
-	case s.kind == kindRTP && !s.connected.Load() && now.Sub(time.Unix(0, s.heard.Load())) > firstFor:
+	case s.kind == kindRTP && !s.connected.Load() && s.silence(now) > firstFor:
 		return "no_first_packet"
-	case s.kind == kindRTP && now.Sub(time.Unix(0, s.heard.Load())) > silentFor:
+	case s.kind == kindRTP && s.silence(now) > silentFor:
 		return "silent"
 	case s.pc != nil && !s.connected.Load():
 		s.mu.Lock()
