@@ -42,6 +42,9 @@ func (a Authority) Serves() bool { return a.Phase == PhaseActive || a.Phase == P
 // Ended says that the process must end.
 func (a Authority) Ended() bool { return a.Phase == PhaseStopped || a.Phase == PhaseRefused }
 
+// ContractUntil is the end of the contract whose three months are over at span, at the latest.
+func ContractUntil(span time.Time) time.Time { return addMonths(span, -graceMonths) }
+
 // SpanEnd is when the three months after the contract are over.
 func (a Authority) SpanEnd() time.Time { return addMonths(a.ContractEnd, graceMonths) }
 

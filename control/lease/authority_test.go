@@ -90,6 +90,15 @@ func TestTimePassesAtAnAuthority(t *testing.T) {
 	}
 }
 
+func TestTheSpanOfAContractEndsInTime(t *testing.T) {
+	for d := date("2027-01-01"); d.Before(date("2029-01-01")); d = d.AddDate(0, 0, 1) {
+		end := Authority{ContractEnd: ContractUntil(d)}.SpanEnd()
+		if end.After(d) || d.Sub(end) > 3*24*time.Hour {
+			t.Errorf("a certificate until %v is good for serving until %v", d, end)
+		}
+	}
+}
+
 func TestALeaseDoesNotOutliveItsAuthority(t *testing.T) {
 	a := Authority{Phase: PhaseGrace, ContractEnd: date("2026-06-30")}
 	for at, want := range map[string]string{"2026-07-01": "2026-07-08", "2026-09-29": "2026-09-30", "2026-09-23": "2026-09-30"} {
