@@ -20,7 +20,9 @@ import (
 
 const (
 	auditFile = "audit.jsonl"
-	// rotateAt is how large the newest file of the log gets, in bytes; older ones are audit-NNNNNN.jsonl and are the operator's.
+	// oldAudit names the older files of the log; they are the operator's, to move away in order, the oldest first.
+	oldAudit = "audit-%06d.jsonl"
+	// rotateAt is how large the newest file of the log gets, in bytes.
 	rotateAt = 64 << 20
 	// maxLine bounds one line, in bytes.
 	maxLine = 8 << 10
@@ -70,16 +72,21 @@ func (s Store) append(lines []Line) (head string, err error) {
 	if err != nil {
 		return "", err
 	}
+	var text []byte
 	for _, l := range lines {
 		l.Prev = head
 		b, err := json.Marshal(l)
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
+		case len(b) >= maxLine: // it could not be read back
+			return "", fmt.Errorf("a line of %d bytes, less than %d are taken: give a shorter reason", len(b), maxLine)
 		}
 		head = hashLine(b)
-		if _, err := file.Write(append(b, '\n')); err != nil {
-			return "", errors.Join(err, file.Truncate(before)) // no half line on a full disk
-		}
+		text = append(append(text, b...), '\n')
+	}
+	if _, err := file.Write(text); err != nil {
+		return "", errors.Join(err, file.Truncate(before)) // no half line on a full disk
 	}
 	return head, file.Sync()
 }
@@ -97,7 +104,14 @@ func (s Store) rotate(path string) (head string, err error) {
 	if info, err := os.Stat(path); err != nil || info.Size() < rotateAt {
 		return head, nil
 	}
-	return head, os.Rename(path, filepath.Join(s.dir, fmt.Sprintf("audit-%06d.jsonl", len(files))))
+	number := 1
+	if len(files) > 1 { // after the newest that is there: older ones may have been moved away
+		if _, err := fmt.Sscanf(filepath.Base(files[len(files)-2]), oldAudit, &number); err != nil {
+			return "", fmt.Errorf("%s is no file of the log (%w): move it away", files[len(files)-2], err)
+		}
+		number++
+	}
+	return head, os.Rename(path, filepath.Join(s.dir, fmt.Sprintf(oldAudit, number)))
 }
 
 // auditFiles lists the log's files, the oldest first.

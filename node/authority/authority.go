@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -198,7 +197,7 @@ func (a *Authority) consider(ctx context.Context, now time.Time) error {
 // askRoot is the root's answer, or that there was none.
 func (a *Authority) askRoot(ctx context.Context) lease.Answer {
 	if a.cfg.Root == nil {
-		return lease.Answer{Reached: true, Listed: true, ContractEnd: a.current.Load().Cert.NotAfter.AddDate(0, -3, 0)}
+		return lease.Answer{Reached: true, Listed: true, ContractEnd: lease.ContractUntil(a.current.Load().Cert.NotAfter)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -251,7 +250,7 @@ func (a *Authority) revoked(node string, key *ecdsa.PublicKey) string {
 		switch {
 		case r.Node != "" && r.Node == node:
 			return "the policy revokes the node"
-		case r.Serial != "" && err == nil && strings.HasPrefix(identity.SerialScope(r.Serial), scope):
+		case r.Serial != "" && err == nil && identity.SerialScope(r.Serial) == scope:
 			return "the policy revokes a certificate of its key"
 		}
 	}
