@@ -162,7 +162,9 @@ func (r *kernelRelay) inspect() {
 				"event", "relay_off", "interface", index, "lost", n-e.dropped, "of", r.sent)
 			r.forget()
 		}
-		e.dropped = n
+		if ok {
+			e.dropped = n
+		}
 	}
 	r.sent = 0
 }

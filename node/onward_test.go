@@ -59,7 +59,7 @@ func TestKernelStopsRelayingWhereItsFramesAreLost(t *testing.T) {
 	var log bytes.Buffer
 	n := newOnwardNode(t, &log)
 	n.log = slog.New(slog.NewTextHandler(&log, nil))
-	lost := map[int]uint64{3: 100, 4: 0}
+	lost := map[int]uint64{3: 100, 4: 500}
 	n.relay.dropped = func(index int) (uint64, bool) { x, ok := lost[index]; return x, ok }
 	if !n.relay.exit(3) || !n.relay.exit(4) || n.relay.exit(5) {
 		t.Fatal("interfaces 3 and 4 may relay, of 5 nothing is known")
@@ -70,6 +70,9 @@ func TestKernelStopsRelayingWhereItsFramesAreLost(t *testing.T) {
 	if !n.relay.exit(3) {
 		t.Error("left to user space for a few lost frames")
 	}
+	delete(lost, 4) // its count cannot be read for a moment
+	n.relay.inspect()
+	lost[4] = 500
 	for range 2 {
 		n.relay.sent = 1000
 		lost[3] += 60
