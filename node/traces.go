@@ -44,13 +44,22 @@ func (a *adminRoutes) traced(pattern string, next http.Handler) http.Handler {
 func (n *Node) propose(r *http.Request, p control.Proposal) (control.Outcome, error) {
 	ctx, s := n.tracing.Tracer().Start(r.Context(), "propose policy")
 	defer s.End()
-	p.ID = tracing.Parent(ctx)
+	p.ID = changeID(ctx, s)
 	out, err := n.control.Propose(ctx, p)
 	if err != nil {
 		s.SetStatus(codes.Error, err.Error())
 	}
 	s.SetAttributes(attribute.Int64("tern.policy.version", int64(out.Version)))
 	return out, err
+}
+
+// changeID is the id of the change that s, the span in ctx, asks for; empty where this node makes no spans: ctx then has the
+// caller's own, and of changes with one id only the first is made.
+func changeID(ctx context.Context, s trace.Span) string {
+	if !s.IsRecording() {
+		return ""
+	}
+	return tracing.Parent(ctx)
 }
 
 // traceEnforce starts the span of a policy that comes into force here, if its change was traced.
