@@ -298,13 +298,25 @@ func explain(cmd *cobra.Command, base gate.Target, file, app, from, to string) (
 	return control.Explain(doc, app, from, to)
 }
 
+// readInput reads a policy document. Of a file that is none (a disk, a video) it reads no more than shows that.
 func readInput(cmd *cobra.Command, file string) ([]byte, error) {
+	in := cmd.InOrStdin()
 	switch file {
 	case "":
 		return nil, usageError{fmt.Errorf("-f FILE is needed (- for standard input)")}
 	case "-":
-		return io.ReadAll(cmd.InOrStdin())
+		file = "standard input"
 	default:
-		return os.ReadFile(file)
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
 	}
+	doc, err := io.ReadAll(io.LimitReader(in, control.MaxDocumentBytes+1))
+	if err == nil && len(doc) > control.MaxDocumentBytes {
+		err = fmt.Errorf("%s is no policy: it is longer than the %d bytes that are allowed", file, control.MaxDocumentBytes)
+	}
+	return doc, err
 }

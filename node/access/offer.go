@@ -54,6 +54,9 @@ func parseOffer(body []byte) (offer, error) {
 	if len(desc.MediaDescriptions) == 0 {
 		return o, fmt.Errorf("%w: no media", errBadSDP)
 	}
+	if err := bounded(desc); err != nil {
+		return o, err
+	}
 	o.desc = desc
 	live := 0
 	for _, m := range desc.MediaDescriptions {
@@ -73,6 +76,28 @@ func parseOffer(body []byte) (offer, error) {
 	}
 	o.clean()
 	return o, nil
+}
+
+// maxFormats bounds the payload types of all media sections together. Browsers offer about sixty for a camera and a microphone.
+const maxFormats = 512
+
+// bounded refuses what would cost the library seconds and hundreds of megabytes: for every payload type named it reads all of
+// the section's lines again, as often as one is repeated, and in sections that nobody wants too.
+func bounded(d *sdp.SessionDescription) error {
+	formats := 0
+	for _, m := range d.MediaDescriptions {
+		seen := map[string]bool{}
+		for _, f := range m.MediaName.Formats {
+			if seen[f] {
+				return fmt.Errorf("%w: payload type %.20q is named twice in one section", errBadSDP, f)
+			}
+			seen[f] = true
+		}
+		if formats += len(seen); formats > maxFormats {
+			return fmt.Errorf("%w: more than %d payload types", errUnprocessable, maxFormats)
+		}
+	}
+	return nil
 }
 
 // section reads one media section.

@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,6 +79,33 @@ func TestOfferChoosesTheFirstServedCodec(t *testing.T) {
 	again, err := o.withCredentials(frag{ufrag: "NEWU", pwd: "newpasswordnewpassword", candidates: []candidate{{"0", "1 1 udp 1 192.0.2.1 5 typ host"}}})
 	if err != nil || !strings.Contains(again, "a=ice-ufrag:NEWU") || strings.Contains(again, "EsAw") || !strings.Contains(again, "a=candidate:1 1 udp 1 192.0.2.1") {
 		t.Errorf("new generation (%v):\n%s", err, again)
+	}
+}
+
+// The library's work is the number of payload types times the number of lines: seconds for an offer of 50 KB.
+func TestOfferOfTooManyPayloadTypesIsRefused(t *testing.T) {
+	section := func(port, formats string) string {
+		return "m=video " + port + " UDP/TLS/RTP/SAVPF " + formats + "\r\na=mid:" + port + "\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\n"
+	}
+	var all []string
+	for i := range 128 {
+		all = append(all, strconv.Itoa(i))
+	}
+	every := strings.Join(all, " ")
+	for name, tc := range map[string]struct {
+		media string
+		want  error
+	}{
+		"all types, once":            {section("9", every), nil},
+		"one type often":             {section("9", strings.Repeat("96 ", 5000)+"97"), errBadSDP},
+		"in a rejected section":      {section("9", "96") + section("0", "96 96"), errBadSDP},
+		"all types in four sections": {section("9", every) + strings.Repeat(section("0", every), 3), nil},
+		"all types in five sections": {section("9", every) + strings.Repeat(section("0", every), 4), errUnprocessable},
+	} {
+		_, err := parseOffer([]byte("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\na=fingerprint:sha-256 AA\r\n" + tc.media))
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
 	}
 }
 
