@@ -26,7 +26,8 @@ const (
 type missing struct {
 	seq   uint16
 	seen  time.Time // when a later one arrived
-	asked time.Time // zero: never
+	first time.Time // when it was asked for
+	asked time.Time // when it was last asked for
 	tries int
 }
 
@@ -111,18 +112,23 @@ func (r *Requester) arrived(now time.Time, seq uint16) (gap bool) {
 	return false
 }
 
-// fill takes a packet off what is missing. One that was asked for once tells the round trip.
+// fill takes a packet off what is missing. One that was asked for tells the round trip: surely if it was asked for once. If more
+// often, the first request counts, with less weight: on a way longer than the wait nothing would ever be measured, and all be
+// asked for twice.
 func (r *Requester) fill(now time.Time, seq uint16) {
 	i := slices.IndexFunc(r.gaps, func(m missing) bool { return m.seq == seq })
 	if i < 0 {
 		return
 	}
-	if m := r.gaps[i]; m.tries == 1 {
-		if sample := now.Sub(m.asked); r.trip == 0 {
-			r.trip = sample
-		} else {
-			r.trip += (sample - r.trip) / 8
+	if m := r.gaps[i]; m.tries > 0 {
+		sample, weight := now.Sub(m.first), time.Duration(8)
+		if m.tries > 1 {
+			weight = 32
 		}
+		if r.trip == 0 {
+			weight = 1
+		}
+		r.trip += (sample - r.trip) / weight
 	}
 	r.gaps = slices.Delete(r.gaps, i, i+1)
 }
@@ -146,6 +152,9 @@ func (r *Requester) due(now time.Time, out []uint16) (lost []uint16, more bool) 
 	for i := range r.gaps {
 		m := &r.gaps[i]
 		if m.tries == 0 && now.Sub(m.seen) >= settle || m.tries > 0 && m.tries < maxTries && now.Sub(m.asked) >= again {
+			if m.tries == 0 {
+				m.first = now
+			}
 			m.asked = now
 			m.tries++
 			out = append(out, m.seq)

@@ -134,6 +134,34 @@ func TestRunAsksForWhatIsMissingAndEnds(t *testing.T) {
 	})
 }
 
+// Over a way that is longer than the first wait the round trip is found out, and then packets are asked for once.
+func TestALongRoundTripIsMeasured(t *testing.T) {
+	for _, trip := range []int{290, 300, 420} {
+		r, again := New(), 0
+		for _, next := range []int{40, trip} { // the way becomes longer
+			r.arrived(at(0), 0)
+			for n := range 200 {
+				seq, began := uint16(2*n+1), 10_000*n
+				r.arrived(at(began), seq-1)
+				r.arrived(at(began), seq+1)
+				asked := 0
+				for ms := began; ms < began+10+next; ms += 10 {
+					got, _ := r.due(at(ms), nil)
+					asked += len(got)
+				}
+				r.arrived(at(began+10+next), seq)
+				if n >= 100 && asked != 1 {
+					again++
+				}
+			}
+			r.started = false
+		}
+		if again > 0 {
+			t.Errorf("round trip of %d ms: %d of 200 packets asked for again", trip, again)
+		}
+	}
+}
+
 func BenchmarkArrived(b *testing.B) {
 	b.ReportAllocs()
 	r := New()
