@@ -9,7 +9,9 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/srtp/v3"
+	"github.com/pion/webrtc/v4"
 
 	"github.com/ternmesh/tern/bench/client"
 	"github.com/ternmesh/tern/media"
@@ -161,18 +163,21 @@ func TestAPacketIsSentAgainOnceInARoundTrip(t *testing.T) {
 	}
 }
 
+// packetFrom is a packet of a publisher that sends under ssrc.
+func packetFrom(t *testing.T, ssrc uint32, seq uint16) []byte {
+	t.Helper()
+	b, err := (&rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: 96, SequenceNumber: seq, Timestamp: 1, SSRC: ssrc}, Payload: []byte{byte(seq)}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func TestRepairFollowsAPublisherThatCameBack(t *testing.T) {
 	u, s, all, wire := seated(t, 1)
-	from := func(ssrc uint32, seq uint16) []byte {
-		b, err := (&rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: 96, SequenceNumber: seq, Timestamp: 1, SSRC: ssrc}, Payload: []byte{byte(seq)}}).Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	u.write(0, from(1, 500))
+	u.write(0, packetFrom(t, 1, 500))
 	s.write(<-s.queue)
-	u.write(0, from(2, 9)) // another source: goes on as 501
+	u.write(0, packetFrom(t, 2, 9)) // another source: goes on as 501
 	s.write(<-s.queue)
 	wire.sent = nil
 	all[0].resend(all[0].tracks[0], []uint16{501})
@@ -180,6 +185,75 @@ func TestRepairFollowsAPublisherThatCameBack(t *testing.T) {
 		t.Errorf("sent again: %+v", got)
 	}
 }
+
+// Numbers of before a change belong to what was sent before it: nothing else goes out under them, neither as a repair nor late.
+func TestNumbersOfBeforeAChangeAreNotUsedAgain(t *testing.T) {
+	u, s, all, wire := seated(t, 1)
+	for _, p := range [][]byte{packetFrom(t, 1, 499), packetFrom(t, 1, 500), packetFrom(t, 2, 9)} { // the last goes on as 501
+		u.write(0, p)
+		s.write(<-s.queue)
+	}
+	wire.sent = nil
+	u.write(0, packetFrom(t, 2, 8)) // late: it would go out as another 500
+	s.write(<-s.queue)
+	all[0].resend(all[0].tracks[0], []uint16{500})
+	if len(wire.sent) != 0 {
+		t.Errorf("%d bytes went out under a number that was used", len(wire.sent))
+	}
+	if c := &u.a.counts; c.stale.Load() != 1 || c.repairGone.Load() != 1 {
+		t.Errorf("counted %d stale, %d gone", c.stale.Load(), c.repairGone.Load())
+	}
+	for seq := uint16(10); seq < 10+40_000; seq++ { // past half of all numbers
+		if !all[0].tracks[0].joined.apply(&rtp.Header{SequenceNumber: seq, SSRC: 2}, 0, 90000) {
+			t.Fatalf("%d does not pass", seq)
+		}
+	}
+	for _, seq := range []uint16{501, 40_500 - keptPackets} {
+		if all[0].tracks[0].joined.sent(seq) {
+			t.Errorf("%d counts as sent and kept", seq)
+		}
+	}
+	if j := all[0].tracks[0].joined; !j.sent(j.lastSeq) || !j.sent(j.lastSeq-keptPackets+1) || j.sent(j.lastSeq+1) {
+		t.Error("the newest do not count as sent, or one that never was does")
+	}
+}
+
+// A packet that goes again under its own number is the same to the bit: audio never goes again, and video without RTX has no
+// transport-wide number in it.
+func TestNothingGoesAgainUnderItsNumberWithAnother(t *testing.T) {
+	u, s, all, wire := seated(t, 1)
+	u.write(0, packetFrom(t, 1, 500))
+	s.write(<-s.queue)
+	wire.sent = nil
+	for kind, want := range map[string]bool{"audio/opus": false, "video/VP8": true} {
+		track := &viewerTrack{codec: codec{mime: kind}}
+		if _, err := track.Bind(bound{mime: kind}); err != nil || track.number != 0 == want {
+			t.Errorf("%s: number %d, %v", kind, track.number, err)
+		}
+		all[0].tracks[0].codec.mime = kind
+		all[0].told(all[0].tracks[0], &rtcp.TransportLayerNack{MediaSSRC: 77, Nacks: []rtcp.NackPair{{PacketID: 500}}}, time.Now())
+		if got := len(wire.sent) > 0; got != want {
+			t.Errorf("%s: sent again: %v", kind, got)
+		}
+		wire.sent = nil
+	}
+}
+
+// bound is what was negotiated of a track without RTX.
+type bound struct {
+	webrtc.TrackLocalContext
+	mime string
+}
+
+func (b bound) CodecParameters() []webrtc.RTPCodecParameters {
+	return []webrtc.RTPCodecParameters{{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: b.mime}}}
+}
+func (b bound) HeaderExtensions() []webrtc.RTPHeaderExtensionParameter {
+	return []webrtc.RTPHeaderExtensionParameter{{URI: sdp.TransportCCURI, ID: 3}}
+}
+func (bound) SSRC() webrtc.SSRC                    { return 77 }
+func (bound) SSRCRetransmission() webrtc.SSRC      { return 0 }
+func (bound) WriteStream() webrtc.TrackLocalWriter { return nil }
 
 func TestAnAudienceLivesAsLongAsItsViewers(t *testing.T) {
 	w := newWorld(t, nil)

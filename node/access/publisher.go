@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +14,8 @@ import (
 	"github.com/ternmesh/tern/media/nack"
 )
 
-// maxArrivals bounds how often tracks of one publisher may appear, each time under another SSRC: every time costs two
-// goroutines until its end.
+// maxArrivals bounds how often tracks of one publisher may appear, each time under another SSRC: every time costs up
+// to three goroutines until its end.
 const maxArrivals = 32
 
 // publisher moves a WebRTC client's packets into media.
@@ -141,9 +142,10 @@ type repairs struct {
 	done     chan struct{}
 }
 
-// repair begins to ask for lost packets of a video track. Audio has its own concealment, and no NACK is agreed for it.
+// repair begins to ask for lost packets of a track for which NACK is agreed: never of audio, which has its own concealment, and
+// of video if the publisher offers it.
 func (p *publisher) repair(t *webrtc.TrackRemote) (r repairs) {
-	if t.Kind() != webrtc.RTPCodecTypeVideo {
+	if !slices.Contains(t.Codec().RTCPFeedback, webrtc.RTCPFeedback{Type: "nack"}) {
 		return r
 	}
 	r = repairs{nack.New(), make(chan struct{})}

@@ -36,7 +36,7 @@ func (v *viewer) listen(t *viewerTrack, sender *webrtc.RTPSender) {
 func (v *viewer) told(t *viewerTrack, p rtcp.Packet, now time.Time) {
 	switch p := p.(type) {
 	case *rtcp.TransportLayerNack:
-		if p.MediaSSRC == t.ssrc {
+		if p.MediaSSRC == t.ssrc && t.Kind() == webrtc.RTPCodecTypeVideo { // none is agreed for audio
 			v.resend(t, lostOf(p))
 		}
 	case *rtcp.ReceiverReport:

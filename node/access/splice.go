@@ -9,6 +9,7 @@ import "github.com/pion/rtp"
 type splice struct {
 	ssrc, before uint32 // current and previous source
 	started      bool
+	from         uint16 // the current source's first packet as it was sent, or later: keptPackets before lastSeq
 	seq          uint16 // added to sequence numbers
 	ts           uint32 // added to timestamps
 	lastSeq      uint16 // highest sent
@@ -17,20 +18,26 @@ type splice struct {
 }
 
 // apply rewrites h; now is in nanoseconds, rate the clock rate in ticks per second.
-// False: a late packet of the source before, to be dropped.
+// False: a late packet of the source before, or of the current one from before it was
+// taken up, to be dropped: its number was another packet's, which a cipher must not see
+// twice.
 func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
 	switch {
 	case !s.started:
 		s.started, s.ssrc = true, h.SSRC
+		s.from = h.SequenceNumber - keptPackets // what arrives out of order at the beginning passes
 		s.mark(h.SequenceNumber, h.Timestamp, now)
 		return true
 	case h.SSRC == s.before && h.SSRC != s.ssrc:
 		return false
 	case h.SSRC != s.ssrc:
 		s.before, s.ssrc = s.ssrc, h.SSRC
-		s.seq = s.lastSeq + 1 - h.SequenceNumber
+		s.from = s.lastSeq + 1
+		s.seq = s.from - h.SequenceNumber
 		gap := max(now-s.lastAt, 0)
 		s.ts = s.lastTS + max(1, uint32(gap/1000*int64(rate)/1e6)) - h.Timestamp
+	case s.from-(h.SequenceNumber+s.seq)-1 < keptPackets:
+		return false
 	}
 	h.SequenceNumber += s.seq
 	h.Timestamp += s.ts
@@ -42,7 +49,13 @@ func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
 
 func (s *splice) mark(seq uint16, ts uint32, now int64) {
 	s.lastSeq, s.lastTS, s.lastAt = seq, ts, now
+	if seq-s.from > keptPackets {
+		s.from = seq - keptPackets
+	}
 }
+
+// sent says whether a number that went out was the current source's.
+func (s *splice) sent(seq uint16) bool { return seq-s.from <= s.lastSeq-s.from }
 
 // change says that the next source is meant: one that was left before may come back.
 func (s *splice) change() { s.before = s.ssrc }

@@ -261,7 +261,10 @@ func (v *viewer) resend(t *viewerTrack, lost []uint16) {
 			counts.repairLimit.Add(1)
 			continue
 		}
-		p := u.tracks[t.at.Load()].find(t.joined.ssrc, seq-t.joined.seq)
+		var p *shared
+		if t.joined.sent(seq) { // what was sent of a source or layer before is not kept under this one's numbers
+			p = u.tracks[t.at.Load()].find(t.joined.ssrc, seq-t.joined.seq)
+		}
 		if p == nil {
 			counts.repairGone.Add(1)
 			continue

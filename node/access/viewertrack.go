@@ -25,7 +25,9 @@ func (t *viewerTrack) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameter
 			t.rtxSSRC, t.rtxPayload = uint32(c.SSRCRetransmission()), t.codec.rtx
 		}
 		for _, h := range c.HeaderExtensions() {
-			if h.URI == sdp.TransportCCURI && h.ID > 0 && h.ID < 15 {
+			// Without RTX a packet goes again under its own number, and must be the same then: AES-GCM uses that number once. Audio never
+			// goes again.
+			if h.URI == sdp.TransportCCURI && h.ID > 0 && h.ID < 15 && (t.rtxPayload != 0 || t.Kind() == webrtc.RTPCodecTypeAudio) {
 				t.number = uint8(h.ID)
 			}
 		}
