@@ -50,25 +50,27 @@ func New() *Requester { return &Requester{wake: make(chan struct{}, 1)} }
 // returns.
 func (r *Requester) Run(done <-chan struct{}, ask func(lost []uint16)) {
 	timer := time.NewTimer(poll)
+	timer.Stop()
 	defer timer.Stop()
 	var lost []uint16
-	more := false
+	more := false // the timer runs
 	for {
-		if more {
-			timer.Reset(poll)
-		} else {
-			timer.Stop()
-		}
 		select {
 		case <-done:
 			return
 		case <-r.wake:
-			more = true
+			if !more { // else further gaps would put off the look at the first
+				more = true
+				timer.Reset(poll)
+			}
 			continue
 		case <-timer.C:
 		}
 		if lost, more = r.due(time.Now(), lost[:0]); len(lost) > 0 {
 			ask(lost)
+		}
+		if more {
+			timer.Reset(poll)
 		}
 	}
 }
@@ -161,11 +163,4 @@ func (r *Requester) due(now time.Time, out []uint16) (lost []uint16, more bool) 
 		}
 	}
 	return out, len(r.gaps) > 0
-}
-
-// GivenUp is how many packets were given up since the start.
-func (r *Requester) GivenUp() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.given
 }

@@ -43,8 +43,8 @@ func TestAGapIsAskedForAndAgainAfterARoundTripAndAHalf(t *testing.T) {
 	r.arrived(at(1001), 2) // a copy
 	r.arrived(at(1002), 60000)
 	due(t, r, 2000)
-	if r.GivenUp() != 0 {
-		t.Errorf("%d given up", r.GivenUp())
+	if r.given != 0 {
+		t.Errorf("%d given up", r.given)
 	}
 }
 
@@ -57,8 +57,8 @@ func TestWhatNeverComesIsGivenUp(t *testing.T) {
 		got, _ := r.due(at(ms), nil)
 		asked += len(got)
 	}
-	if asked < 5 || asked > maxTries || r.GivenUp() != 1 {
-		t.Errorf("asked %d times, %d given up; want 5 to %d times, then given up", asked, r.GivenUp(), maxTries)
+	if asked < 5 || asked > maxTries || r.given != 1 {
+		t.Errorf("asked %d times, %d given up; want 5 to %d times, then given up", asked, r.given, maxTries)
 	}
 }
 
@@ -160,6 +160,29 @@ func TestALongRoundTripIsMeasured(t *testing.T) {
 			t.Errorf("round trip of %d ms: %d of 200 packets asked for again", trip, again)
 		}
 	}
+}
+
+func TestGapsThatKeepComingDoNotPutOffTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, done, begin, first := New(), make(chan struct{}), time.Now(), time.Duration(0)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			r.Run(done, func([]uint16) {
+				if first == 0 {
+					first = time.Since(begin)
+				}
+			})
+		})
+		for seq := range uint16(100) {
+			r.Arrived(time.Now(), 2*seq)
+			time.Sleep(poll / 2)
+		}
+		close(done)
+		wg.Wait()
+		if first == 0 || first > 4*poll {
+			t.Errorf("first asked after %v of gaps every %v", first, poll/2)
+		}
+	})
 }
 
 func BenchmarkArrived(b *testing.B) {
