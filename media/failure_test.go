@@ -92,6 +92,35 @@ func TestALocalPublisherEndsAHopelessTryElsewhere(t *testing.T) {
 	})
 }
 
+func TestANodeThatComesEndsAHopelessTry(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		b := n.nodes["b"].hub
+		_, v := mustSubscribe(t, b, key("cam"))
+		n.kill("a")
+		settle(time.Second) // b now dials the dead node
+		p := mustPublish(t, n.start("a"), key("cam"), nil)
+		b.Retry()
+		settle(500 * time.Millisecond)
+		if !flows(p, v) {
+			t.Fatal("the viewer waits for the end of a try although the node is back")
+		}
+	})
+}
+
+func TestANodeThatComesDoesNotRefuseAViewerWhoJoins(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		p := mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		b := n.nodes["b"].hub
+		time.AfterFunc(n.delay/2, b.Retry) // the subscription is on its way
+		if _, v := mustSubscribe(t, b, key("cam")); !flows(p, v) {
+			t.Error("no packet flows")
+		}
+	})
+}
+
 func TestADeadDirectoryNodeIsNotMissed(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
 		a, b := n.nodes["a"].hub, n.nodes["b"].hub

@@ -229,7 +229,7 @@ func (h *Hub) Retry() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, w := range h.watches {
-		if w.current == nil {
+		if w.current == nil && w.tracks != nil { // a first search must not be cut short: its viewers would be refused
 			w.hurry()
 		}
 	}
