@@ -43,7 +43,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	m.mu.Unlock()
 	if full {
 		m.stats.overfull.Add(1)
-		m.warn.Warn("nodes refused: too many are named that nobody has a card of", "node", n.Name, "addr", addrOf(n), "most", maxUnverified)
+		m.warn.Warn("nodes refused: too many are named that nobody has a card of", "peer", n.Name, "addr", addrOf(n), "most", maxUnverified)
 		return errors.New("too many nodes are named that nobody has a card of")
 	}
 	if taken && holder != n.Name {

@@ -139,14 +139,14 @@ func (p *prober) step(now time.Time) {
 			l.live.look(now, t)
 			l.settle(now)
 		}
-		doubtful := l.doubtful(now)
-		if now.Before(l.due) && !doubtful {
+		early := now.Before(l.due)
+		if early && !l.doubtful(now) {
 			continue
 		}
-		if doubtful && now.Before(l.due) {
-			// one more, between those that are due
-		} else if l.due = l.due.Add(l.every); l.due.Before(now) {
-			l.due = now.Add(l.every)
+		if !early {
+			if l.due = l.due.Add(l.every); l.due.Before(now) {
+				l.due = now.Add(l.every)
+			}
 		}
 		if !p.spend(l) {
 			p.m.stats.probesCapped.Add(1)

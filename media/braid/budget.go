@@ -83,7 +83,9 @@ func (b *Braid) budgetLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-g.soon:
-			b.step(time.Now())
+			if now := time.Now(); b.step(now) {
+				last = now
+			}
 			continue
 		case now := <-tick.C:
 			if b.step(now) {

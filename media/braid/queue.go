@@ -178,7 +178,7 @@ func (q *sendQueue) copy(packet []byte) []byte {
 	return append(make([]byte, 0, size), packet...)
 }
 
-// release takes a buffer back; beyond one run's worth the garbage collector has it.
+// release takes a buffer back; beyond queueSpare the garbage collector has it.
 func (q *sendQueue) release(buf []byte) {
 	switch {
 	case cap(buf) == queueSmall && len(q.small) < queueSpare:
