@@ -38,9 +38,6 @@ func BenchmarkDroppedPacket(b *testing.B) {
 	frame := hostileFrame(w)
 	twin := newTestFilter(b, Config{Mode: ModeGo, GuardAccess: true})
 	socket := w.listen(w.node, fmt.Sprintf(":%d", testAccess))
-	if err := socket.(*net.UDPConn).SetReadBuffer(4 << 20); err != nil {
-		b.Fatal(err)
-	}
 	conn := twin.WrapPacketConn(socket, testAccess)
 	reading := make(chan time.Duration, 1)
 	go func() { // ends with the last packet, which passes

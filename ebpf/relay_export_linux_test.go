@@ -78,6 +78,16 @@ func (r *KernelRelay) Run(frame []byte) (sent bool, out []byte) {
 	return verdict == 3, out // XDP_TX
 }
 
+// Clock is the time that the program goes by: what this thread sees of the system's may be ahead of it.
+func (r *KernelRelay) Clock() time.Duration {
+	r.t.Helper()
+	now, err := r.k.clock()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return time.Duration(now)
+}
+
 // Count sums what the kernel says that it has sent on.
 func (r *KernelRelay) Count() (frames, bytes uint64) {
 	for _, s := range r.slots.slots {
