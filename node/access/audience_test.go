@@ -204,7 +204,7 @@ func TestNumbersOfBeforeAChangeAreNotUsedAgain(t *testing.T) {
 		t.Errorf("counted %d stale, %d gone", c.stale.Load(), c.repairGone.Load())
 	}
 	for seq := uint16(10); seq < 10+40_000; seq++ { // past half of all numbers
-		if !all[0].tracks[0].joined.apply(&rtp.Header{SequenceNumber: seq, SSRC: 2}, 0, 90000) {
+		if !all[0].tracks[0].joined.apply(&rtp.Header{SequenceNumber: seq, SSRC: 2}, time.Time{}, 90000) {
 			t.Fatalf("%d does not pass", seq)
 		}
 	}

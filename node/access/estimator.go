@@ -38,6 +38,7 @@ const (
 type estimator struct {
 	number uint16 // of the next packet
 	ring   *[sentMemory]sentPacket
+	began  time.Time // when the first packet left; delays count from there, so that setting the wall clock changes none
 
 	bps     float64   // 0 until the first feedback
 	grown   time.Time // when bps was last raised
@@ -78,7 +79,7 @@ type delivered struct {
 // sent numbers a packet of size bytes that leaves at now.
 func (e *estimator) sent(now time.Time, size int) (seq uint16) {
 	if e.ring == nil {
-		e.ring = new([sentMemory]sentPacket)
+		e.ring, e.began = new([sentMemory]sentPacket), now
 	}
 	seq = e.number
 	e.ring[seq%sentMemory] = sentPacket{at: now, seq: seq, size: uint16(size), waited: true}
@@ -117,7 +118,7 @@ func (e *estimator) feedback(now time.Time, f *rtcp.TransportLayerCC) {
 
 // sample notes one arrival.
 func (e *estimator) sample(p *sentPacket, clock time.Duration) {
-	delay := clock - time.Duration(p.at.UnixNano())
+	delay := clock - p.at.Sub(e.began)
 	if p.at.Sub(e.floorAt) > floorWindow {
 		e.floor[1], e.floor[0], e.floorAt = e.floor[0], delay, p.at
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pion/rtp"
 
@@ -177,10 +178,11 @@ func FuzzRTPRequest(f *testing.F) {
 
 func TestSplice(t *testing.T) {
 	var s splice
-	const second = int64(1e9)
-	step := func(ssrc uint32, seq uint16, ts uint32, now int64) (uint16, uint32, bool) {
+	const second = time.Second
+	begin := time.Now()
+	step := func(ssrc uint32, seq uint16, ts uint32, now time.Duration) (uint16, uint32, bool) {
 		h := rtp.Header{SSRC: ssrc, SequenceNumber: seq, Timestamp: ts}
-		ok := s.apply(&h, now, 90000)
+		ok := s.apply(&h, begin.Add(now), 90000)
 		return h.SequenceNumber, h.Timestamp, ok
 	}
 	for _, tc := range []struct {
@@ -188,7 +190,7 @@ func TestSplice(t *testing.T) {
 		ssrc    uint32
 		seq     uint16
 		ts      uint32
-		now     int64
+		now     time.Duration
 		wantSeq uint16
 		wantTS  uint32
 		ok      bool

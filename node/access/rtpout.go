@@ -279,7 +279,7 @@ func (o *rtpOut) send(t *rtpOutTrack, track int, data []byte) {
 		counts.switches.Add(1)
 	}
 	now := time.Now()
-	if !t.joined.apply(&out.Header, now.UnixNano(), t.codec.clockRate) {
+	if !t.joined.apply(&out.Header, now, t.codec.clockRate) {
 		counts.stale.Add(1)
 		return
 	}

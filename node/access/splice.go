@@ -1,6 +1,10 @@
 package access
 
-import "github.com/pion/rtp"
+import (
+	"time"
+
+	"github.com/pion/rtp"
+)
 
 // splice joins the packets of one source after another (a publisher that came back
 // has another SSRC, sequence and clock) into one sequence, so that a viewer's decoder
@@ -14,14 +18,14 @@ type splice struct {
 	ts           uint32 // added to timestamps
 	lastSeq      uint16 // highest sent
 	lastTS       uint32
-	lastAt       int64 // nanoseconds, arrival of lastTS
+	lastAt       time.Time // arrival of lastTS
 }
 
-// apply rewrites h; now is in nanoseconds, rate the clock rate in ticks per second.
+// apply rewrites h; rate is the clock rate in ticks per second.
 // False: a late packet of the source before, or of the current one from before it was
 // taken up, to be dropped: its number was another packet's, which a cipher must not see
 // twice.
-func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
+func (s *splice) apply(h *rtp.Header, now time.Time, rate uint32) bool {
 	switch {
 	case !s.started:
 		s.started, s.ssrc = true, h.SSRC
@@ -34,8 +38,8 @@ func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
 		s.before, s.ssrc = s.ssrc, h.SSRC
 		s.from = s.lastSeq + 1
 		s.seq = s.from - h.SequenceNumber
-		gap := max(now-s.lastAt, 0)
-		s.ts = s.lastTS + max(1, uint32(gap/1000*int64(rate)/1e6)) - h.Timestamp
+		gap := max(now.Sub(s.lastAt), 0)
+		s.ts = s.lastTS + max(1, uint32(gap.Microseconds()*int64(rate)/1e6)) - h.Timestamp
 	case s.from-(h.SequenceNumber+s.seq)-1 < keptPackets:
 		return false
 	}
@@ -47,7 +51,7 @@ func (s *splice) apply(h *rtp.Header, now int64, rate uint32) bool {
 	return true
 }
 
-func (s *splice) mark(seq uint16, ts uint32, now int64) {
+func (s *splice) mark(seq uint16, ts uint32, now time.Time) {
 	s.lastSeq, s.lastTS, s.lastAt = seq, ts, now
 	if seq-s.from > keptPackets {
 		s.from = seq - keptPackets

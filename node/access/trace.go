@@ -51,20 +51,26 @@ func traceOf(r *http.Request) *joinTrace {
 	return t
 }
 
-// next ends the phase that runs and begins another.
-func (t *joinTrace) next(phase string) {
+// step changes the trace unless the join is over.
+func (t *joinTrace) step(change func()) {
 	if t == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
-		return
+	if !t.over {
+		change()
 	}
-	if t.phase != nil {
-		t.phase.End()
-	}
-	_, t.phase = t.by.Start(t.ctx, phase)
+}
+
+// next ends the phase that runs and begins another.
+func (t *joinTrace) next(phase string) {
+	t.step(func() {
+		if t.phase != nil {
+			t.phase.End()
+		}
+		_, t.phase = t.by.Start(t.ctx, phase)
+	})
 }
 
 // session says which session the join became.
@@ -90,19 +96,13 @@ func (t *joinTrace) answered(p *problem) {
 
 // end is the end of the join: reason is "" once media flows, or says why it never will. Later calls do nothing.
 func (t *joinTrace) end(reason string) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over {
-		return
-	}
-	t.over = true
-	if reason != "" {
-		t.root.SetStatus(codes.Error, reason)
-		t.phase.SetStatus(codes.Error, reason)
-	}
-	t.phase.End()
-	t.root.End()
+	t.step(func() {
+		t.over = true
+		if reason != "" {
+			t.root.SetStatus(codes.Error, reason)
+			t.phase.SetStatus(codes.Error, reason)
+		}
+		t.phase.End()
+		t.root.End()
+	})
 }

@@ -170,7 +170,7 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 		spare := h.Extensions[:0] // the encryption reads the header into it
 		*h = p.header
 		h.Extensions = spare
-		if !t.joined.apply(h, now.UnixNano(), t.rate) {
+		if !t.joined.apply(h, now, t.rate) {
 			stale++
 			continue
 		}
