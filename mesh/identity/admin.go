@@ -1,14 +1,13 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -49,40 +48,22 @@ func IssueAdmin(caDir, outDir string, o AdminOptions) error {
 	case (o.Role == "app") != (len(o.Apps) > 0):
 		return fmt.Errorf("role app, and no other, needs the apps that it is limited to")
 	}
-	ca, caKey, mesh, err := loadCA(caDir)
+	s, err := LoadSigner(caDir)
 	if err != nil {
 		return err
 	}
+	template, err := newTemplate(o.Name, o.NotBefore, cmp.Or(o.Valid, defaultAdminValid))
+	if err != nil {
+		return err
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	template.URIs = []*url.URL{san{mesh: s.mesh, role: adminPrefix + o.Role}.uri()}
+	template.Subject.OrganizationalUnit = o.Apps
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make key of %s: %w", o.Name, err)
 	}
-	valid := o.Valid
-	if valid <= 0 {
-		valid = defaultAdminValid
-	}
-	template, err := newTemplate(o.Name, o.NotBefore, valid)
-	if err != nil {
-		return err
-	}
-	if template.NotAfter.After(ca.NotAfter) {
-		template.NotAfter = ca.NotAfter
-	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	template.URIs = []*url.URL{san{mesh: mesh, role: adminPrefix + o.Role}.uri()}
-	template.Subject.OrganizationalUnit = o.Apps
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
-	if err != nil {
-		return fmt.Errorf("sign certificate of %s: %w", o.Name, err)
-	}
-	if err := os.MkdirAll(outDir, 0o700); err != nil {
-		return fmt.Errorf("make directory for certificates: %w", err)
-	}
-	if err := writeKey(filepath.Join(outDir, o.Name+".key"), key); err != nil {
-		return err
-	}
-	return writePEM(filepath.Join(outDir, o.Name+".crt"), pemCert, der, 0o644)
+	return s.issue(template, key, outDir, o.Name)
 }
 
 // AdminOf reads an admin certificate that TLS has verified against this mesh's CA. It is an error if it names no role, or two,

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -13,16 +14,15 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 )
 
 const (
 	// authorityPrefix begins the role of an authority's certificate: tern://MESH/role/authority-NAME.
-	authorityPrefix   = "authority-"
-	authorityCertFile = "authority.crt"
-	authorityKeyFile  = "authority.key"
+	authorityPrefix = "authority-"
+	// authorityFiles is the name of its two files: authority.crt, authority.key.
+	authorityFiles = "authority"
 	// defaultAuthorityValid is how long an authority's certificate lives if AuthorityOptions.Valid is zero.
 	defaultAuthorityValid = 365 * 24 * time.Hour
 )
@@ -43,42 +43,21 @@ func IssueAuthority(caDir, outDir string, o AuthorityOptions) error {
 	if err := CheckName("authority's name with its prefix", authorityPrefix+o.Name); err != nil {
 		return err
 	}
-	ca, caKey, mesh, err := loadCA(caDir)
+	s, err := LoadSigner(caDir)
 	if err != nil {
 		return err
 	}
-	public, key, err := ed25519.GenerateKey(rand.Reader)
+	template, err := newTemplate(o.Name, o.NotBefore, cmp.Or(o.Valid, defaultAuthorityValid))
+	if err != nil {
+		return err
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.URIs = []*url.URL{san{mesh: s.mesh, role: authorityPrefix + o.Name}.uri()}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make key of authority %s: %w", o.Name, err)
 	}
-	valid := o.Valid
-	if valid <= 0 {
-		valid = defaultAuthorityValid
-	}
-	template, err := newTemplate(o.Name, o.NotBefore, valid)
-	if err != nil {
-		return err
-	}
-	if template.NotAfter.After(ca.NotAfter) {
-		template.NotAfter = ca.NotAfter
-	}
-	if template.NotBefore.Before(ca.NotBefore) {
-		template.NotBefore = ca.NotBefore
-	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.URIs = []*url.URL{san{mesh: mesh, role: authorityPrefix + o.Name}.uri()}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, public, caKey)
-	if err != nil {
-		return fmt.Errorf("sign certificate of authority %s: %w", o.Name, err)
-	}
-	if err := os.MkdirAll(outDir, 0o700); err != nil {
-		return fmt.Errorf("make directory for certificates: %w", err)
-	}
-	if err := writeKey(filepath.Join(outDir, authorityKeyFile), key); err != nil {
-		return err
-	}
-	return writePEM(filepath.Join(outDir, authorityCertFile), pemCert, der, 0o644)
+	return s.issue(template, key, outDir, authorityFiles)
 }
 
 // Authority is an authority's own certificate with its key. It does not change.
@@ -95,7 +74,7 @@ func LoadAuthority(caFile, dir string) (Authority, error) {
 	if err != nil {
 		return Authority{}, err
 	}
-	certFile, keyFile := filepath.Join(dir, authorityCertFile), filepath.Join(dir, authorityKeyFile)
+	certFile, keyFile := filepath.Join(dir, authorityFiles+certSuffix), filepath.Join(dir, authorityFiles+keySuffix)
 	cert, err := readCert(certFile)
 	if err != nil {
 		return Authority{}, fmt.Errorf("%w; `tern ca authority` makes it", err)
@@ -141,33 +120,18 @@ func ClientKey(cs tls.ConnectionState) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// Signer signs node certificates with the CA's key.
-type Signer struct {
-	mesh string
-	ca   *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-// LoadSigner reads the CA with its key.
-func LoadSigner(caDir string) (Signer, error) {
-	ca, key, mesh, err := loadCA(caDir)
-	return Signer{mesh: mesh, ca: ca, key: key}, err
-}
-
-// CAFile is the certificate of the CA in a folder that `tern ca init` made.
-func CAFile(caDir string) string { return filepath.Join(caDir, caCertFile) }
-
 // SignLeased makes a node certificate (DER) for the public key of a machine with a lease. Its serial number tells the key:
 // see SerialScope.
 func (s Signer) SignLeased(key *ecdsa.PublicKey, o IssueOptions) (der []byte, serial string, err error) {
-	if err := errors.Join(CheckName("node name", o.Node), CheckRegion(o.Region)); err != nil {
+	template, err := s.nodeTemplate(o)
+	if err != nil {
 		return nil, "", err
 	}
-	if o.serial, err = leasedSerial(key); err != nil {
+	if template.SerialNumber, err = leasedSerial(key); err != nil {
 		return nil, "", err
 	}
-	der, err = nodeCertificate(s.ca, s.key, s.mesh, key, o)
-	return der, o.serial.Text(16), err
+	der, err = s.sign(template, key)
+	return der, template.SerialNumber.Text(16), err
 }
 
 const (

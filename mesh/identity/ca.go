@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"cmp"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +20,8 @@ import (
 const (
 	caCertFile = "ca.crt"
 	caKeyFile  = "ca.key"
+	certSuffix = ".crt"
+	keySuffix  = ".key"
 
 	// caValid is how long a CA lives. Replacing it means new certificates for every node, so it is long.
 	caValid = 30 * 365 * 24 * time.Hour
@@ -68,20 +72,16 @@ type IssueOptions struct {
 	Voter        bool          // the node may vote in raft
 	Valid        time.Duration // zero: one year; cut at the end of the CA's own validity
 	NotBefore    time.Time     // zero: five minutes ago
-
-	serial *big.Int // nil: drawn
 }
 
 // Issue makes a fresh key and a node certificate for it, signed by the CA in caDir, and writes outDir/NODE.key (mode
 // 0600) and outDir/NODE.crt. Files of an earlier certificate of that node are replaced, which is how one is renewed.
 func Issue(caDir, outDir string, o IssueOptions) error {
-	if err := errors.Join(CheckName("node name", o.Node), CheckRegion(o.Region)); err != nil {
+	s, err := LoadSigner(caDir)
+	if err != nil {
 		return err
 	}
-	if o.Valid < 0 {
-		return fmt.Errorf("validity of %v is negative", o.Valid)
-	}
-	ca, caKey, mesh, err := loadCA(caDir)
+	template, err := s.nodeTemplate(o)
 	if err != nil {
 		return err
 	}
@@ -89,58 +89,14 @@ func Issue(caDir, outDir string, o IssueOptions) error {
 	if err != nil {
 		return fmt.Errorf("make key of node %s: %w", o.Node, err)
 	}
-	der, err := nodeCertificate(ca, caKey, mesh, &key.PublicKey, o)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(outDir, 0o700); err != nil {
-		return fmt.Errorf("make directory for certificates: %w", err)
-	}
-	if err := writeKey(filepath.Join(outDir, o.Node+".key"), key); err != nil {
-		return err
-	}
-	return writePEM(filepath.Join(outDir, o.Node+".crt"), pemCert, der, 0o644)
+	return s.issue(template, key, outDir, o.Node)
 }
 
-// nodeCertificate signs one for a node's public key.
-func nodeCertificate(ca *x509.Certificate, caKey *ecdsa.PrivateKey, mesh string, key *ecdsa.PublicKey, o IssueOptions) ([]byte, error) {
-	valid := o.Valid
-	if valid == 0 {
-		valid = defaultValid
-	}
-	template, err := newTemplate(o.Node, o.NotBefore, valid)
-	if err != nil {
-		return nil, err
-	}
-	if o.serial != nil {
-		template.SerialNumber = o.serial
-	}
-	// A certificate that outlives its CA, or starts before it, fails at a moment nobody expects.
-	if template.NotAfter.After(ca.NotAfter) {
-		template.NotAfter = ca.NotAfter
-	}
-	if template.NotBefore.Before(ca.NotBefore) {
-		template.NotBefore = ca.NotBefore
-	}
-	if !template.NotAfter.After(template.NotBefore) {
-		return nil, fmt.Errorf("the CA is valid from %s to %s; a certificate of node %s for then would never be valid",
-			day(ca.NotBefore), day(ca.NotAfter), o.Node)
-	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	template.URIs = []*url.URL{san{mesh: mesh, region: o.Region, node: o.Node}.uri()}
-	if o.Voter {
-		template.URIs = append(template.URIs, san{mesh: mesh, role: roleVoter}.uri())
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, key, caKey)
-	if err != nil {
-		return nil, fmt.Errorf("sign certificate of node %s: %w", o.Node, err)
-	}
-	return der, nil
-}
-
-// newTemplate holds what CA and node certificates have in common.
+// newTemplate holds what all certificates have in common.
 func newTemplate(name string, notBefore time.Time, valid time.Duration) (*x509.Certificate, error) {
+	if valid < 0 {
+		return nil, fmt.Errorf("validity of %v is negative", valid)
+	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, fmt.Errorf("draw serial number: %w", err)
@@ -153,25 +109,91 @@ func newTemplate(name string, notBefore time.Time, valid time.Duration) (*x509.C
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    notBefore,
 		NotAfter:     notBefore.Add(valid),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
 	}, nil
 }
 
-// loadCA reads the CA's files and checks that they belong together.
-func loadCA(dir string) (ca *x509.Certificate, key *ecdsa.PrivateKey, mesh string, err error) {
-	certFile, keyFile := filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile)
-	if ca, err = readCert(certFile); err != nil {
-		return nil, nil, "", fmt.Errorf("%w; `tern ca init` makes a CA", err)
+// Signer signs certificates with the CA's key.
+type Signer struct {
+	mesh string
+	ca   *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// LoadSigner reads the CA's files and checks that they belong together.
+func LoadSigner(caDir string) (Signer, error) {
+	certFile, keyFile := CAFile(caDir), filepath.Join(caDir, caKeyFile)
+	ca, err := readCert(certFile)
+	if err != nil {
+		return Signer{}, fmt.Errorf("%w; `tern ca init` makes a CA", err)
 	}
-	if key, err = readKey(keyFile); err != nil {
-		return nil, nil, "", err
+	key, err := readKey(keyFile)
+	if err != nil {
+		return Signer{}, err
 	}
-	if mesh, err = meshOfCA(ca.URIs); err != nil {
-		return nil, nil, "", fmt.Errorf("%s: %w", certFile, err)
+	mesh, err := meshOfCA(ca.URIs)
+	if err != nil {
+		return Signer{}, fmt.Errorf("%s: %w", certFile, err)
 	}
 	if !key.PublicKey.Equal(ca.PublicKey) {
-		return nil, nil, "", fmt.Errorf("%s is not the key of %s; restore the pair from your copy", keyFile, certFile)
+		return Signer{}, fmt.Errorf("%s is not the key of %s; restore the pair from your copy", keyFile, certFile)
 	}
-	return ca, key, mesh, nil
+	return Signer{mesh: mesh, ca: ca, key: key}, nil
+}
+
+// CAFile is the certificate of the CA in a folder that `tern ca init` made.
+func CAFile(caDir string) string { return filepath.Join(caDir, caCertFile) }
+
+// nodeTemplate is a node's certificate but for its key.
+func (s Signer) nodeTemplate(o IssueOptions) (*x509.Certificate, error) {
+	if err := errors.Join(CheckName("node name", o.Node), CheckRegion(o.Region)); err != nil {
+		return nil, err
+	}
+	template, err := newTemplate(o.Node, o.NotBefore, cmp.Or(o.Valid, defaultValid))
+	if err != nil {
+		return nil, err
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.URIs = []*url.URL{san{mesh: s.mesh, region: o.Region, node: o.Node}.uri()}
+	if o.Voter {
+		template.URIs = append(template.URIs, san{mesh: s.mesh, role: roleVoter}.uri())
+	}
+	return template, nil
+}
+
+// sign makes a certificate (DER) for a public key.
+func (s Signer) sign(template *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	// A certificate that outlives its CA, or starts before it, fails at a moment nobody expects.
+	if template.NotAfter.After(s.ca.NotAfter) {
+		template.NotAfter = s.ca.NotAfter
+	}
+	if template.NotBefore.Before(s.ca.NotBefore) {
+		template.NotBefore = s.ca.NotBefore
+	}
+	if !template.NotAfter.After(template.NotBefore) {
+		return nil, fmt.Errorf("the CA is valid from %s to %s; a certificate of %s for then would never be valid",
+			day(s.ca.NotBefore), day(s.ca.NotAfter), template.Subject.CommonName)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, s.ca, key, s.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign certificate of %s: %w", template.Subject.CommonName, err)
+	}
+	return der, nil
+}
+
+// issue signs a certificate for a new key and writes both: dir/name.key (mode 0600) and dir/name.crt.
+func (s Signer) issue(template *x509.Certificate, key crypto.Signer, dir, name string) error {
+	der, err := s.sign(template, key.Public())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make directory for certificates: %w", err)
+	}
+	if err := writeKey(filepath.Join(dir, name+keySuffix), key); err != nil {
+		return err
+	}
+	return writePEM(filepath.Join(dir, name+certSuffix), pemCert, der, 0o644)
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }

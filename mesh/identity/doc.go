@@ -19,7 +19,7 @@
 //
 //	name.go    names and compact ids
 //	san.go     the URI SANs, written and parsed
-//	ca.go      InitCA and Issue: from nothing to files
+//	ca.go      InitCA and Issue: from nothing to files; what all certificates of the CA have in common
 //	files.go   PEM files: written whole or not at all, read with errors that say what to do
 //	admin.go   certificates for the admin API
 //	authority.go  certificates of lease authorities, and the node certificates that they sign

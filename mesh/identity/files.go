@@ -80,37 +80,31 @@ func readCert(file string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
+// readKey reads a node's or the CA's key.
 func readKey(file string) (*ecdsa.PrivateKey, error) {
-	der, err := readPEM(file, pemKey)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("%s is damaged (%w); issue it again", file, err)
-	}
-	ec, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s holds a %T; a mesh key is ECDSA P-256", file, key)
-	}
-	return ec, nil
+	return readPrivate[*ecdsa.PrivateKey](file, "a mesh key is ECDSA P-256")
 }
 
 // readEdKey reads the key of an authority.
 func readEdKey(file string) (ed25519.PrivateKey, error) {
+	return readPrivate[ed25519.PrivateKey](file, "an authority's key is Ed25519 (`tern ca authority` makes it)")
+}
+
+// readPrivate reads a private key in PKCS #8; wanted is said of one of another kind.
+func readPrivate[K crypto.Signer](file, wanted string) (key K, err error) {
 	der, err := readPEM(file, pemKey)
 	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
+		return key, fmt.Errorf("read key: %w", err)
 	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
+	held, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, fmt.Errorf("%s is damaged (%w); issue it again", file, err)
+		return key, fmt.Errorf("%s is damaged (%w); issue it again", file, err)
 	}
-	ed, ok := key.(ed25519.PrivateKey)
+	key, ok := held.(K)
 	if !ok {
-		return nil, fmt.Errorf("%s holds a %T; an authority's key is Ed25519 (`tern ca authority` makes it)", file, key)
+		return key, fmt.Errorf("%s holds a %T; %s", file, held, wanted)
 	}
-	return ed, nil
+	return key, nil
 }
 
 // refuseExisting errors if one of the files is there already.
