@@ -84,7 +84,7 @@ func readInvitation(stdin io.Reader, file string) (*lease.Invitation, error) {
 const askAgain = 10 * time.Second
 
 func enrolMachine(cmd *cobra.Command, c node.Config, i *lease.Invitation, wait time.Duration) error {
-	for _, dir := range []string{c.DataDir, filepath.Dir(c.LeaseFile()), filepath.Dir(c.Identity.Key)} {
+	for _, dir := range []string{c.DataDir, filepath.Dir(c.LeaseFile()), filepath.Dir(c.Identity.Key), filepath.Dir(c.Identity.CA)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// Path is where an authority is asked for leases: a Request by POST.
+	Path = "/v1/lease"
 	// MaxRequestBytes bounds a request to an authority; the lease that goes along is about 3 KB.
 	MaxRequestBytes = 32 << 10
 	// MaxSkew is how far a machine's clock may be from the authority's.

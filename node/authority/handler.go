@@ -13,9 +13,6 @@ import (
 	"github.com/ternmesh/tern/mesh/identity"
 )
 
-// Path is where leases are asked for, by POST.
-const Path = "/v1/lease"
-
 // statuses of refusals by their code.
 var statuses = map[string]int{
 	lease.CodeBadRequest: http.StatusBadRequest, lease.CodeNotListed: http.StatusForbidden, lease.CodeDenied: http.StatusForbidden,
@@ -25,7 +22,7 @@ var statuses = map[string]int{
 
 func (a *Authority) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+Path, a.serveLease)
+	mux.HandleFunc("POST "+lease.Path, a.serveLease)
 	return mux
 }
 

@@ -22,9 +22,6 @@ import (
 // askTimeout bounds one question to one authority.
 const askTimeout = 10 * time.Second
 
-// leasePath is where authorities answer.
-const leasePath = "/v1/lease"
-
 // Dialer opens a TCP connection; net.Dialer's DialContext is one.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -61,11 +58,7 @@ func (c Client) Reach(ctx context.Context, address string, t identity.Trust) err
 	if err != nil {
 		return err
 	}
-	dial := c.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	raw, err := dial(ctx, "tcp", address)
+	raw, err := c.dialer()(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -114,22 +107,25 @@ func (c Client) now() time.Time {
 	return c.Now()
 }
 
+func (c Client) dialer() Dialer {
+	if c.Dial == nil {
+		return (&net.Dialer{}).DialContext
+	}
+	return c.Dial
+}
+
 // post sends one request and returns the body of a good answer.
 func (c Client) post(ctx context.Context, address string, conf *tls.Config, r lease.Request) ([]byte, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	dial := c.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
 	transport := &http.Transport{
-		DialContext: dial, TLSClientConfig: conf, DisableKeepAlives: true,
+		DialContext: c.dialer(), TLSClientConfig: conf, DisableKeepAlives: true,
 		TLSHandshakeTimeout: askTimeout, ResponseHeaderTimeout: askTimeout, MaxResponseHeaderBytes: 16 << 10,
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+leasePath, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+lease.Path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

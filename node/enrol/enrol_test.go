@@ -36,7 +36,7 @@ const (
 // town is a network in memory: authorities by address. One that is down refuses connections.
 type town struct {
 	mu    sync.Mutex
-	conns map[string]chan net.Conn // guarded by mu
+	doors map[string]*door // guarded by mu
 }
 
 func (n *town) dial(_ context.Context, _, address string) (net.Conn, error) {
@@ -45,14 +45,18 @@ func (n *town) dial(_ context.Context, _, address string) (net.Conn, error) {
 		return nil, err
 	}
 	n.mu.Lock()
-	to := n.conns[host]
+	to := n.doors[host]
 	n.mu.Unlock()
 	if to == nil {
 		return nil, errors.New("connection refused")
 	}
 	ours, theirs := sim.StreamPair()
-	to <- theirs
-	return ours, nil
+	select {
+	case to.in <- theirs:
+		return ours, nil
+	case <-to.done:
+		return nil, net.ErrClosed
+	}
 }
 
 // door is one authority's listener.
@@ -97,7 +101,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Cleanup(func() { time.Sleep(time.Minute) }) // closing connections say goodbye, in virtual time
-	w := &world{t: t, ca: filepath.Join(quickDir(t), "ca"), dir: quickDir(t), net: &town{conns: make(map[string]chan net.Conn)}}
+	w := &world{t: t, ca: filepath.Join(quickDir(t), "ca"), dir: quickDir(t), net: &town{doors: make(map[string]*door)}}
 	if err := identity.InitCA(w.ca, "m", time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,29 +118,20 @@ func newWorld(t *testing.T) *world {
 // authority starts one at an address; the function ends it.
 func (w *world) authority(name string) (authority.Store, func()) {
 	w.t.Helper()
-	dir := quickDir(w.t)
-	store, err := authority.OpenStore(dir)
-	if err == nil {
-		err = identity.IssueAuthority(w.ca, dir, identity.AuthorityOptions{Name: name, Valid: 1000 * day})
-	}
+	store, err := authority.OpenStore(quickDir(w.t))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return store, w.run(name, dir, store)
+	return store, w.again(name, store)
 }
 
-// again starts an authority that was stopped, with its book and a new certificate.
+// again starts an authority on a book that may have been another's, with a new certificate.
 func (w *world) again(name string, store authority.Store) func() {
 	w.t.Helper()
 	dir := quickDir(w.t)
 	if err := identity.IssueAuthority(w.ca, dir, identity.AuthorityOptions{Name: name, Valid: 1000 * day}); err != nil {
 		w.t.Fatal(err)
 	}
-	return w.run(name, dir, store)
-}
-
-func (w *world) run(name, dir string, store authority.Store) func() {
-	w.t.Helper()
 	signer, err := identity.LoadSigner(w.ca)
 	if err != nil {
 		w.t.Fatal(err)
@@ -154,7 +149,7 @@ func (w *world) run(name, dir string, store authority.Store) func() {
 	}
 	d := &door{in: make(chan net.Conn), done: make(chan struct{})}
 	w.net.mu.Lock()
-	w.net.conns[name] = d.in
+	w.net.doors[name] = d
 	w.net.mu.Unlock()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
@@ -167,7 +162,7 @@ func (w *world) run(name, dir string, store authority.Store) func() {
 	synctest.Wait()
 	return func() {
 		w.net.mu.Lock()
-		delete(w.net.conns, name)
+		delete(w.net.doors, name)
 		w.net.mu.Unlock()
 		cancel()
 		<-done

@@ -87,12 +87,13 @@ func (f File) read() ([]byte, error) {
 }
 
 func (f File) locked(do func() error) error {
-	lock, err := os.OpenFile(f.Path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	// No link is followed: root opens this in a folder of the node's user, and gives away what it opened.
+	lock, err := os.OpenFile(f.Path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
 	defer lock.Close() // which unlocks
-	if err := errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_EX), sameOwner(lock, filepath.Dir(f.Path))); err != nil {
+	if err := errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_EX), sameOwner(filepath.Dir(f.Path), lock.Chown)); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	return do()
@@ -110,7 +111,7 @@ func (f File) write(l lease.Lease) error {
 		return err
 	}
 	_, err = tmp.Write(append(b, '\n'))
-	if err = errors.Join(err, sameOwner(tmp, dir), tmp.Sync(), tmp.Close()); err == nil {
+	if err = errors.Join(err, sameOwner(dir, tmp.Chown), tmp.Sync(), tmp.Close()); err == nil {
 		err = os.Rename(tmp.Name(), f.Path)
 	}
 	if err != nil {
@@ -120,8 +121,8 @@ func (f File) write(l lease.Lease) error {
 	return syncDir(dir)
 }
 
-// sameOwner gives a file that root writes to whom its folder belongs: the node that will read it does not run as root.
-func sameOwner(file *os.File, dir string) error {
+// sameOwner gives a file that root writes to whom its folder belongs, by chown: the node that will read it does not run as root.
+func sameOwner(dir string, chown func(uid, gid int) error) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -130,19 +131,14 @@ func sameOwner(file *os.File, dir string) error {
 		return err
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return file.Chown(int(s.Uid), int(s.Gid))
+		return chown(int(s.Uid), int(s.Gid))
 	}
 	return nil
 }
 
-// SameOwner gives a file that root has written to whom its folder belongs.
+// SameOwner gives a file that root has written to whom its folder belongs; what a link points to is left alone.
 func SameOwner(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return sameOwner(f, filepath.Dir(path))
+	return sameOwner(filepath.Dir(path), func(uid, gid int) error { return os.Lchown(path, uid, gid) })
 }
 
 func syncDir(dir string) error {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"sync/atomic"
 
 	"github.com/ternmesh/tern/control/lease"
@@ -26,17 +26,21 @@ func (c Client) First(ctx context.Context, authorities []string, caFile string, 
 	if invitation.Node != c.Node {
 		return lease.Lease{}, identity.Trust{}, fmt.Errorf("the invitation is for node %q, the configuration says %q", invitation.Node, c.Node)
 	}
-	if _, err := os.Stat(caFile); err == nil {
-		t, err := identity.LoadTrust(caFile)
-		if err != nil {
-			return lease.Lease{}, t, err
-		}
-		if t.Pin() != invitation.Pin {
-			return lease.Lease{}, t, fmt.Errorf("%s is the CA of another mesh than the invitation's: move it away if this machine is to change meshes", caFile)
-		}
-		l, err := c.first(ctx, authorities, func(address string) (lease.Lease, error) { return c.Ask(ctx, address, t, nil, invitation.Secret) })
-		return l, t, err
+	t, err := identity.LoadTrust(caFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return c.firstPinned(ctx, authorities, caFile, invitation)
+	case err != nil:
+		return lease.Lease{}, t, err
+	case t.Pin() != invitation.Pin:
+		return lease.Lease{}, t, fmt.Errorf("%s is the CA of another mesh than the invitation's: move it away if this machine is to change meshes", caFile)
 	}
+	l, err := c.first(ctx, authorities, func(address string) (lease.Lease, error) { return c.Ask(ctx, address, t, nil, invitation.Secret) })
+	return l, t, err
+}
+
+// firstPinned is First with an invitation, before there is a CA.
+func (c Client) firstPinned(ctx context.Context, authorities []string, caFile string, invitation *lease.Invitation) (lease.Lease, identity.Trust, error) {
 	var found atomic.Pointer[identity.Trust] // set by the handshake
 	l, err := c.first(ctx, authorities, func(address string) (lease.Lease, error) {
 		conf, err := identity.PinnedTLS(invitation.Pin, c.Key, func(t identity.Trust) { found.Store(&t) })
