@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// maxCandidates bounds what one peer may make this node probe.
+// maxCandidates bounds what one peer may make this node probe: in a description, and again in all that follows it.
 const maxCandidates = 64
 
 // frag is an SDP fragment of trickle ICE (RFC 8840): credentials and candidates of the

@@ -78,13 +78,13 @@ func parseOffer(body []byte) (offer, error) {
 	return o, nil
 }
 
-// maxFormats bounds the payload types of all media sections together. Browsers offer about sixty for a camera and a microphone.
-const maxFormats = 512
+// maxReadings bounds the product of payload types and lines, over all media sections. A browser's camera and microphone have 15000.
+const maxReadings = 1 << 16
 
 // bounded refuses what would cost the library seconds and hundreds of megabytes: for every payload type named it reads all of
 // the section's lines again, as often as one is repeated, and in sections that nobody wants too.
 func bounded(d *sdp.SessionDescription) error {
-	formats := 0
+	readings := 0
 	for _, m := range d.MediaDescriptions {
 		seen := map[string]bool{}
 		for _, f := range m.MediaName.Formats {
@@ -93,8 +93,8 @@ func bounded(d *sdp.SessionDescription) error {
 			}
 			seen[f] = true
 		}
-		if formats += len(seen); formats > maxFormats {
-			return fmt.Errorf("%w: more than %d payload types", errUnprocessable, maxFormats)
+		if readings += len(seen) * (1 + len(m.Attributes)); readings > maxReadings {
+			return fmt.Errorf("%w: more than %d lines to read, counted once for each payload type of their section", errUnprocessable, maxReadings)
 		}
 	}
 	return nil

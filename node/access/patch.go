@@ -153,6 +153,8 @@ func (s *session) patch(w http.ResponseWriter, r *http.Request, f frag) *problem
 		return bad("bad_frag", "the SDP fragment is not valid", fmt.Errorf("ice-pwd is missing"))
 	case restart && s.remote.desc == nil:
 		return unprocessable("restart_of_counter_offer", "this session cannot restart", nil)
+	case restart && !s.restarts.AllowN(s.a.now(), 1):
+		return &problem{status: http.StatusTooManyRequests, detail: "too many restarts of this session", reason: "restart_rate", retryAfter: 2}
 	case restart:
 		return s.restart(w, r, f)
 	}
@@ -172,12 +174,23 @@ func matches(header, etag string) bool {
 	return false
 }
 
-// trickle adds candidates; those that ICE will not have are ignored.
+// trickle adds candidates; those that ICE will not have are ignored, and those beyond maxCandidates of one generation.
 func (s *session) trickle(f frag) {
 	for _, c := range f.candidates {
+		if s.trickled[c.line] || len(s.trickled) == maxCandidates {
+			continue
+		}
+		s.trickled[c.line] = true
 		_ = s.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: "candidate:" + c.line, SDPMid: &c.mid})
 	}
 }
+
+// A restart costs as much as a join, and begins a generation with candidates to probe. A client needs one when its network
+// changes. The limit is the session's: one of addresses says nothing to who has many.
+const (
+	restartRate  = 0.5 // a second
+	restartBurst = 5
+)
 
 // restart begins a new ICE generation: the client's description with its new
 // credentials is applied again, and our new ones go back. Media flows on over the old
@@ -190,9 +203,10 @@ func (s *session) restart(w http.ResponseWriter, r *http.Request, f frag) *probl
 	s.renew()
 	answer, err := s.a.peers.answerOffer(r.Context(), s.pc, text)
 	if err != nil {
-		return unprocessable("restart_failed", "the restart failed", err)
+		return slowOr(r, err, unprocessable("restart_failed", "the restart failed", err))
 	}
 	s.ufrag, s.etag = f.ufrag, newETag()
+	clear(s.trickled)
 	h := w.Header()
 	h.Set("Content-Type", typeFrag)
 	h.Set("ETag", s.etag)

@@ -224,6 +224,9 @@ func (p *peerMaker) answerOffer(ctx context.Context, pc *webrtc.PeerConnection, 
 	return p.settle(ctx, pc, answer)
 }
 
+// errSlow is an answer that was not ready in time: the machine is busy, and the offer may be a good one.
+var errSlow = errors.New("busy")
+
 // settle makes a description ours and waits until its candidates are complete.
 func (p *peerMaker) settle(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDescription) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gatherFor)
@@ -236,6 +239,6 @@ func (p *peerMaker) settle(ctx context.Context, pc *webrtc.PeerConnection, d web
 	case <-gathered:
 		return candidatesWhereTheyCount(pc.LocalDescription().SDP, p.advertise)
 	case <-ctx.Done():
-		return "", fmt.Errorf("gather candidates: %w", ctx.Err())
+		return "", fmt.Errorf("%w: gather candidates: %w", errSlow, ctx.Err())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/node/access/token"
 )
@@ -52,7 +53,9 @@ type session struct {
 	etag        string
 	remote      offer // the client's description in force; zero while counter is open
 	ufrag       string
-	renew       func() // new credentials for the next ICE generation; nil without a peer
+	trickled    map[string]bool // candidates of this ICE generation that came after its description
+	restarts    *rate.Limiter   // of ICE generations
+	renew       func()          // new credentials for the next ICE generation; nil without a peer
 
 	mu      sync.Mutex // guards the rest
 	pass    pass       // to ask again when the policy changes
@@ -69,7 +72,7 @@ func (a *Access) newSession(kind string, j join, need right, expires time.Time) 
 		id = a.cfg.Self + "." + id
 	}
 	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass, source: j.source,
-		need: need, since: a.now(), etag: newETag()}
+		need: need, since: a.now(), etag: newETag(), trickled: map[string]bool{}, restarts: rate.NewLimiter(restartRate, restartBurst)}
 }
 
 // randomID returns n random bytes in hex. With 16 bytes nobody guesses it.

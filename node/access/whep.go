@@ -145,7 +145,7 @@ func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	text, err := s.a.peers.settle(r.Context(), s.pc, own)
 	if err != nil {
-		return internal(err)
+		return slowOr(r, err, internal(err))
 	}
 	s.counter = true // not shared yet
 	if p := s.a.register(s); p != nil {

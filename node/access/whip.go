@@ -144,14 +144,22 @@ func (s *session) negotiate(r *http.Request, o offer) (string, *problem) {
 	}
 	answer, err := s.a.peers.answerOffer(r.Context(), s.pc, text)
 	if err != nil {
-		if r.Context().Err() != nil {
-			return "", bad("gone", "", err)
-		}
 		// Nothing of ours is unusual here, so it is the offer that the library refuses.
-		return "", bad("bad_sdp", "the SDP is not valid", err)
+		return "", slowOr(r, err, bad("bad_sdp", "the SDP is not valid", err))
 	}
 	s.remote, s.ufrag = o, o.ufrag
 	return o.named(answer), nil
+}
+
+// slowOr says what became of a description that was not made ours: the client left, this machine was too busy, or else.
+func slowOr(r *http.Request, err error, otherwise *problem) *problem {
+	switch {
+	case r.Context().Err() != nil:
+		return bad("gone", "", err)
+	case errors.Is(err, errSlow):
+		return &problem{status: http.StatusServiceUnavailable, reason: "busy", err: err, detail: "try again", retryAfter: 2}
+	}
+	return otherwise
 }
 
 // created registers the session and answers 201.
