@@ -63,7 +63,8 @@ type sentPacket struct {
 	at     time.Time
 	seq    uint16
 	size   uint16
-	waited bool // no feedback yet
+	waited bool // no feedback yet that it arrived
+	missed bool // by a feedback
 }
 
 type delaySample struct {
@@ -105,9 +106,14 @@ func (e *estimator) feedback(now time.Time, f *rtcp.TransportLayerCC) {
 		if p.seq != seq || !p.waited {
 			return // another packet has its place, or it was told already
 		}
-		e.decided++
+		if !p.missed { // a report may come by both tracks, and name what the one before named
+			e.decided++
+		}
 		if !arrived {
-			e.lost++ // waited stays: a late packet may be reported later
+			if !p.missed {
+				p.missed = true
+				e.lost++ // waited stays: a late packet may be reported later
+			}
 			return
 		}
 		p.waited = false

@@ -179,6 +179,24 @@ func TestLayersWithoutReports(t *testing.T) {
 	}
 }
 
+// A report that comes by both tracks' RTCP, or names again what the one before named, counts a loss once.
+func TestALossIsCountedOnce(t *testing.T) {
+	var e estimator
+	now := time.Unix(100, 0)
+	for range 4 {
+		e.sent(now, 1000)
+	}
+	f := &rtcp.TransportLayerCC{PacketStatusCount: 4, PacketChunks: []rtcp.PacketStatusChunk{
+		&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketNotReceived, RunLength: 3},
+		&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1},
+	}, RecvDeltas: []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta}}}
+	e.feedback(now, f)
+	e.feedback(now, f)
+	if e.lost != 3 || e.decided != 4 {
+		t.Errorf("%d of %d lost, want 3 of 4", e.lost, e.decided)
+	}
+}
+
 func TestMeterForgetsALayerThatStopped(t *testing.T) {
 	var m meter
 	now, bytes := time.Unix(1, 0), []uint64{0, 0}

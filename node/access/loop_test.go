@@ -95,6 +95,24 @@ func TestWhatAPublisherSendsAViewerGetsByteForByte(t *testing.T) {
 	w.until("both sessions are gone", func() bool { s := w.a.Stats().Sessions; return s[kindWHIP]+s[kindWHEP] == 0 })
 }
 
+// gapSource leaves every fiftieth packet of its video out.
+type gapSource struct{ client.Source }
+
+func (s gapSource) Run(ctx context.Context, k <-chan struct{}, send func(int, *rtp.Packet) error) error {
+	return s.Source.Run(ctx, k, func(track int, p *rtp.Packet) error {
+		if s.Tracks()[track].Kind == "video" && p.SequenceNumber%50 == 49 {
+			return nil
+		}
+		return send(track, p)
+	})
+}
+
+func TestAPublisherIsAskedForWhatIsMissing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.publish("/whip/open/room", "", gapSource{client.Synthetic{PerSec: 500, AudioHz: 50}})
+	w.until("requests", func() bool { return w.a.Stats().Requested > 3 })
+}
+
 func TestViewersKeyframeRequestReachesThePublisher(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.publish("/whip/open/room", "", client.Synthetic{PerSec: 200})

@@ -154,8 +154,8 @@ func (a *Access) egress(r *http.Request, s *session, req rtpOutRequest, to netip
 	s.connected.Store(true) // media may come from now on
 	a.spawn(o.write)
 	for i, t := range o.tracks {
-		if int(t.at.Load()) != i {
-			continue
+		if firstLayer(sub.Tracks(), i) != i {
+			continue // not by t.at, which the writer may have changed by now
 		}
 		a.spawn(func() { o.listen(t) })
 		if t.track.Kind == media.KindVideo {
