@@ -43,7 +43,10 @@ func TestAFloodOfMadeUpNodes(t *testing.T) {
 		for _, fake := range taken {
 			events.NotifyLeave(fake)
 		}
-		if lost := len(victim.lost); lost > 0 {
+		victim.mu.Lock()
+		lost := len(victim.lost)
+		victim.mu.Unlock()
+		if lost > 0 {
 			t.Errorf("%d made-up addresses are kept for joining", lost)
 		}
 		all := append(nodes, w.add("new", 9, nil).start(victim.addr.String()))

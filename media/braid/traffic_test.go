@@ -14,28 +14,31 @@ func TestBothEndsOfALinkCountItsFrames(t *testing.T) {
 			}
 		}
 		lost, over := map[[2]NodeID]uint64{}, false
-		n.inspect = func(from, to NodeID, frame []byte) bool {
-			if kind := frame[3] & 0x0f; kind != kindQUIC && kind != kindMedia {
-				return true
+		n.set(func() {
+			n.inspect = func(from, to NodeID, frame []byte) bool {
+				if kind := frame[3] & 0x0f; kind != kindQUIC && kind != kindMedia {
+					return true
+				}
+				drop := over || n.rng.Float64() < float64(from+to)/100 // each link its own
+				if drop {
+					lost[[2]NodeID{from, to}]++
+				}
+				return !drop
 			}
-			drop := over || n.rng.Float64() < float64(from+to)/100 // each link its own
-			if drop {
-				lost[[2]NodeID{from, to}]++
-			}
-			return !drop
-		}
+		})
 		s := nodes[1].session(2)
 		for range 20 {
 			_ = nodes[1].braid.SendProbe(2, []byte("probe"))
 		}
 		stream(s, 0, 1000, 300, 1e6)
+		stream(nodes[2].session(1), 1000, 1000, 300, 1e6)
 		pause(1e9)
 		n.set(func() { over = true }) // all that is under way arrives, and no more
 		pause(1e9)
 		for _, ends := range [][2]NodeID{{1, 2}, {1, 3}, {3, 2}, {1, 4}, {4, 2}, {2, 1}} {
 			sent, _ := nodes[ends[0]].braid.Traffic(ends[1])
 			_, arrived := nodes[ends[1]].braid.Traffic(ends[0])
-			if sent < 50 || lost[ends] == 0 || sent != arrived+lost[ends] {
+			if sent < 900 || lost[ends] == 0 || sent != arrived+lost[ends] {
 				t.Errorf("%d to %d: %d sent, %d arrived, %d lost", ends[0], ends[1], sent, arrived, lost[ends])
 			}
 		}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,15 +26,17 @@ func (l *listeners) dial(ctx context.Context, _, addr string) (net.Conn, error) 
 	if to == nil {
 		return nil, fmt.Errorf("nobody listens on %s", addr)
 	}
-	here, there := net.Pipe()
+	here, there := sim.StreamPair()
+	var err error
 	select {
 	case to.waiting <- there:
 		return here, nil
 	case <-to.closed:
-		return nil, fmt.Errorf("nobody listens on %s", addr)
+		err = fmt.Errorf("nobody listens on %s", addr)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
+	return nil, errors.Join(err, here.Close(), there.Close())
 }
 
 // clientNet is a node's side towards clients without a real socket: UDP on the emulated network, listeners in memory.
