@@ -64,8 +64,10 @@ type live struct {
 	measured [2]uint64  // frames in the window
 }
 
-// look takes the counts of this node as they are now.
+// look takes the counts of this node as they are now. Who asked for them without a lock may come after another who asked later:
+// counts only rise.
 func (v *live) look(now time.Time, traffic frames) {
+	traffic = frames{max(traffic.sent, v.now.sent), max(traffic.arrived, v.now.arrived)}
 	if traffic.arrived != v.now.arrived {
 		v.heard = now
 	}

@@ -193,3 +193,23 @@ func TestLossIsNoDeath(t *testing.T) {
 		l.until(l.now.Add(10 * time.Second))
 	}
 }
+
+// Counts are asked for without a lock, so older ones may come after newer ones: no frame counts twice, and none is taken for a sign
+// of life.
+func TestOlderCountsSayNothing(t *testing.T) {
+	var v live
+	now := time.Unix(1000, 0)
+	v.look(now, frames{5, 100})
+	v.hear(now, counts{sent: 100}, false)
+	v.look(now.Add(time.Second), frames{9, 200})
+	v.look(now.Add(2*time.Second), frames{7, 150})
+	if heard := v.heard.Sub(now); v.now != (frames{9, 200}) || heard != time.Second {
+		t.Errorf("counts %v, last frame after %v", v.now, heard)
+	}
+	v.hear(now.Add(2*time.Second), counts{sent: 200}, false)
+	v.look(now.Add(3*time.Second), frames{9, 300})
+	v.hear(now.Add(3*time.Second), counts{sent: 300}, false)
+	if v.in != (frames{200, 200}) {
+		t.Errorf("%d frames came of %d", v.in.arrived, v.in.sent)
+	}
+}

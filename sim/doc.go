@@ -14,7 +14,7 @@
 //	jitter.go    shapes of jitter, as quantile functions; loss traces
 //	schedule.go  packets in flight: a heap of arrivals and the one goroutine that delivers them
 //	conn.go      Conn: the net.PacketConn that a node holds; its bounded receive queue
-//	stream.go    StreamPair: a connection in memory, for listeners in tests
+//	stream.go    connections in memory, and listeners for them: TCP's place in virtual time
 //
 // # Who owns what
 //

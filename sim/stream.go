@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -10,6 +12,8 @@ import (
 
 // maxUnread bounds what one end of a stream may write ahead of the other's reading, in bytes.
 const maxUnread = 1 << 20
+
+var errNobody = errors.New("connection refused: nobody listens")
 
 // stream is one end of StreamPair.
 type stream struct {
@@ -117,3 +121,54 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline implements net.Conn.
 func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+
+// StreamListener is a net.Listener in memory: Dial gives it one end of a StreamPair. Make it with NewStreamListener.
+type StreamListener struct {
+	addr    net.Addr
+	waiting chan net.Conn
+	once    sync.Once
+	closed  chan struct{}
+}
+
+// NewStreamListener makes a listener that is open until Close.
+func NewStreamListener(addr net.Addr) *StreamListener {
+	return &StreamListener{addr: addr, waiting: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Dial connects, as net.Dialer.DialContext does: it waits until the connection is accepted. A nil listener refuses. The network
+// and the address are not looked at.
+func (l *StreamListener) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if l == nil {
+		return nil, errNobody
+	}
+	here, there := StreamPair()
+	var err error
+	select {
+	case l.waiting <- there:
+		return here, nil
+	case <-l.closed:
+		err = errNobody
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return nil, errors.Join(err, here.Close(), there.Close())
+}
+
+// Accept implements net.Listener.
+func (l *StreamListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.waiting:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *StreamListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *StreamListener) Addr() net.Addr { return l.addr }

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -46,6 +48,46 @@ func TestAStreamsWriterNeverWaits(t *testing.T) {
 		}
 		for _, x := range []io.Closer{b, c, d} {
 			_ = x.Close()
+		}
+	})
+}
+
+func TestAStreamListenerThatIsClosedRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewStreamListener(&net.TCPAddr{})
+		go func() {
+			c, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = c.Write([]byte("hello"))
+			_ = c.Close()
+		}()
+		c, err := l.Dial(t.Context(), "tcp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
+			t.Errorf("%q, %v", got, err)
+		}
+		_ = c.Close()
+		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := l.Dial(soon, "tcp", ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nobody accepts: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { _ = l.Close() })
+		for range 2 { // while it waits, and after
+			if _, err := l.Dial(t.Context(), "tcp", ""); err == nil {
+				t.Error("a closed listener took a connection")
+			}
+			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("accept: %v", err)
+			}
+		}
+		if _, err := (*StreamListener)(nil).Dial(t.Context(), "tcp", ""); err == nil {
+			t.Error("there was no listener, and it took a connection")
 		}
 	})
 }

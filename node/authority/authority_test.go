@@ -36,44 +36,6 @@ const authorityDays = 10
 
 const print = "31478b542aee8812097c42cc3b1642c9"
 
-// pipes is a listener whose connections are in memory.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	select {
-	case <-p.done:
-	default:
-		close(p.done)
-	}
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	ours, theirs := sim.StreamPair()
-	select {
-	case p.conns <- theirs:
-		return ours, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
 // world is a CA, an authority and a machine's key, in the time of the test.
 type world struct {
 	t     *testing.T
@@ -82,12 +44,12 @@ type world struct {
 	cfg   Config
 	trust identity.Trust
 	key   *ecdsa.PrivateKey
-	pipes *pipes
+	door  *sim.StreamListener
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, ca: filepath.Join(t.TempDir(), "ca"), dir: t.TempDir(), pipes: newPipes()}
+	w := &world{t: t, ca: filepath.Join(t.TempDir(), "ca"), dir: t.TempDir(), door: sim.NewStreamListener(&net.TCPAddr{})}
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -120,7 +82,7 @@ func (w *world) start() (stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx, w.pipes) }()
+	go func() { done <- a.Run(ctx, w.door) }()
 	synctest.Wait()
 	return func() error { cancel(); return <-done }
 }
@@ -140,7 +102,7 @@ func (w *world) post(key *ecdsa.PrivateKey, body []byte) (int, []byte) {
 
 func (w *world) postWith(conf *tls.Config, body []byte) (int, []byte) {
 	w.t.Helper()
-	tr := &http.Transport{DialContext: w.pipes.dial, TLSClientConfig: conf, DisableKeepAlives: true}
+	tr := &http.Transport{DialContext: w.door.Dial, TLSClientConfig: conf, DisableKeepAlives: true}
 	defer tr.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: tr}).Post("https://authority"+lease.Path, "application/json", bytes.NewReader(body))
 	if err != nil {
@@ -366,7 +328,7 @@ func TestWhatThePolicyRevokesIsNotRenewed(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		w.pipes = newPipes()
+		w.door = sim.NewStreamListener(&net.TCPAddr{})
 		stop = w.start() // no node answers; what was heard last is on disk
 		if status, body := w.post(w.key, w.request(nil)); status != 403 {
 			t.Errorf("after a restart: %d %s", status, body)
@@ -413,7 +375,7 @@ func TestAnAuthorityAndItsRoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { done <- a.Run(t.Context(), w.pipes) }()
+		go func() { done <- a.Run(t.Context(), w.door) }()
 		if err := w.cfg.Store.Approve(time.Now(), Order{Who: "me", Node: "fra", Region: "eu", Fingerprint: print, Key: keyID(t, w.key)}); err != nil {
 			t.Fatal(err)
 		}
@@ -461,7 +423,7 @@ func TestAnAuthorityThatItsRootDoesNotListEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Run(t.Context(), w.pipes); err == nil || !strings.Contains(err.Error(), "A_REFUSED") {
+		if err := a.Run(t.Context(), w.door); err == nil || !strings.Contains(err.Error(), "A_REFUSED") {
 			t.Errorf("not listed: %v", err)
 		}
 	})
@@ -476,7 +438,7 @@ func TestALeaseEndsWithTheAuthoritysOwnTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { done <- a.Run(t.Context(), w.pipes) }()
+		go func() { done <- a.Run(t.Context(), w.door) }()
 		synctest.Wait() // it serves
 		secret := w.invite("fra")
 		if status, body := w.post(w.key, w.request(func(r *lease.Request) { r.Invitation = secret })); status != 200 {
@@ -503,7 +465,7 @@ func TestALeaseEndsWithTheAuthoritysOwnTime(t *testing.T) {
 			t.Errorf("it ended: %v", err)
 		default:
 		}
-		_ = w.pipes.Close()
+		_ = w.door.Close()
 		<-done
 	})
 }

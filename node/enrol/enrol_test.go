@@ -33,49 +33,22 @@ const (
 	day   = 24 * time.Hour
 )
 
-// town is a network in memory: authorities by address. One that is down refuses connections.
+// town is a network in memory: authorities by name. One that is down refuses connections.
 type town struct {
-	mu    sync.Mutex
-	doors map[string]*door // guarded by mu
+	mu sync.Mutex
+	at map[string]*sim.StreamListener // guarded by mu
 }
 
-func (n *town) dial(_ context.Context, _, address string) (net.Conn, error) {
+func (n *town) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
-	to := n.doors[host]
+	to := n.at[host]
 	n.mu.Unlock()
-	if to == nil {
-		return nil, errors.New("connection refused")
-	}
-	ours, theirs := sim.StreamPair()
-	select {
-	case to.in <- theirs:
-		return ours, nil
-	case <-to.done:
-		return nil, net.ErrClosed
-	}
+	return to.Dial(ctx, network, address)
 }
-
-// door is one authority's listener.
-type door struct {
-	in   chan net.Conn
-	once sync.Once
-	done chan struct{}
-}
-
-func (d *door) Accept() (net.Conn, error) {
-	select {
-	case c := <-d.in:
-		return c, nil
-	case <-d.done:
-		return nil, net.ErrClosed
-	}
-}
-func (d *door) Close() error   { d.once.Do(func() { close(d.done) }); return nil }
-func (d *door) Addr() net.Addr { return &net.TCPAddr{} }
 
 // quickDir is a folder in memory where there is one: weeks of a keeper are thousands of syncs.
 func quickDir(t *testing.T) string {
@@ -101,7 +74,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Cleanup(func() { time.Sleep(time.Minute) }) // closing connections say goodbye, in virtual time
-	w := &world{t: t, ca: filepath.Join(quickDir(t), "ca"), dir: quickDir(t), net: &town{doors: make(map[string]*door)}}
+	w := &world{t: t, ca: filepath.Join(quickDir(t), "ca"), dir: quickDir(t), net: &town{at: make(map[string]*sim.StreamListener)}}
 	if err := identity.InitCA(w.ca, "m", time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -147,23 +120,20 @@ func (w *world) again(name string, store authority.Store) func() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	d := &door{in: make(chan net.Conn), done: make(chan struct{})}
+	l := sim.NewStreamListener(&net.TCPAddr{})
 	w.net.mu.Lock()
-	w.net.doors[name] = d
+	w.net.at[name] = l
 	w.net.mu.Unlock()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := a.Run(ctx, d); err != nil {
+		if err := a.Run(ctx, l); err != nil {
 			w.t.Errorf("authority %s: %v", name, err)
 		}
 	}()
 	synctest.Wait()
 	return func() {
-		w.net.mu.Lock()
-		delete(w.net.doors, name)
-		w.net.mu.Unlock()
 		cancel()
 		<-done
 	}

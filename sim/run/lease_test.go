@@ -49,39 +49,10 @@ type town struct {
 	dir  string
 	once sync.Once
 	mu   sync.Mutex
-	at   map[string]chan net.Conn   // guarded by mu: authorities that are up
+	net  listeners                  // of the authorities
 	cfgs map[string]node.Config     // guarded by mu
 	said map[string]map[string]bool // guarded by mu: by instant, verdicts and issuers
 }
-
-func (w *town) dial(_ context.Context, _, address string) (net.Conn, error) {
-	w.mu.Lock()
-	to := w.at[address]
-	w.mu.Unlock()
-	if to == nil {
-		return nil, errors.New("connection refused")
-	}
-	ours, theirs := sim.StreamPair()
-	to <- theirs
-	return ours, nil
-}
-
-// door is an authority's listener.
-type door struct {
-	in   chan net.Conn
-	done <-chan struct{}
-}
-
-func (d door) Accept() (net.Conn, error) {
-	select {
-	case c := <-d.in:
-		return c, nil
-	case <-d.done:
-		return nil, net.ErrClosed
-	}
-}
-func (door) Close() error   { return nil }
-func (door) Addr() net.Addr { return &net.TCPAddr{} }
 
 // open runs an authority until its time.
 func (w *town) open(life context.Context, ca, name string, until time.Duration) {
@@ -99,21 +70,13 @@ func (w *town) open(life context.Context, ca, name string, until time.Duration) 
 		cancel()
 		return
 	}
-	in := make(chan net.Conn)
-	w.mu.Lock()
-	w.at[name+":1"] = in
-	w.mu.Unlock()
+	l := w.net.listen(name+":1", &net.TCPAddr{})
 	go func() {
 		defer cancel()
-		if err := a.Run(ctx, door{in, ctx.Done()}); err != nil {
+		if err := a.Run(ctx, l); err != nil {
 			w.t.Errorf("authority %s: %v", name, err)
 		}
 	}()
-	context.AfterFunc(ctx, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.at, name+":1")
-	})
 }
 
 // adjust makes a node live by a lease, which authority one gives it here.
@@ -125,7 +88,7 @@ func (w *town) adjust(life context.Context, ca string, cfg *node.Config, o *node
 			time.AfterFunc(at, func() { w.look(at.String()) })
 		}
 	})
-	o.DialAuthority, o.Fingerprint = w.dial, "31478b542aee8812097c42cc3b1642c9"
+	o.DialAuthority, o.Fingerprint = w.net.dial, "31478b542aee8812097c42cc3b1642c9"
 	cfg.Authorities, cfg.Identity.Cert = []string{"one:1", "two:1"}, ""
 	cfg.Identity.ClockTolerance = 30
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
@@ -147,7 +110,7 @@ func (w *town) adjust(life context.Context, ca string, cfg *node.Config, o *node
 	if err := store.Approve(time.Now(), authority.Order{Who: "test", Node: cfg.Node, Region: region, Voter: cfg.Control.Voter, Fingerprint: o.Fingerprint, Key: key}); err != nil {
 		return err
 	}
-	client.Dial = w.dial
+	client.Dial = w.net.dial
 	l, _, err := client.First(life, cfg.Authorities, cfg.Identity.CA, nil)
 	if err != nil {
 		return err
@@ -183,7 +146,7 @@ func (w *town) look(at string) {
 
 // Every node lives by a lease. One authority ends, later the other: the leases end, and media does not notice.
 func TestMediaOutlivesTheLeasesOfItsNodes(t *testing.T) {
-	w := &town{t: t, dir: t.TempDir(), at: make(map[string]chan net.Conn), cfgs: make(map[string]node.Config), said: make(map[string]map[string]bool)}
+	w := &town{t: t, dir: t.TempDir(), net: listeners{at: make(map[string]*sim.StreamListener)}, cfgs: make(map[string]node.Config), said: make(map[string]map[string]bool)}
 	documents := map[string]string{"base": "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n"}
 	s, err := scenario.Parse([]byte(leased), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
 	if err != nil {

@@ -91,7 +91,7 @@ type mesh struct {
 }
 
 func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh {
-	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, progress: cmp.Or(o.Progress, new(Progress)), virtual: o.Bubble != nil, adjust: o.Adjust, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*memoryListener)}}
+	m := &mesh{ground: g, net: net, log: o.Logger, version: o.Version, progress: cmp.Or(o.Progress, new(Progress)), virtual: o.Bubble != nil, adjust: o.Adjust, byName: make(map[string]*member), tcp: &listeners{at: make(map[string]*sim.StreamListener)}}
 	m.ctx, m.stop = context.WithCancel(ctx)
 	if len(g.scenario.Nodes) > manyNodes {
 		m.signatures = new(identity.Memo)
