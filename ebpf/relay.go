@@ -56,7 +56,8 @@ type onwardSlot struct {
 // OnwardTotals sums what the kernel has sent on.
 type OnwardTotals struct {
 	Frames, Bytes uint64
-	Decisions     int // in force, or lately
+	Decisions     int    // in force, or lately
+	Refused       uint64 // decisions that found no room: their frames stay with user space
 }
 
 // SendOnward lets the kernel do as the node's relay did. False: it cannot, since the program is not attached, the address
@@ -157,6 +158,7 @@ func (r *relays) slot(key OnwardKey, now uint64) *onwardSlot {
 			s = &onwardSlot{slot: r.used}
 			r.used++
 		default:
+			r.total.Refused++
 			return nil
 		}
 		if r.slots == nil {

@@ -23,6 +23,7 @@ func (c *collector) collectFilter(gauge func(*prometheus.Desc, float64, ...strin
 	gauge(descFilterKnown, float64(onward.Decisions), "onward")
 	counter(descFilterRelayed, onward.Frames)
 	counter(descFilterNoRoom, live.PeersRefused, "peers")
+	counter(descFilterNoRoom, onward.Refused, "onward")
 	counter(descFilterNoRoom, live.FlowsEvicted, "clients")
 	counter(descFilterNoRoom, live.WallsEvicted, "quarantine")
 	counter(descFilterNoRoom, live.KernelErrors, "kernel")
