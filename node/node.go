@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -96,6 +97,7 @@ type Node struct {
 	adminPair   certificate   // of admin.tls
 	keeper      *enrol.Keeper // nil without authorities
 	denials     adminCounts
+	parsing     sync.Mutex // of one policy document at a time
 	accessUDP   net.PacketConn
 	accessTCP   net.Listener // ICE over TCP; nil without
 	rtpPorts    *portRange

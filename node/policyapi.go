@@ -68,6 +68,20 @@ func number(r *http.Request, key string) (*uint64, error) {
 	return &v, nil
 }
 
+var errParsing = errors.New("this node is reading another document: try again in some seconds, or at another node")
+
+// parse reads a document, one at a time: one of megabytes takes seconds of a processor and hundreds of megabytes of memory.
+// Operators wait for each other. An app's owner, who may be anybody's customer, does not: who asks often would keep others waiting.
+func (n *Node) parse(c gate.Caller, doc []byte) (control.Policy, error) {
+	if c.May(gate.Operate) {
+		n.parsing.Lock()
+	} else if !n.parsing.TryLock() {
+		return control.Policy{}, errParsing
+	}
+	defer n.parsing.Unlock()
+	return control.Parse(doc)
+}
+
 // applyPolicy takes a document in the body. ?if_version=N refuses if the policy has moved on since N, ?dry_run=1 judges
 // and changes nothing, ?force=1 strands apps if need be, ?action=TEXT names the act in the audit log, ?own=ADDRESS is an
 // address of the operator that the blocklist must not cover.
@@ -83,7 +97,7 @@ func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	p, err := control.Parse(doc)
+	p, err := n.parse(gate.From(r.Context()), doc)
 	if err == nil && q.Get("force") == "" {
 		err = n.checkLockout(p.Blocklist, r.RemoteAddr, q["own"])
 	}
