@@ -159,16 +159,15 @@ func (t *Tracing) gather(ctx context.Context, first sdk.ReadOnlySpan) []sdk.Read
 func (t *Tracing) flush() error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	for {
+	for len(t.queue) > 0 && ctx.Err() == nil { // a collector that does not answer holds up the end once, not for each batch
 		var batch []sdk.ReadOnlySpan
 		for len(t.queue) > 0 && len(batch) < batchSize {
 			batch = append(batch, <-t.queue)
 		}
-		if len(batch) == 0 {
-			return nil
-		}
 		t.send(ctx, batch, false)
 	}
+	t.failed.Add(uint64(len(t.queue)))
+	return nil
 }
 
 // send posts a batch, twice at most. At shutdown ctx has ended already for the first batch that gather returns: it goes out

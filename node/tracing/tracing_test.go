@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -114,6 +116,32 @@ func TestACollectorThatHangsAndRefusesHoldsNothingUp(t *testing.T) {
 	if !strings.Contains(log.String(), "traces were not taken") || !strings.Contains(log.String(), "503") {
 		t.Errorf("log: %s", log.String())
 	}
+}
+
+// hanging is a collector that never answers.
+type hanging struct{}
+
+func (hanging) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func TestTheEndWaitsOnceForACollectorThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, stop := start(t, Config{Endpoint: "http://collector", Sample: 1, Client: &http.Client{Transport: hanging{}}})
+		for range QueueSize {
+			_, s := tr.Tracer().Start(context.Background(), "x")
+			s.End()
+		}
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 2*flushTimeout {
+			t.Errorf("the end took %v", took)
+		}
+		if s := tr.Stats(); s.Failed+s.Dropped != QueueSize || s.Sent != 0 {
+			t.Errorf("of %d spans: %+v", QueueSize, s)
+		}
+	})
 }
 
 func TestWithoutAnEndpointNothingIsRecorded(t *testing.T) {
