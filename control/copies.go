@@ -315,7 +315,11 @@ func (c *Control) fetch(ctx context.Context, node string, have uint64) error {
 		if errors.Is(err, errDelta) && deltas { // the same version was another document there: all of it, then
 			continue
 		}
-		return errors.Join(err, c.accept(e, len(a.Steps) > 0, a.Keys))
+		if err != nil {
+			c.counts.refused.Add(1)
+			return err
+		}
+		return c.accept(e, len(a.Steps) > 0, a.Keys)
 	}
 }
 

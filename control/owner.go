@@ -82,7 +82,7 @@ func overlaid(base, document Policy) Policy {
 	for i := range to.NumField() {
 		f := to.Type().Field(i)
 		if f.IsExported() && !slices.Contains([]string{"Version", "Apps", "Regions", "Change"}, f.Name) && !from.Field(i).IsZero() &&
-			(from.Field(i).Kind() != reflect.Slice || f.Name != "Blocklist" || from.Field(i).Len() > 0) {
+			(f.Name != "Blocklist" || len(document.Blocklist) > 0) {
 			to.Field(i).Set(from.Field(i))
 		}
 	}
