@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -64,7 +63,7 @@ func adminTokenCreateCommand() *cobra.Command {
 			fmt.Fprintln(cmd.OutOrStdout(), token)
 			return nil
 		}
-		if err := os.WriteFile(out, []byte(token+"\n"), 0o600); err != nil {
+		if err := writeSecret(out, token+"\n"); err != nil {
 			return fmt.Errorf("%w\nthe token is in the policy but was not kept: tern admin token revoke %s, and again", err, o.Name)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: token of %s, %s (policy version %d)\n", out, o.Name, o.Role, a.Version)

@@ -55,10 +55,8 @@ func authorityInviteCommand() *cobra.Command {
 		Example: "  tern authority invite --dir /var/lib/tern-authority --ca /etc/tern/ca/ca.crt --node sin1 --region ap --out sin1.invitation",
 		Args:    args(0, "no arguments"),
 	}
+	nodeFlags(cmd, &o.Node, &o.Region, &o.Voter)
 	f := cmd.Flags()
-	f.StringVar(&o.Node, "node", "", "name of the node")
-	f.StringVar(&o.Region, "region", "", "region of the node")
-	f.BoolVar(&o.Voter, "voter", false, "the node may vote on policy")
 	f.StringVar(&o.Fingerprint, "fingerprint", "", "only the machine with this fingerprint (tern lease show prints it)")
 	f.DurationVar(&o.Valid, "valid", 24*time.Hour, "how long it can be used, at most 720h")
 	f.StringVar(&ca, "ca", "ca/ca.crt", "the mesh's CA certificate")
@@ -77,12 +75,24 @@ func authorityInviteCommand() *cobra.Command {
 			fmt.Fprintln(cmd.OutOrStdout(), i)
 			return nil
 		}
-		if err := os.WriteFile(out, []byte(i.String()+"\n"), 0o600); err != nil {
+		if err := writeSecret(out, i.String()+"\n"); err != nil {
 			return fmt.Errorf("%w: the invitation was not kept, make another one", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: invitation of node %s, for %v; there: tern enrol --config node.yaml --invitation %s\n", out, o.Node, o.Valid, out)
 		return nil
 	})
+}
+
+// writeSecret writes a file that only its owner may read, also where one was that others could.
+func writeSecret(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = f.Chmod(0o600); err == nil { // before the first byte
+		_, err = f.WriteString(text)
+	}
+	return errors.Join(err, f.Close())
 }
 
 func authorityApproveCommand() *cobra.Command {
@@ -94,10 +104,8 @@ func authorityApproveCommand() *cobra.Command {
 			"    --key 5f1c09ab5f1c09ab5f1c09ab5f1c09ab5f1c09ab5f1c09ab5f1c09ab5f1c09ab",
 		Args: args(0, "no arguments"),
 	}
+	nodeFlags(cmd, &o.Node, &o.Region, &o.Voter)
 	f := cmd.Flags()
-	f.StringVar(&o.Node, "node", "", "name of the node")
-	f.StringVar(&o.Region, "region", "", "region of the node")
-	f.BoolVar(&o.Voter, "voter", false, "the node may vote on policy")
 	f.StringVar(&o.Fingerprint, "fingerprint", "", "of the machine, 32 hex digits")
 	f.StringVar(&o.Key, "key", "", "id of the node's key, 64 hex digits")
 	return bookCommand(cmd, func(s authority.Store) error {

@@ -54,11 +54,16 @@ func caIssueCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&ca, "ca", "ca", "folder of the authority")
 	cmd.Flags().StringVar(&out, "out", ".", "folder for the two files")
-	cmd.Flags().StringVar(&o.Node, "node", "", "name of the node")
-	cmd.Flags().StringVar(&o.Region, "region", "", "region of the node")
-	cmd.Flags().BoolVar(&o.Voter, "voter", false, "the node may vote on policy")
+	nodeFlags(cmd, &o.Node, &o.Region, &o.Voter)
 	cmd.Flags().DurationVar(&o.Valid, "valid", 365*24*time.Hour, "how long the certificate is valid")
 	return cmd
+}
+
+// nodeFlags say what a node's certificate states.
+func nodeFlags(cmd *cobra.Command, node, region *string, voter *bool) {
+	cmd.Flags().StringVar(node, "node", "", "name of the node")
+	cmd.Flags().StringVar(region, "region", "", "region of the node")
+	cmd.Flags().BoolVar(voter, "voter", false, "the node may vote on policy")
 }
 
 func caAuthorityCommand() *cobra.Command {
