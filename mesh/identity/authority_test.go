@@ -212,3 +212,12 @@ func TestRevokingOneLeasedSerialMeansTheKey(t *testing.T) {
 		}
 	}
 }
+
+func TestNoCertificateIsMadeForNoTime(t *testing.T) {
+	ca, dir := newCA(t, "demo"), t.TempDir()
+	wantError(t, IssueAuthority(ca, dir, AuthorityOptions{Name: "one", Valid: -time.Hour}), "negative")
+	wantError(t, IssueAdmin(ca, dir, AdminOptions{Admin: Admin{Name: "alice", Role: "operator"}, Valid: -time.Hour}), "negative")
+	long := time.Now().AddDate(40, 0, 0)
+	wantError(t, IssueAuthority(ca, dir, AuthorityOptions{Name: "one", NotBefore: long}), "would never be valid")
+	wantError(t, IssueAdmin(ca, dir, AdminOptions{Admin: Admin{Name: "alice", Role: "operator"}, NotBefore: long}), "would never be valid")
+}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -306,6 +307,18 @@ func TestALeaseIsOneMachines(t *testing.T) {
 			t.Errorf("the authority noted %v, nothing of two copies", notes)
 		}
 	})
+}
+
+// Root runs `tern enrol` in a folder of the node's user, who must not get other files given by that.
+func TestTheLocksLinkIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := errors.Join(os.WriteFile(other, nil, 0o600), os.Symlink(other, filepath.Join(dir, "lease.json.lock"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := (File{Path: filepath.Join(dir, "lease.json")}).Put(lease.Lease{}); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("the lock was taken through a link: %v", err)
+	}
 }
 
 func (w *world) renew(name string) lease.Lease {
