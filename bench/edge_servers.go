@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"github.com/ternmesh/tern/bench/fanout"
 	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/node/access/token"
+	"github.com/ternmesh/tern/node/udp"
 )
 
 // fanoutAddr is where the baseline's HTTP and UDP listen.
@@ -95,13 +96,22 @@ func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*load.
 	return load.Run(ctx, c)
 }
 
-// ServeFanout is the baseline as a process: WHIP and WHEP on addr over HTTP, media on the same UDP port, until ctx ends.
-func ServeFanout(ctx context.Context, addr string) error {
-	conn, err := net.ListenPacket("udp", addr)
+// ServeFanout is a baseline as a process, until ctx ends: WHIP and WHEP on addr over HTTP, media on the same UDP port; or, raw, RTP
+// as it comes to whoever said hello.
+func ServeFanout(ctx context.Context, addr string, raw bool) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	conn, err := udp.Listen(ctx, at)
 	if err != nil {
 		return err
 	}
-	s, err := fanout.New(conn)
+	if raw {
+		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+		return fanout.ServeRaw(conn)
+	}
+	s, err := fanout.New(conn.UDPConn)
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}

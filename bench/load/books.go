@@ -23,6 +23,9 @@ type books struct {
 	foreign    uint64 // without our stamp
 	latency    *hdrhistogram.Histogram
 	joins      map[string]*hdrhistogram.Histogram // microseconds, by what joined
+
+	// leaving is when packets left, by publisher, kind and sequence number: for viewers that read headers alone.
+	leaving []*[2][1 << 16]time.Time
 }
 
 // Histograms reach from a microsecond to a minute, with three digits.
@@ -33,6 +36,53 @@ func newBooks(publishers int) *books {
 		sent: make([]uint64, publishers), viewers: make([]uint64, publishers), latency: newHistogram(),
 		joins: map[string]*hdrhistogram.Histogram{"publisher": newHistogram(), "viewer": newHistogram(), "newcomer": newHistogram()},
 	}
+}
+
+// headers makes room for packets that are known by their headers. Before anything runs.
+func (b *books) headers() {
+	for range b.sent {
+		b.leaving = append(b.leaving, new([2][1 << 16]time.Time))
+	}
+}
+
+// kindOf is where books keep a packet.
+func kindOf(h heading) int {
+	if h.audio() {
+		return 1
+	}
+	return 0
+}
+
+// left notes that a publisher's packet leaves at an instant.
+func (b *books) left(publisher int, h heading, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leaving[publisher][kindOf(h)][h.seq] = at
+	if b.within(at) {
+		b.sent[publisher]++
+	}
+}
+
+// glimpsed notes a viewer's packet whose header alone was read; the server must not have renumbered it.
+func (b *books) glimpsed(publisher int, h heading, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.within(at) {
+		b.arrived++
+	}
+	sent := b.leaving[publisher][kindOf(h)][h.seq]
+	switch {
+	case sent.IsZero():
+		b.foreign++
+	case b.within(sent):
+		b.took(at.Sub(sent))
+	}
+}
+
+// took records one delivery. Called with mu held.
+func (b *books) took(d time.Duration) {
+	b.delivered++
+	_ = b.latency.RecordValue(min(max(1, d.Microseconds()), b.latency.HighestTrackableValue()))
 }
 
 func (b *books) watched(stream int) { b.viewers[stream]++ } // before anything runs
@@ -73,8 +123,7 @@ func (b *books) received(payload []byte, at time.Time) {
 	case !ok:
 		b.foreign++
 	case b.within(sent):
-		b.delivered++
-		_ = b.latency.RecordValue(min(max(1, at.Sub(sent).Microseconds()), b.latency.HighestTrackableValue()))
+		b.took(at.Sub(sent))
 	}
 }
 

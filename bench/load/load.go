@@ -48,6 +48,7 @@ type Config struct {
 	Warmup, For             time.Duration // between the last join and the window; the window
 	Joins                   int           // viewers more that join evenly over the window and leave at once
 	PID                     int           // of the server, to measure its processor time; 0: none
+	Headers                 bool          // clients read no more of RTP than its headers; see doc.go
 }
 
 // Validate reports everything that is wrong.
@@ -69,7 +70,7 @@ func (c Config) Validate() error {
 			continue
 		}
 		p, err := url.Parse(u.value)
-		check(err == nil && (p.Scheme == "http" || p.Scheme == "https") && p.Host != "", "%s: %q is not an http or https URL", u.name, u.value)
+		check(err == nil && (p.Scheme == "http" || p.Scheme == "https" || p.Scheme == rawScheme && c.Headers) && p.Host != "", "%s: %q is not an http or https URL", u.name, u.value)
 		check(c.Publishers <= 1 || strings.Contains(u.value, Placeholder), "%s: with %d publishers the URL needs %s where the stream's number goes", u.name, c.Publishers, Placeholder)
 	}
 	check(c.Size >= client.MinStamp && c.Size <= 1188, "size: %d bytes is not between %d and 1188", c.Size, client.MinStamp)
@@ -94,6 +95,9 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	r := &run{cfg: c, books: newBooks(c.Publishers)}
 	defer r.close()
+	if c.Headers {
+		r.books.headers()
+	}
 	if err := r.join(ctx); err != nil {
 		return nil, err
 	}
@@ -120,24 +124,51 @@ type session interface {
 func (r *run) join(ctx context.Context) error {
 	publishers := make([]func(context.Context) (session, error), r.cfg.Publishers)
 	for i := range publishers {
-		cfg := client.Config{
-			URL: numbered(r.cfg.WHIP, i), Token: r.cfg.PublishToken, Setting: reach(r.cfg.WHIP),
-			Source: counted{client.Synthetic{Size: r.cfg.Size, PerSec: r.cfg.Rate, Burst: r.cfg.Burst, AudioHz: r.cfg.Audio}, i, r.books},
-		}
-		publishers[i] = func(ctx context.Context) (session, error) { return client.Publish(ctx, cfg) }
+		publishers[i] = func(ctx context.Context) (session, error) { return r.publish(ctx, i) }
 	}
 	viewers := make([]func(context.Context) (session, error), r.cfg.Viewers)
 	for i := range viewers {
 		stream := i % r.cfg.Publishers
-		cfg := client.Config{URL: numbered(r.cfg.WHEP, stream), Token: r.cfg.ViewToken, Setting: reach(r.cfg.WHEP)}
-		cfg.OnPacket = func(_ string, p *rtp.Packet, at time.Time) { r.books.received(p.Payload, at) }
-		viewers[i] = func(ctx context.Context) (session, error) { return client.View(ctx, cfg) }
+		viewers[i] = func(ctx context.Context) (session, error) { return r.view(ctx, stream) }
 		r.books.watched(stream)
 	}
 	if err := r.joinAll(ctx, "publisher", publishers); err != nil {
 		return err
 	}
 	return r.joinAll(ctx, "viewer", viewers)
+}
+
+// publish opens the publisher of a stream.
+func (r *run) publish(ctx context.Context, stream int) (session, error) {
+	source := client.Synthetic{Size: r.cfg.Size, PerSec: r.cfg.Rate, Burst: r.cfg.Burst, AudioHz: r.cfg.Audio}
+	to := numbered(r.cfg.WHIP, stream)
+	cfg := client.Config{URL: to, Token: r.cfg.PublishToken, Setting: reach(r.cfg.WHIP), Source: counted{source, stream, r.books}}
+	switch {
+	case isRaw(to):
+		return publishRaw(to, source, r.books, stream)
+	case r.cfg.Headers:
+		var err error
+		cfg.Source = source
+		none := func(heading, time.Time) {} // a publisher is sent no RTP
+		if cfg.Setting, err = headers(cfg.Setting, none, func(h heading, at time.Time) { r.books.left(stream, h, at) }); err != nil {
+			return nil, err
+		}
+	}
+	return client.Publish(ctx, cfg)
+}
+
+// view opens a viewer of a stream.
+func (r *run) view(ctx context.Context, stream int) (session, error) {
+	to := numbered(r.cfg.WHEP, stream)
+	cfg := client.Config{URL: to, Token: r.cfg.ViewToken, Setting: reach(r.cfg.WHEP)}
+	switch {
+	case isRaw(to):
+		return viewRaw(to, r.books, stream)
+	case r.cfg.Headers:
+		return openGlance(ctx, cfg, r.books, stream)
+	}
+	cfg.OnPacket = func(_ string, p *rtp.Packet, at time.Time) { r.books.received(p.Payload, at) }
+	return client.View(ctx, cfg)
 }
 
 func (r *run) joinAll(ctx context.Context, what string, all []func(context.Context) (session, error)) error {
@@ -179,6 +210,8 @@ func persistently(ctx context.Context, open func(context.Context) (session, erro
 
 // numbered puts the number of a stream into a URL.
 func numbered(u string, n int) string { return strings.ReplaceAll(u, Placeholder, strconv.Itoa(n)) }
+
+func isRaw(u string) bool { return strings.HasPrefix(u, rawScheme+"://") }
 
 // reach lets a client use the machine's interfaces, or loopback alone if the server is there.
 func reach(u string) func(*webrtc.SettingEngine) {

@@ -151,14 +151,16 @@ func gatedResults(ctx context.Context, goFile string) (results []*bench.Result, 
 // benchFanoutCommand is the baseline of edge-servers, which starts it as a process.
 func benchFanoutCommand() *cobra.Command {
 	var listen string
+	var raw bool
 	c := &cobra.Command{
 		Use:     "fanout",
 		Short:   "Serve WHIP and WHEP with the least that pion can be: a baseline, for loopback alone",
 		Example: "  tern bench fanout --listen 127.0.0.1:8088\n  tern load --viewers 50 --whip http://127.0.0.1:8088/whip/a --whep http://127.0.0.1:8088/whep/a",
 		Args:    args(0, "flags only"),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return bench.ServeFanout(cmd.Context(), listen) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return bench.ServeFanout(cmd.Context(), listen, raw) },
 	}
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8088", "address of HTTP and of UDP media")
+	c.Flags().BoolVar(&raw, "raw", false, "no WebRTC: RTP as it comes to whoever said hello, the floor under any server (tern load --headers with udp://ADDRESS)")
 	return c
 }
 

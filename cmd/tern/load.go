@@ -58,6 +58,7 @@ func loadCommand() *cobra.Command {
 	f.DurationVar(&c.For, "for", 10*time.Second, "length of the window")
 	f.IntVar(&c.Joins, "joins", 0, "viewers more that join evenly over the window, and leave as soon as media can flow")
 	f.IntVar(&c.PID, "pid", 0, "process whose processor time and memory are measured: the server's, on this machine")
+	f.BoolVar(&c.Headers, "headers", false, "clients read RTP headers alone, stamped by the kernel: many more of them, and latencies without their own waiting")
 	f.StringVar(&jsonFile, "json", "", "write the result as JSON to this file (-: standard output)")
 	return cmd
 }
