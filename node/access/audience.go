@@ -63,6 +63,8 @@ type audience struct {
 	tracks    []audienceTrack // fixed
 	simulcast bool            // some tracks are layers of one picture; fixed
 
+	frame frame // of video, while it is not complete
+
 	rates struct {
 		sync.Mutex
 		meter
@@ -71,8 +73,9 @@ type audience struct {
 
 // audienceTrack remembers what came last.
 type audienceTrack struct {
-	layer string        // of a simulcast layer the codec, else ""; fixed
-	bytes atomic.Uint64 // of RTP, to measure its rate
+	layer   string        // of a simulcast layer the codec, else ""; fixed
+	picture bool          // video: a marker ends each picture; fixed
+	bytes   atomic.Uint64 // of RTP, to measure its rate
 
 	mu   sync.Mutex
 	kept [keptPackets]*shared // by sequence number
@@ -96,6 +99,7 @@ func (a *Access) attend(v *viewer) {
 func newAudience(a *Access, key media.Key, tracks []media.Track) *audience {
 	u := &audience{a: a, key: key, tracks: make([]audienceTrack, len(tracks))}
 	for i, t := range tracks {
+		u.tracks[i].picture = t.Kind == media.KindVideo
 		if t.RID != "" {
 			u.tracks[i].layer, u.simulcast = t.Mime, true
 		}
@@ -157,9 +161,7 @@ func (u *audience) write(track int, data []byte) {
 		return
 	}
 	u.tracks[track].bytes.Add(uint64(len(data)))
-	for _, s := range u.shards {
-		s.put(p)
-	}
+	u.pass(p)
 }
 
 // read copies what viewers get of a packet; layer is the codec of a simulcast layer.
@@ -258,6 +260,9 @@ func (u *audience) stand(v *viewer) {
 func (u *audience) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.frame.mu.Lock()
+	u.flush()
+	u.frame.mu.Unlock()
 	for _, s := range u.shards {
 		close(s.done)
 	}
@@ -321,8 +326,8 @@ func (s *shard) put(p *shared) {
 	}
 }
 
-// run is the shard's goroutine. The packets of a frame reach the queue one after the
-// other, so it steps aside once before it takes them: they then leave together.
+// run is the shard's goroutine. The packets of a picture reach the queue one after the
+// other (frames.go), so it steps aside once before it takes them: they then leave together.
 func (s *shard) run() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

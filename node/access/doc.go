@@ -37,6 +37,7 @@
 //	publisher.go  RTP from a WebRTC publisher into media; keyframe requests to it
 //	estimate.go   REMB to a publisher: what the mesh can carry of its stream
 //	audience.go   the viewers of one stream: packets shared and kept, written by shards
+//	frames.go     a picture's packets, until all are here
 //	viewer.go     one viewer: headers, encryption, repair, sender reports
 //	reports.go    a viewer's RTCP: requests, losses, what arrived
 //	estimator.go  what a viewer's last mile carries; pure
@@ -71,6 +72,7 @@
 //	simulcast layers            4, or the offer is taken for one encoding
 //	feedback awaited            1,024 packets of a viewer
 //	candidates of one peer      64, the rest ignored
+//	picture that is not complete  16 packets, 1 ms; then its packets leave as they come
 //	queue of a shard            512 packets, newest dropped and counted for each viewer
 //	kept for repair             512 packets of a track of a stream, oldest let go
 //	repair of one viewer        half of what it is sent, 128 at once, then counted

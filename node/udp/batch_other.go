@@ -31,7 +31,7 @@ func (c *Conn) readBatch(handle func([]byte, int, netip.AddrPort, bool)) error {
 }
 
 // tryWrite waits where the system's sockets do: without batches there is no way around.
-func (c *Conn) tryWrite(run []byte, _ int, to netip.AddrPort) error {
+func (c *Conn) tryWrite(run []byte, _ int, to netip.AddrPort, _ bool) error {
 	_, err := c.WriteToUDPAddrPort(run, to)
 	return err
 }

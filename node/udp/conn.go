@@ -68,39 +68,16 @@ func warnBuffers(got int) {
 // WriteRun sends run as packets of segment bytes each, of which the last may be shorter. It blocks only as long as the
 // socket's buffer is full. On an error some of the packets may have been sent.
 func (c *Conn) WriteRun(run []byte, segment int, to netip.AddrPort) error {
-	if segment <= 0 {
-		return errSegment
-	}
-	for len(run) > segment && !c.noGSO.Load() {
-		n := min(len(run), segment*maxSegments, maxRunBytes/segment*segment)
-		if n <= segment {
-			break // a segment of more than half a run: nothing to gain
-		}
-		err := c.writeGSO(run[:n], segment, to)
-		if remember, fallback := refused(err); fallback {
-			if remember {
-				c.noGSO.Store(true)
-			}
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("udp: writing a run to %v: %w", to, err)
-		}
-		run = run[n:]
-	}
-	for len(run) > 0 {
-		n := min(segment, len(run))
-		if _, err := c.WriteToUDPAddrPort(run[:n], to); err != nil {
-			return fmt.Errorf("udp: writing to %v: %w", to, err)
-		}
-		run = run[n:]
-	}
-	return nil
+	return c.writeRun(run, segment, to, true)
 }
 
 // TryWriteRun is WriteRun for media: it never waits. ErrFull means that the socket's buffer had no room for the packets that
 // were not sent. The packets say that their sender answers to congestion marks (ECN, ECT(0)).
 func (c *Conn) TryWriteRun(run []byte, segment int, to netip.AddrPort) error {
+	return c.writeRun(run, segment, to, false)
+}
+
+func (c *Conn) writeRun(run []byte, segment int, to netip.AddrPort, wait bool) error {
 	if segment <= 0 {
 		return errSegment
 	}
@@ -109,13 +86,13 @@ func (c *Conn) TryWriteRun(run []byte, segment int, to netip.AddrPort) error {
 		if n < len(run) && !c.noGSO.Load() {
 			n = min(len(run), max(1, min(maxSegments, maxRunBytes/segment))*segment)
 		}
-		err := c.tryWrite(run[:n], segment, to)
+		err := c.writeOne(run[:n], segment, to, wait)
 		if remember, fallback := refused(err); fallback && n > segment {
 			if remember {
 				c.noGSO.Store(true)
 			}
 			n = segment
-			err = c.tryWrite(run[:n], segment, to)
+			err = c.writeOne(run[:n], segment, to, wait)
 		}
 		if err != nil {
 			return fmt.Errorf("udp: writing to %v: %w", to, err)
@@ -123,6 +100,19 @@ func (c *Conn) TryWriteRun(run []byte, segment int, to netip.AddrPort) error {
 		run = run[n:]
 	}
 	return nil
+}
+
+// writeOne sends one packet, or a run in one call.
+func (c *Conn) writeOne(run []byte, segment int, to netip.AddrPort, wait bool) error {
+	err := c.tryWrite(run, segment, to, !wait)
+	if !wait || !errors.Is(err, ErrFull) {
+		return err
+	}
+	if len(run) > segment {
+		return c.writeGSO(run, segment, to)
+	}
+	_, err = c.WriteToUDPAddrPort(run, to)
+	return err
 }
 
 // ReadRuns waits for packets and calls handle for each run that one batched read brings: packets of segment bytes from one

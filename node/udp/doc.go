@@ -3,7 +3,8 @@
 // On Linux, WriteRun hands a run of equal segments to the kernel at once (UDP_SEGMENT), and ReadRuns takes several
 // messages in one recvmmsg, each of which may be a run that the kernel has put together (UDP_GRO). Where the kernel or
 // the network card refuses, and on other systems, both fall back to one packet a call; the refusal is remembered, so it
-// costs one failed call. TryWriteRun is the write for media: it never waits for room in the socket's buffer, and marks its
+// costs one failed call. Runs are written without the runtime's lock of one writer at a time, so several goroutines write to
+// one socket at once. TryWriteRun is the write for media: it never waits for room in the socket's buffer, and marks its
 // packets as those of a sender that answers to congestion marks, which ReadRuns reports. A Conn is also an ordinary
 // net.PacketConn.
 //

@@ -30,24 +30,28 @@ type send struct {
 	name unix.RawSockaddrInet6 // or RawSockaddrInet4, which is shorter
 	ctrl [sendControl]byte
 	err  error
-	call func(fd uintptr) bool
+	call func(fd uintptr)
 }
 
 func newSend() any {
 	s := &send{}
-	s.call = func(fd uintptr) bool {
-		_, _, errno := unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT, 0, 0, 0)
+	s.call = func(fd uintptr) {
+		errno := unix.EINTR
+		for errno == unix.EINTR {
+			_, _, errno = unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT, 0, 0, 0)
+		}
 		s.err = nil
 		if errno != 0 {
 			s.err = errno
 		}
-		return errno != unix.EINTR
 	}
 	return s
 }
 
-// tryWrite sends one run, or one packet, in one call that never waits.
-func (c *Conn) tryWrite(run []byte, segment int, to netip.AddrPort) error {
+// tryWrite sends one run, or one packet, in one call that never waits, marked as from a sender that answers to congestion
+// marks or not. It goes around the lock by which the runtime lets one goroutine write at a time: the kernel needs none, and two
+// writers on two processors would wake each other for every packet.
+func (c *Conn) tryWrite(run []byte, segment int, to netip.AddrPort, answers bool) error {
 	s := c.batch.sends.Get().(*send)
 	defer c.batch.sends.Put(s)
 	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.name)), Iov: &s.iov, Control: &s.ctrl[0]}
@@ -55,8 +59,8 @@ func (c *Conn) tryWrite(run []byte, segment int, to netip.AddrPort) error {
 	s.iov.Base = &run[0]
 	s.iov.SetLen(len(run))
 	s.address(to, c.batch.inet6)
-	s.control(segment, len(run), to.Addr().Unmap().Is4())
-	err := c.batch.raw.Write(s.call)
+	s.control(segment, len(run), to.Addr().Unmap().Is4(), answers)
+	err := c.batch.raw.Control(s.call)
 	s.iov.Base = nil
 	if err == nil {
 		err = s.err
@@ -82,22 +86,28 @@ func (s *send) address(to netip.AddrPort, inet6 bool) {
 	s.hdr.Namelen = unix.SizeofSockaddrInet6
 }
 
-// control writes the ECN field and, for a run, the segment size.
-func (s *send) control(segment, size int, is4 bool) {
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[0]))
-	h.Level, h.Type = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
-	if is4 {
-		h.Level, h.Type = unix.IPPROTO_IP, unix.IP_TOS
+// control writes the ECN field, if answers, and the segment size of a run.
+func (s *send) control(segment, size int, is4, answers bool) {
+	length := 0
+	if answers {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[0]))
+		h.Level, h.Type = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		if is4 {
+			h.Level, h.Type = unix.IPPROTO_IP, unix.IP_TOS
+		}
+		h.SetLen(unix.CmsgLen(4))
+		binary.NativeEndian.PutUint32(s.ctrl[unix.CmsgLen(0):], ecnECT0)
+		length = cmsgTOS
 	}
-	h.SetLen(unix.CmsgLen(4))
-	binary.NativeEndian.PutUint32(s.ctrl[unix.CmsgLen(0):], ecnECT0)
-	length := cmsgTOS
 	if size > segment {
-		h = (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[cmsgTOS]))
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&s.ctrl[length]))
 		h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 		h.SetLen(unix.CmsgLen(2))
-		binary.NativeEndian.PutUint16(s.ctrl[cmsgTOS+unix.CmsgLen(0):], uint16(segment))
-		length = sendControl
+		binary.NativeEndian.PutUint16(s.ctrl[length+unix.CmsgLen(0):], uint16(segment))
+		length += cmsgSegment
+	}
+	if length == 0 {
+		s.hdr.Control = nil
 	}
 	s.hdr.SetControllen(length)
 }
