@@ -3,6 +3,7 @@
 // generator.
 //
 //	fanout.go   Server: POST /whip/STREAM, POST /whep/STREAM, DELETE of what they return
+//	raw.go      ServeRaw: no WebRTC at all, RTP to whoever said hello; the floor under any server
 //
 // Server.mu guards streams and sessions; pion's goroutines call in. Close ends all sessions.
 //

@@ -2,6 +2,9 @@
 // latency, loss, joins, and what a named server process used.
 //
 //	load.go     Config, Run: joins, warm-up, window, end
+//	headers.go  viewers that read RTP headers alone
+//	wire.go     their socket
+//	raw.go      clients of a server without WebRTC
 //	joins.go    newcomers in the window
 //	books.go    what was sent and what arrived in the window
 //	process.go  processor time and memory of a process (Linux)
@@ -17,6 +20,12 @@
 // how long a packet took, wherever the server is. The window begins when all have joined and the warm-up is over; packets
 // sent in it count, and have tail to arrive. Processor time per packet is that of the named process in the window
 // divided by the packets that viewers received in it.
+//
+// With Headers the clients are light: they join as others do, but RTP ends at their socket, where its header is read. A packet is
+// then known by its sequence number, which the server must pass on as it was (Tern and the baselines do, for the first
+// publisher of a stream); it took from right before the publisher's system call to the kernel's stamp of its arrival, so
+// neither what clients do with a packet nor their waiting for a processor counts. Such viewers report what they got once a second
+// and ask for nothing again: a packet that only RTX brings is lost. They send no transport-wide feedback.
 //
 // # What it does not do
 //

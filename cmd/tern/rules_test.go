@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	"bench":             {"*"},
 	"bench/client":      {"media/nack"},
 	"bench/conformance": {},
-	"bench/fanout":      {},
+	"bench/fanout":      {"node/udp"},
 	"bench/load":        {"bench/client"},
 	"cmd/tern":          {"*"},
 }
