@@ -162,17 +162,26 @@ events:
 	}
 }
 
-// Longer than gossip, sessions and subscriptions last: each has to come back by itself, and soon.
+// Longer than gossip, sessions and subscriptions last: each has to come back by itself, and soon. In the worst case, once in a hundred
+// runs, every node has just begun an attempt to join, which must fail (5 s) before it makes the next (3.75 s): not twice in a row.
 func TestMediaIsBackSoonAfterALongPartition(t *testing.T) {
-	r := virtually(t, strings.Replace(small, "duration: 8s", "duration: 24s", 1)+`
+	var gaps []float64
+	for range 2 {
+		r := virtually(t, strings.Replace(small, "duration: 8s", "duration: 32s", 1)+`
 streams:
   - {name: cam, from: fra, to: [sin], packets_per_second: 25, size: 300}
 events:
   - {at: 3s, for: 14s, partition: [[fra, iad], [sin, bom]]}
 `)
-	if gap := r.Streams[0].LongestGap; gap < 14_000 || gap > 17_000 {
-		t.Errorf("14 s of partition left a gap of %v ms", gap)
+		gap := r.Streams[0].LongestGap
+		if gaps = append(gaps, gap); gap < 14_000 || gap > 24_000 {
+			break
+		}
+		if gap <= 17_000 {
+			return
+		}
 	}
+	t.Errorf("14 s of partition left gaps of %v ms", gaps)
 }
 
 func TestAViewerOutsideTheFenceGetsNothing(t *testing.T) {
