@@ -170,9 +170,10 @@ func (f *field) adminSocket(node string) string {
 	return filepath.Join(f.dir, node, "data", "admin.sock")
 }
 
+// until waits for a condition; its limit is for what never comes, not for what a busy machine delays.
 func (f *field) until(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("still waiting: %s", what)
 		}
@@ -236,7 +237,7 @@ func TestHelperClient(t *testing.T) {
 	if !ok {
 		t.Skip("helper process of the flood tests")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	ended := make(chan struct{})
 	go func() { // ends with the standard input
@@ -292,7 +293,7 @@ func join[T any](t *testing.T, try func() (T, error)) T {
 		if err == nil {
 			return x
 		}
-		if time.Since(begin) > 8*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal(err)
 		}
 	}
@@ -375,15 +376,15 @@ func (r *raw) frame(src netip.Addr, port uint16, frag uint16, payload []byte) []
 	return append(append(b, 0, 0), payload...) // no checksum
 }
 
-// flood sends frames in turn at a rate for a time, and returns how many left.
+// flood sends frames in turn at a rate, as many as belong to a time, and returns how many left. A machine that is too busy for
+// the rate takes longer.
 func (r *raw) flood(frames [][]byte, perSecond int, during time.Duration) (sent int) {
-	begin := time.Now()
+	begin, all := time.Now(), int(during.Seconds()*float64(perSecond))
 	for {
-		since := time.Since(begin)
-		if since >= during {
+		if sent == all {
 			return sent
 		}
-		due := int(since.Seconds() * float64(perSecond))
+		due := min(all, int(time.Since(begin).Seconds()*float64(perSecond)))
 		if sent >= due {
 			time.Sleep(200 * time.Microsecond)
 		}
@@ -471,20 +472,14 @@ func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 		}
 	})
 	f.until("publisher and viewer are admitted", func() bool { return f.report("a").Clients >= 2 })
-	ingested := f.client("s", "rtp", nodeAAddr)
-	time.Sleep(time.Second)
-	if r := ingested(); r.Sent == 0 {
-		t.Error("no plain RTP was sent")
+	if r := f.client("s", "rtp", nodeAAddr)(); r.Sent < leastIngest {
+		t.Errorf("%d packets of plain RTP were sent, not %d", r.Sent, leastIngest)
 	}
 	frames := captured()
 	before := f.report("a")
 	total, r, cpu := 0, f.openRaw("s", "peer0", "a", "tern0", nodeAAddr), f.cpu()
 	for _, a := range r.attacks() {
-		sent := r.flood(a.frames, rate, during)
-		if least := int(float64(rate) * during.Seconds() / 2); sent < least {
-			t.Logf("%s: sent %d only, wanted %d", a.name, sent, least*2)
-		}
-		total += sent
+		total += r.flood(a.frames, rate, during)
 	}
 	cpu = f.cpu() - cpu
 	time.Sleep(300 * time.Millisecond)

@@ -43,15 +43,13 @@ func TestNodesRelayInTheKernel(t *testing.T) {
 	for _, ns := range []string{"b", "c"} { // isolated ports of a bridge reach only the others
 		run(t, "bridge", "-n", f.ns("w"), "link", "set", "dev", "port-"+ns, "isolated", "on")
 	}
-	before := f.report("a").Relayed
-	time.Sleep(2500 * time.Millisecond)
-	r := f.report("a")
+	before, begin := f.report("a").Relayed, time.Now()
+	f.until("the kernel relays most of two seconds' stream", func() bool {
+		return f.report("a").Relayed >= before+800 && time.Since(begin) > 2500*time.Millisecond
+	})
 	v, p := view(), publish()
 	if v.Got == 0 || v.Got != v.Last-v.First+1 || v.Last < v.First+700 || p.Failed {
 		t.Errorf("the viewer at C got %d of packets %d to %d, %d were sent", v.Got, v.First, v.Last, p.Sent)
-	}
-	if r.Relayed < before+500 {
-		t.Errorf("the kernel relayed %d frames, %d of them before A's way was the only one", r.Relayed, before)
 	}
 	kernel := f.report("a").Relayed // asked first: the stream may not have ended in between
 	total := f.relayed("a")
