@@ -15,7 +15,7 @@ build: ## the one binary
 # Real clients over the whole mesh depend on the machine's speed: they run alone, and without the race detector.
 test: ## all tests
 	$(GO) test $(RACE) -shuffle=on -timeout 15m -skip '^TestEndToEnd' ./...
-	TERN_ARTIFACTS="$(CURDIR)/bin/artifacts" $(GO) test -count=1 -timeout 15m -v -run '^TestEndToEnd' ./sim/demo
+	TERN_ARTIFACTS="$(CURDIR)/bin/artifacts" $(GO) test -count=1 -timeout 15m -v -p 1 -run '^TestEndToEnd' ./sim/demo ./ebpf
 
 check: lint generate test fuzz ## what CI runs
 

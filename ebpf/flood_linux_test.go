@@ -248,6 +248,7 @@ func TestHelperClient(t *testing.T) {
 	every := func(se *webrtc.SettingEngine) {
 		se.SetIncludeLoopbackCandidate(false)
 		se.SetIPFilter(func(net.IP) bool { return true })
+		se.SetICEUDPMux(webrtc.NewICEUDPMux(nil, roomySocket(t, url)))
 	}
 	switch kind {
 	case "rtp":
@@ -283,6 +284,30 @@ func TestHelperClient(t *testing.T) {
 		_ = v.Close()
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// roomySocket is a socket of the address that leads to url. It holds what comes within seconds: what a client loses because its
+// process waits for a processor is not the nodes' fault.
+func roomySocket(t *testing.T, url string) net.PacketConn {
+	t.Helper()
+	conn, err := net.Dial("udp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := conn.LocalAddr().(*net.UDPAddr).IP
+	_ = conn.Close()
+	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := socket.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return socket
 }
 
 // join tries until the policy and the stream are there.
@@ -376,15 +401,16 @@ func (r *raw) frame(src netip.Addr, port uint16, frag uint16, payload []byte) []
 	return append(append(b, 0, 0), payload...) // no checksum
 }
 
-// flood sends frames in turn at a rate, as many as belong to a time, and returns how many left. A machine that is too busy for
-// the rate takes longer.
+// flood sends frames in turn at a rate, as many as belong to a time, and returns how many left. On a machine that is too busy it
+// takes longer: what was missed is not made up for at once, which would be another rate and more than a wire's queue holds.
 func (r *raw) flood(frames [][]byte, perSecond int, during time.Duration) (sent int) {
-	begin, all := time.Now(), int(during.Seconds()*float64(perSecond))
-	for {
-		if sent == all {
-			return sent
+	most := max(128, perSecond/400)
+	begin, missed, all := time.Now(), 0, int(during.Seconds()*float64(perSecond))
+	for sent < all {
+		due := min(all, int(time.Since(begin).Seconds()*float64(perSecond))-missed)
+		if late := due - sent - most; late > 0 {
+			due, missed = due-late, missed+late
 		}
-		due := min(all, int(time.Since(begin).Seconds()*float64(perSecond)))
 		if sent >= due {
 			time.Sleep(200 * time.Microsecond)
 		}
@@ -392,6 +418,7 @@ func (r *raw) flood(frames [][]byte, perSecond int, during time.Duration) (sent 
 			_ = unix.Sendto(r.fd, frames[sent%len(frames)], 0, &r.to) // a full queue is a packet less
 		}
 	}
+	return sent
 }
 
 type attack struct {
@@ -450,8 +477,7 @@ func (f *field) lay(mode string) {
 
 // FLOOD_RATE and FLOOD_FOR make the flood stronger and longer than what fits beside other tests; FLOOD_MODE=go shows what
 // the twin makes of it, for comparison.
-func TestFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
-	t.Parallel()
+func TestEndToEndFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	f := newField(t, "s", "a", "b")
 	rate, during := 50_000, 150*time.Millisecond
 	if n, err := strconv.Atoi(os.Getenv("FLOOD_RATE")); err == nil {

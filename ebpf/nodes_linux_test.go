@@ -19,7 +19,7 @@ import (
 	"github.com/ternmesh/tern/ebpf"
 )
 
-// What real nodes do behind the filter beside withstanding floods: the parts of TestFloodsHurtNeitherSessionsNorMesh that
+// What real nodes do behind the filter beside withstanding floods: the parts of TestEndToEndFloodsHurtNeitherSessionsNorMesh that
 // need the same two nodes.
 
 // on is the field for a part of the test.

@@ -15,8 +15,7 @@ import (
 
 // Three real nodes on one wire; what goes from B to C by way of A is relayed by A's kernel. In the midst of a stream B and C
 // cannot reach each other any more, so that A's way is the only one: the viewer at C must get every packet.
-func TestNodesRelayInTheKernel(t *testing.T) {
-	t.Parallel()
+func TestEndToEndNodesRelayInTheKernel(t *testing.T) {
 	const addrA, addrB, addrC = "10.81.0.1", "10.81.0.2", "10.81.0.3"
 	f := newField(t, "w", "a", "b", "c", "relay")
 	run(t, "ip", "-n", f.ns("w"), "link", "add", "bridge0", "type", "bridge")
