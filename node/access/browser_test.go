@@ -106,7 +106,7 @@ func TestChromiumPublishesAndPlays(t *testing.T) {
 			t.Errorf("the browser says %+v\nstats %+v\nlog:\n%s", got, w.a.Stats(), w.log)
 		}
 		t.Logf("the browser says %+v", got)
-	case <-time.After(40 * time.Second):
+	case <-time.After(2 * patience):
 		t.Errorf("the browser says nothing; stats %+v\nlog:\n%s", w.a.Stats(), w.log)
 	}
 }

@@ -426,11 +426,12 @@ func TestCounterOffer(t *testing.T) {
 func TestCounterOfferNobodyAnswersEnds(t *testing.T) {
 	w := newWorld(t, nil)
 	w.publish("/whip/open/room", "", client.Synthetic{PerSec: 100})
+	asked := w.a.now()
 	res := w.post("/whep/open/room", "", offerOf(t, peer(t), recvonly, audioT)) // the stream has video only
 	if res.code != 406 {
 		t.Fatalf("%d %s", res.code, res.body)
 	}
-	w.a.round(w.a.now().Add(counterFor - time.Second))
+	w.a.round(asked.Add(counterFor - time.Second))
 	if n := w.a.Stats().Sessions[kindWHEP]; n != 1 {
 		t.Fatalf("%d sessions after 29 s", n)
 	}

@@ -68,7 +68,7 @@ func runInBackground(t testing.TB, ctx context.Context, run func(context.Context
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("Run does not return")
 		}
 	})
@@ -173,12 +173,15 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	return w
 }
 
-// until waits for a condition, polling; the test fails after 15 s.
+// patience is for what never comes, not for what a busy machine delays.
+const patience = time.Minute
+
+// until waits for a condition, polling; the test fails when patience is over.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.t.Fatalf("still waiting after 15 s: %s\nstats %+v\nlog:\n%s", what, w.a.Stats(), w.log)
+			w.t.Fatalf("still waiting: %s\nstats %+v\nlog:\n%s", what, w.a.Stats(), w.log)
 		}
 	}
 }
@@ -300,7 +303,7 @@ func (w *world) publish(path, tok string, source client.Source) *client.Publishe
 func (w *world) publisher(config client.Config) *client.Publisher {
 	w.t.Helper()
 	config.URL = w.http.URL + config.URL
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	p, err := client.Publish(ctx, config)
 	if err != nil {
@@ -312,7 +315,7 @@ func (w *world) publisher(config client.Config) *client.Publisher {
 
 func (w *world) view(path, tok string, config client.Config) *client.Viewer {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	config.URL, config.Token = w.http.URL+path, tok
 	v, err := client.View(ctx, config)

@@ -224,8 +224,13 @@ func TestRTPIngestThatFallsSilentEnds(t *testing.T) {
 		t.Fatalf("%d %s", res.code, res.body)
 	}
 	conn := dialUDP(t, portsOf(t, res.body)["video"])
-	w.until("the first packet", func() bool { _, _ = conn.Write(rtpBytes(t, 100, 1, []byte("x"))); return w.a.Stats().PacketsIn > 0 })
-	w.a.round(w.a.now().Add(silentFor - time.Second))
+	var last time.Time // no later than the last packet's arrival
+	w.until("the first packet", func() bool {
+		last = w.a.now()
+		_, _ = conn.Write(rtpBytes(t, 100, 1, []byte("x")))
+		return w.a.Stats().PacketsIn > 0
+	})
+	w.a.round(last.Add(silentFor - time.Second))
 	if n := w.a.Stats().Sessions[kindRTP]; n != 1 {
 		t.Fatalf("%d sessions after 14 s, want 1", n)
 	}
@@ -243,8 +248,8 @@ func TestExpiryEndsTheSessionOnBothSides(t *testing.T) {
 	w.skew.Store(int64(10*time.Minute + time.Second)) // the next round, within a second, sees it
 	select {
 	case <-v.Done():
-	case <-time.After(5 * time.Second):
-		t.Fatal("5 s after its grant the viewer still watches")
+	case <-time.After(patience):
+		t.Fatal("after its grant the viewer still watches")
 	}
 	if s := w.a.Stats(); s.Ended[Event{kindWHEP, "expired"}] != 1 || s.Sessions[kindWHIP] != 1 {
 		t.Errorf("stats %+v, want the viewer expired and the publisher alive", s)
@@ -267,7 +272,7 @@ func TestReauthoriseEndsWhatIsNoLongerAdmitted(t *testing.T) {
 	for name, done := range map[string]<-chan struct{}{"publisher": p.Done(), "viewer": v.Done()} {
 		select {
 		case <-done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("the %s lives on with a withdrawn certificate", name)
 		}
 	}
@@ -294,17 +299,14 @@ func TestShutdownSaysGoodbye(t *testing.T) {
 	p := w.publish("/whip/open/room", "", client.Synthetic{PerSec: 100})
 	v := w.view("/whep/open/room", "", client.Config{})
 	w.until("media: the handshake is over on both sides", func() bool { return v.Stats().Packets["video"] > 0 })
-	start := time.Now()
 	w.cancel()
+	late := time.After(20 * time.Second) // by silence alone a client notices after 30 s; Run itself says what took it too long
 	for _, done := range []<-chan struct{}{p.Done(), v.Done()} {
 		select {
 		case <-done:
-		case <-time.After(4 * time.Second):
+		case <-late:
 			t.Fatal("a client was not told")
 		}
-	}
-	if took := time.Since(start); took > 3500*time.Millisecond {
-		t.Errorf("goodbye took %s", took)
 	}
 	if res := w.post("/whip/open/room", "", ""); res.code != 503 {
 		t.Errorf("a join after the end: %d", res.code)

@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestSlowPatchHoldsUpNobodyElse(t *testing.T) {
@@ -32,7 +31,7 @@ func TestSlowPatchHoldsUpNobodyElse(t *testing.T) {
 	if _, err := feed.Write([]byte("a=ice-")); err != nil { // taken by the transport: the request is under way
 		t.Fatal(err)
 	}
-	quick := &http.Client{Timeout: 5 * time.Second}
+	quick := &http.Client{Timeout: patience}
 	for _, method := range []string{"GET", "PATCH"} {
 		req, err := http.NewRequest(method, w.http.URL+url, strings.NewReader(""))
 		if err != nil {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -93,7 +95,7 @@ func TestEverySuiteBothWays(t *testing.T) {
 			}
 			buf := make([]byte, 2000)
 			for seq := range 3 {
-				_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = conn.SetReadDeadline(time.Now().Add(patience))
 				n, _, err := conn.ReadFrom(buf)
 				if err != nil {
 					t.Fatal(err)
@@ -107,7 +109,7 @@ func TestEverySuiteBothWays(t *testing.T) {
 				}
 			}
 			w.dropsForgeries(send, last)
-			_ = control.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = control.SetReadDeadline(time.Now().Add(patience))
 			n, from, err := control.ReadFrom(buf)
 			if err != nil {
 				t.Fatal(err)
@@ -166,7 +168,7 @@ func TestPlainIngestAnswersReportsAndHearsGoodbye(t *testing.T) {
 	}
 	say(&rtcp.SenderReport{SSRC: 5, NTPTime: 0x1122334455667788, RTPTime: 1, PacketCount: 4})
 	buf := make([]byte, 2000)
-	_ = control.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = control.SetReadDeadline(time.Now().Add(patience))
 	n, err := control.Read(buf)
 	if err != nil {
 		t.Fatal(err)
@@ -323,6 +325,8 @@ func TestGStreamerSendsAndReceivesSRTP(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts GStreamer")
 	}
+	// Its first start on a machine looks at all plugins, which may take longer than an ingest waits for a first packet.
+	_ = exec.Command("gst-launch-1.0", "-q", "videotestsrc", "num-buffers=1", "!", "vp8enc", "!", "fakesink").Run()
 	for _, s := range suites {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t, nil)
@@ -403,13 +407,30 @@ func TestFfmpegSendsAndReceives(t *testing.T) {
 	}
 }
 
-// freePair is an even port that is free now, with the next.
+// nextPair begins anywhere, so that two runs at once do not meet.
+var nextPair = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(5000))
+	return n
+}()
+
+// freePair is an even port that is free now, with the next. They are none that the system gives to who asks for any, so that
+// nobody takes them before the program that shall have them.
 func freePair(t *testing.T) int {
 	t.Helper()
-	rtp, rtcp, err := listenPair(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + 2*int(nextPair.Add(1)%5000)
+		rtp, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		rtcp, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port+1))
+		_ = rtp.Close()
+		if err == nil {
+			_ = rtcp.Close()
+			return port
+		}
 	}
-	_, _ = rtp.Close(), rtcp.Close()
-	return rtp.LocalAddr().(*net.UDPAddr).Port
+	t.Fatal("no pair of ports")
+	return 0
 }
