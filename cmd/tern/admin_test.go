@@ -35,7 +35,7 @@ func startLone(t *testing.T, binary string) *process {
 	}
 	p := &process{t: t, binary: binary, dir: home, name: "lone", listen: listen, admin: filepath.Join(home, "data", "admin.sock"), log: &lockedBuffer{}}
 	p.start()
-	p.until("a leader", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" })
+	p.until("a leader", func(s node.Status) bool { return s.Control.Leader != "" })
 	return p
 }
 
@@ -69,7 +69,7 @@ func TestWhoMayOperateANode(t *testing.T) {
 		"app token":            token("shop", "app", "--app", "other"),
 		"expired token":        token("late", "operator", "--expires", "1s"),
 	}
-	p.until("the last token has expired", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 5 })
+	p.until("the last token has expired", func(s node.Status) bool { return s.PolicyVersion >= 5 })
 	time.Sleep(1100 * time.Millisecond)                          // of another process's clock
 	for _, c := range []struct{ who, read, act, policy string }{ // what the answer says; "" is done
 		{"nobody", "who are you?", "who are you?", "who are you?"},
@@ -96,7 +96,7 @@ func TestWhoMayOperateANode(t *testing.T) {
 	if out, err := ask(proofs["auditor token"], "status"); err == nil || !strings.Contains(out, "not in the policy") {
 		t.Errorf("a revoked token: %v\n%s", err, out)
 	}
-	p.until("the audit log has the acts and the denials", 15*time.Second, func(node.Status) bool {
+	p.until("the audit log has the acts and the denials", func(node.Status) bool {
 		out, err := tern(t, binary, "audit", "tail", "--admin", p.admin)
 		for _, want := range []string{"denied", "auditor audrey by token", "operator oscar by token", "auditor eve by certificate"} {
 			if err != nil || !strings.Contains(out, want) {

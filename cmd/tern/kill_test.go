@@ -23,7 +23,7 @@ func TestNoPolicyIsLostToKill9(t *testing.T) {
 	rng := rand.New(rand.NewPCG(uint64(seed), 9))
 	binary := buildTern(t)
 	nodes := startMesh(t, binary)
-	nodes[0].until("a leader", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
+	nodes[0].until("a leader", func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
 	w := &killWriter{t: t, binary: binary, nodes: nodes, acked: make(map[uint64]string)}
 	w.write()
 	for i := range kills {
@@ -38,14 +38,14 @@ func TestNoPolicyIsLostToKill9(t *testing.T) {
 		w.write()
 		<-killed
 		victim.start()
-		victim.until(fmt.Sprintf("up again after kill %d", i+1), 60*time.Second, func(s node.Status) bool { return s.Control.Leader != "" })
+		victim.until(fmt.Sprintf("up again after kill %d", i+1), func(s node.Status) bool { return s.Control.Leader != "" })
 	}
 	last := w.write()
 	for _, p := range nodes {
-		p.until("the last policy in force", 30*time.Second, func(s node.Status) bool { return s.PolicyVersion >= last })
+		p.until("the last policy in force", func(s node.Status) bool { return s.PolicyVersion >= last })
 		// Without a leader, for a moment after the last kill, a voter answers from its own log, which may lag.
 		if lost := w.missing(p); len(lost) > 0 {
-			p.until("a leader and the whole log", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" && len(w.missing(p)) == 0 })
+			p.until("a leader and the whole log", func(s node.Status) bool { return s.Control.Leader != "" && len(w.missing(p)) == 0 })
 		}
 	}
 	if out, err := tern(t, binary, "audit", "verify", "--admin", nodes[0].admin); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +35,9 @@ apps:
     certificates: [%s]
     auth: token
 `, testApp, testCertificate)
+
+// patience is for what never comes, not for what a busy machine delays.
+const patience = 2 * time.Minute
 
 // process is one tern node of its own.
 type process struct {
@@ -60,23 +65,31 @@ func buildTern(t *testing.T) string {
 // tern runs one command to its end.
 func tern(t *testing.T, binary string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
 	return string(out), err
 }
 
-// freePort finds a port that is free for both UDP and TCP now.
+// nextPort begins anywhere, so that two runs at once do not meet.
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(10_000))
+	return n
+}()
+
+// freePort finds a port that is free for both UDP and TCP now. It is none that the system gives to who asks for any, so that
+// nobody takes it before the process that shall have it, or while that process is dead.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port := 10_000 + int(nextPort.Add(1)%10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
 		c, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		l.Close()
 		if err == nil {
 			c.Close()
 			return port
@@ -152,9 +165,9 @@ func (p *process) status() (s node.Status, err error) {
 }
 
 // until waits for a condition on a process's status, and shows its log if it never holds.
-func (p *process) until(what string, limit time.Duration, ok func(node.Status) bool) node.Status {
+func (p *process) until(what string, ok func(node.Status) bool) node.Status {
 	p.t.Helper()
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(patience)
 	for {
 		s, err := p.status()
 		if err == nil && ok(s) {
@@ -162,7 +175,7 @@ func (p *process) until(what string, limit time.Duration, ok func(node.Status) b
 		}
 		if time.Now().After(deadline) {
 			seen, _ := json.Marshal(s)
-			p.t.Fatalf("%s: not within %v: %s\nlast error %v\nstatus %s\nlog:\n%s", p.name, limit, what, err, seen, p.log)
+			p.t.Fatalf("%s: not within %v: %s\nlast error %v\nstatus %s\nlog:\n%s", p.name, patience, what, err, seen, p.log)
 		}
 		time.Sleep(50 * time.Millisecond) // another process: there is no condition to wait on
 	}
@@ -176,13 +189,13 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 	traces, config := startCollector(t)
 	nodes := startMesh(t, binary, config)
 	for _, p := range nodes {
-		p.until("three members and a leader", 30*time.Second, func(s node.Status) bool {
+		p.until("three members and a leader", func(s node.Status) bool {
 			return alive(s) == 3 && s.Control.Leader != ""
 		})
 	}
 	apply(t, binary, nodes[1], testPolicy)
 	for _, p := range nodes {
-		p.until("policy 1 in force", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 1 })
+		p.until("policy 1 in force", func(s node.Status) bool { return s.PolicyVersion >= 1 })
 	}
 	publishAndWatch(t, nodes[0], nodes[2])
 	checkTraces(t, binary, traces, nodes)
@@ -195,14 +208,14 @@ func TestThreeProcessesKeepThePolicyThroughTheDeathOfTheLeader(t *testing.T) {
 			rest = append(rest, p)
 		}
 	}
-	rest[0].until("another leader", 30*time.Second, func(s node.Status) bool {
+	rest[0].until("another leader", func(s node.Status) bool {
 		return s.Control.Leader != "" && s.Control.Leader != leader.name
 	})
 	changed := testPolicy + "blocklist: [203.0.113.0/24]\n"
 	apply(t, binary, rest[0], changed)
 
 	leader.start()
-	s := leader.until("the policy of the time it was dead", 30*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 4 })
+	s := leader.until("the policy of the time it was dead", func(s node.Status) bool { return s.PolicyVersion >= 4 })
 	if s.Node != leader.name {
 		t.Fatalf("restarted as %s", s.Node)
 	}
@@ -241,7 +254,7 @@ func alive(s node.Status) (n int) {
 }
 
 func leaderOf(nodes []*process) *process {
-	s := nodes[0].until("a leader", 10*time.Second, func(s node.Status) bool { return s.Control.Leader != "" })
+	s := nodes[0].until("a leader", func(s node.Status) bool { return s.Control.Leader != "" })
 	for _, p := range nodes {
 		if p.name == s.Control.Leader {
 			return p
@@ -268,9 +281,9 @@ func TestACorruptDataDirectoryIsRefusedWithTheFileAndTheRemedy(t *testing.T) {
 	}
 	binary := buildTern(t)
 	nodes := startMesh(t, binary)
-	nodes[0].until("a leader", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
+	nodes[0].until("a leader", func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
 	apply(t, binary, nodes[0], testPolicy)
-	nodes[2].until("the policy", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 1 })
+	nodes[2].until("the policy", func(s node.Status) bool { return s.PolicyVersion >= 1 })
 	_ = nodes[2].stop(syscall.SIGKILL)
 	file := filepath.Join(nodes[2].dir, "data", "policy.bin")
 	b, err := os.ReadFile(file)
@@ -311,7 +324,7 @@ func TestTheDatagramCarrierWorksToo(t *testing.T) {
 	}
 	binary := buildTern(t)
 	nodes := startMesh(t, binary, "carrier: datagram", "log: {format: json}")
-	nodes[0].until("a leader", 30*time.Second, func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
+	nodes[0].until("a leader", func(s node.Status) bool { return s.Control.Leader != "" && alive(s) == 3 })
 	apply(t, binary, nodes[2], testPolicy)
 	publishAndWatch(t, nodes[1], nodes[2])
 	for i, line := range strings.Split(strings.TrimSpace(nodes[1].log.String()), "\n") {

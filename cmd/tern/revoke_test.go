@@ -16,11 +16,11 @@ func TestRevokeAndReadmit(t *testing.T) {
 	binary := buildTern(t)
 	nodes := startMesh(t, binary)
 	for _, p := range nodes {
-		p.until("three members and a leader", 30*time.Second, func(s node.Status) bool { return alive(s) == 3 && s.Control.Leader != "" })
+		p.until("three members and a leader", func(s node.Status) bool { return alive(s) == 3 && s.Control.Leader != "" })
 	}
 	apply(t, binary, nodes[1], testPolicy)
 	for _, p := range nodes {
-		p.until("policy 1 in force", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 1 })
+		p.until("policy 1 in force", func(s node.Status) bool { return s.PolicyVersion >= 1 })
 	}
 	bad, good := nodes[2], nodes[0]
 	if out, err := tern(t, binary, "revoke", good.name, "--admin", good.admin); err == nil || !strings.Contains(out, "the node that was asked") {
@@ -31,7 +31,7 @@ func TestRevokeAndReadmit(t *testing.T) {
 		t.Fatalf("revoke: %v\n%s", err, out)
 	}
 	for _, p := range nodes[:2] {
-		p.until("the revoked node is no member", 5*time.Second, func(s node.Status) bool { return alive(s) == 2 })
+		p.until("the revoked node is no member", func(s node.Status) bool { return alive(s) == 2 })
 	}
 	// A restart does not help it: no member lets it in.
 	_ = bad.stop(9)
@@ -43,14 +43,14 @@ func TestRevokeAndReadmit(t *testing.T) {
 		}
 	}
 	apply(t, binary, good, testPolicy) // a file that does not speak of it readmits nobody
-	if s := good.until("policy 3", 10*time.Second, func(s node.Status) bool { return s.PolicyVersion >= 3 }); alive(s) != 2 {
+	if s := good.until("policy 3", func(s node.Status) bool { return s.PolicyVersion >= 3 }); alive(s) != 2 {
 		t.Errorf("%d members", alive(s))
 	}
 	if out, err := tern(t, binary, "readmit", bad.name, "--admin", good.admin); err != nil {
 		t.Fatalf("readmit: %v\n%s", err, out)
 	}
 	for _, p := range nodes {
-		p.until("three members, all with the newest policy", 40*time.Second, func(s node.Status) bool { return alive(s) == 3 && s.PolicyVersion >= 4 && s.State == node.StateServing })
+		p.until("three members, all with the newest policy", func(s node.Status) bool { return alive(s) == 3 && s.PolicyVersion >= 4 && s.State == node.StateServing })
 	}
 }
 

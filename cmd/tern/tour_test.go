@@ -32,7 +32,7 @@ func TestTheTourOfTheReadme(t *testing.T) {
 	script := tour(t)
 	dir := t.TempDir()
 	binary := buildTern(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	// Whatever happens, end the processes that the tour started, by their pids.
 	cmd := exec.CommandContext(ctx, "bash", "-eu", "-o", "pipefail", "-c", "trap 'exit 1' TERM\ntrap 'for p in */pid; do kill -9 $(cat $p) 2>/dev/null || true; done' EXIT\n"+script)

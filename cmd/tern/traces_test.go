@@ -80,7 +80,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // named, and returns it.
 func (c *collector) await(t *testing.T, root spanSeen, others ...spanSeen) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) { // other processes: nothing to wait on
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // other processes: nothing to wait on
 		c.mu.Lock()
 		has := func(trace string, want spanSeen) bool {
 			for _, s := range c.spans {

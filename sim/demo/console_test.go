@@ -95,7 +95,7 @@ func look(t *testing.T, tools tools, plan map[string]string) (got looked) {
 // waitFor a condition that must come.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	limit := time.NewTimer(joinTimeout)
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

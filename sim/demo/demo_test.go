@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +23,6 @@ import (
 	"github.com/ternmesh/tern/node/access/token"
 	"github.com/ternmesh/tern/sim"
 	"github.com/ternmesh/tern/sim/demo/page"
-	"github.com/ternmesh/tern/sim/demo/report"
 )
 
 func TestTheCitiesMakeAWideArea(t *testing.T) {
@@ -348,45 +344,5 @@ func TestFlowsShowLossOfTheWindowAndForgetWhatEnded(t *testing.T) {
 	got = f.observe(now.Add(20*time.Second), status(3000, 60, 2900, "a b"))
 	if len(got) != 0 {
 		t.Errorf("a flow without packets is still shown: %+v", got)
-	}
-}
-
-// The whole thing: real nodes, real clients, the death of a relay. With the race detector only what does not depend on
-// the machine's speed is demanded.
-func TestHeadlessRunLosesNothingWhenARelayDies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes more than ten seconds of real time")
-	}
-	file := t.TempDir() + "/report.json"
-	var out strings.Builder
-	err := Run(t.Context(), Options{Headless: true, For: minFor, Report: file, Out: &out})
-	if err != nil && !(raced && errors.Is(err, report.ErrLost)) {
-		t.Fatalf("%v\n%s", err, out.String())
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r report.Report
-	if err := json.Unmarshal(b, &r); err != nil {
-		t.Fatalf("the report is not JSON: %v\n%s", err, b)
-	}
-	if !raced && r.UndeliveredRatio != 0 || r.Delivered == 0 || r.DuplicatesDropped == 0 {
-		t.Errorf("delivered %d of %d, dropped %d later copies", r.Delivered, r.Sent, r.DuplicatesDropped)
-	}
-	killed := ""
-	for _, e := range r.Events {
-		if e.What == "kill" {
-			killed = e.Node
-		}
-	}
-	dead := slices.ContainsFunc(r.Paths, func(p report.Path) bool { return len(p.Hops) > 2 && slices.Contains(p.Hops, killed) })
-	if killed == "" || !dead || len(r.Paths) < 3 {
-		t.Errorf("killed %q; want its path and at least two others in the report:\n%s", killed, b)
-	}
-	for _, p := range r.Paths {
-		if p.Hops[0] != publishAt || p.Hops[len(p.Hops)-1] != watchAt {
-			t.Errorf("a path of another pair: %v", p.Hops)
-		}
 	}
 }

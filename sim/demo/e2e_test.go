@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ternmesh/tern/sim"
+	"github.com/ternmesh/tern/sim/demo/report"
 )
 
 // The end-to-end tests bring the whole mesh up and measure what a person would see. Their names begin with
@@ -135,12 +138,39 @@ func (l *logTail) String() string {
 // What `tern demo --headless --for 20s` promises: a relay dies and not one packet is lost.
 func TestEndToEndHeadlessLosesNothing(t *testing.T) {
 	unraced(t)
+	file := artefact(t, "headless.json")
 	var out strings.Builder
-	err := Run(t.Context(), Options{Headless: true, For: 20 * time.Second, Report: artefact(t, "headless.json"), Out: &out})
+	err := Run(t.Context(), Options{Headless: true, For: 20 * time.Second, Report: file, Out: &out})
 	if err != nil {
 		t.Errorf("a headless run of 20 s: %v", err)
 	}
 	t.Log(out.String())
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report.Report
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatalf("the report is not JSON: %v\n%s", err, b)
+	}
+	if r.UndeliveredRatio != 0 || r.Delivered == 0 || r.DuplicatesDropped == 0 {
+		t.Errorf("delivered %d of %d, dropped %d later copies", r.Delivered, r.Sent, r.DuplicatesDropped)
+	}
+	killed := ""
+	for _, e := range r.Events {
+		if e.What == "kill" {
+			killed = e.Node
+		}
+	}
+	dead := slices.ContainsFunc(r.Paths, func(p report.Path) bool { return len(p.Hops) > 2 && slices.Contains(p.Hops, killed) })
+	if killed == "" || !dead || len(r.Paths) < 3 {
+		t.Errorf("killed %q; want its path and at least two others in the report:\n%s", killed, b)
+	}
+	for _, p := range r.Paths {
+		if p.Hops[0] != publishAt || p.Hops[len(p.Hops)-1] != watchAt {
+			t.Errorf("a path of another pair: %v", p.Hops)
+		}
+	}
 }
 
 // background starts a program that the test ends; what it says on standard error is shown if the test fails.

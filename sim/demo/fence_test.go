@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,6 +20,9 @@ import (
 	"github.com/ternmesh/tern/sim/demo/page"
 )
 
+// patience is for what never comes, not for what a busy machine delays.
+const patience = time.Minute
+
 // outside is the node that the fence keeps out: the best relay between the two cities.
 const (
 	outside       = "singapore"
@@ -28,7 +32,7 @@ const (
 // watchSoon joins as soon as the directory knows the stream.
 func watchSoon(t *testing.T, c *cluster, url, token string, packet func(string, *rtp.Packet)) (s session) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), joinTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := c.wait(ctx, func() (bool, string) {
 		var err error
@@ -117,7 +121,7 @@ func newFenced(t *testing.T) *fenced {
 // until waits for a condition and fails the test if it never holds.
 func (f *fenced) until(t *testing.T, what string, condition func() (bool, string)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), joinTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := f.cluster.wait(ctx, condition); err != nil {
 		t.Fatalf("%s: %v", what, err)
@@ -252,9 +256,9 @@ func (f *fenced) openWay(t *testing.T) {
 		t.Fatal("the ingress is not a real node")
 	}
 	for app, want := range map[string]int{"": 1, appID: 0} {
-		r, err := ingress.PathsBetween(publishAt, watchAt, app)
-		if err != nil || len(r.Paths) != want {
-			t.Errorf("app %q has the paths %+v (%v), want %d", app, r.Paths, err, want)
-		}
+		f.until(t, "the node at the ingress knows which ways are left", func() (bool, string) {
+			r, err := ingress.PathsBetween(publishAt, watchAt, app)
+			return err == nil && len(r.Paths) == want, fmt.Sprintf("app %q has the paths %+v (%v), want %d", app, r.Paths, err, want)
+		})
 	}
 }
