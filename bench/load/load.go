@@ -194,15 +194,19 @@ func (r *run) joinAll(ctx context.Context, what string, all []func(context.Conte
 func persistently(ctx context.Context, open func(context.Context) (session, error)) (session, error) {
 	limit, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
+	var why error // the last answer: it says more than that time ran out during another try
 	for {
 		s, err := open(limit)
 		var refused *client.StatusError
-		if err == nil || errors.As(err, &refused) && (refused.Code == 401 || refused.Code == 403) {
+		if errors.As(err, &refused) || why == nil {
+			why = err
+		}
+		if err == nil || refused != nil && (refused.Code == 401 || refused.Code == 403) {
 			return s, err
 		}
 		select {
 		case <-limit.Done():
-			return nil, err
+			return nil, why
 		case <-time.After(joinRetry):
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,8 +34,8 @@ func TestLoadAgainstAServerThatIsNotTern(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Publisher 0 has two viewers, publisher 1 has one: about 50 packets each in the second.
-	if r.Sent < 90 || r.Sent > 170 || r.Delivered == 0 || r.Delivered > r.Sent || r.LostSessions != 0 || r.Foreign != 0 {
+	// Publisher 0 has two viewers, publisher 1 has one: 50 packets each in a second, and what was late at its beginning.
+	if r.Sent < 60 || float64(r.Sent) > 150*(r.Seconds+1) || r.Delivered == 0 || r.Delivered > r.Sent || r.LostSessions != 0 || r.Foreign != 0 {
 		t.Errorf("%+v: want about 150 sent to viewers, and no more delivered", r)
 	}
 	if r.Latency.P50 <= 0 || r.ViewerJoin.Max <= 0 || r.Server == nil || r.Server.MicrosPerPacket <= 0 || r.Server.MemoryMB <= 0 {
@@ -70,10 +72,22 @@ func TestNewcomersJoinInTheWindowAndLeave(t *testing.T) {
 }
 
 func TestAJoinThatFailsSaysWhoAndWhy(t *testing.T) {
-	url := server(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	s, err := fanout.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err := Run(ctx, Config{Publishers: 1, Viewers: 1, WHIP: url + "/whip/a", WHEP: url + "/whep/other", Size: 100, Rate: 10, Burst: 1, For: time.Second})
+	var asked atomic.Int64
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/whep/") && asked.Add(1) == 3 {
+			cancel() // in the midst of a try
+		}
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() { web.Close(); s.Close() })
+	url := web.URL
+	_, err = Run(ctx, Config{Publishers: 1, Viewers: 1, WHIP: url + "/whip/a", WHEP: url + "/whep/other", Size: 100, Rate: 10, Burst: 1, For: time.Second})
 	if err == nil || !strings.Contains(err.Error(), "viewer 1 of 1 could not join") || !strings.Contains(err.Error(), "no stream") {
 		t.Errorf("got %v", err)
 	}
