@@ -63,8 +63,8 @@ type steady struct {
 	stop func() uint64
 }
 
-// underWay is how many packets may be between sender and reader: fewer than the wire's queue (256) and the sockets' (about 270)
-// hold, so that nothing is lost while the reader waits for a processor.
+// underWay is how many packets may be between sender and reader: fewer than the wire's queue holds (256), so that nothing is
+// lost while whoever empties it waits for a processor.
 const underWay = 150
 
 // sendAll sends up to ten thousand packets a second to each of our ports, in pairs.
