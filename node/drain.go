@@ -76,6 +76,11 @@ func (d *drainer) look(now time.Time) {
 	if before := *d.state.Swap(&state); before != state {
 		n.log.Info("node state", "state", state, "before", before, "deadline", wanted.Deadline, "sessions", n.sessions())
 	}
+	if wanted.State == control.NodeDrained && !end {
+		n.access.Depart(wanted.Deadline)
+	} else {
+		n.access.Remain()
+	}
 	end = end || state == StateRevoked
 	if end && !d.ended {
 		n.log.Warn("ending the sessions that are left", "state", state, "sessions", n.sessions())

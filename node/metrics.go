@@ -59,6 +59,8 @@ var (
 	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
 	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole, or whose app has a limit.")
 	descLayers     = metric("access_layer_changes_total", "Times that a viewer was moved to another simulcast layer.")
+	descStreamed   = metric("access_event_streams", "Event streams that clients read now.")
+	descMoves      = metric("access_moves_told_total", "Clients that were told to move to another node.")
 	descEstimated  = metric("access_viewers_estimated", "Viewers whose last mile is known, by their feedback.")
 	descEstimate   = metric("access_viewer_estimate_bits_per_second", "What viewers' last miles carry: the least, and the median; no series while none is known.", "of")
 	descBlocked    = metric("access_requests_blocked_total", "HTTP requests of blocked sources.")

@@ -29,6 +29,8 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	counter(descAccessPkt, a.PacketsOut, "out")
 	counter(descAsks, a.BitrateAsks)
 	counter(descLayers, a.LayerChanges)
+	gauge(descStreamed, float64(a.EventStreams))
+	counter(descMoves, a.MovesTold)
 	gauge(descEstimated, float64(a.Estimated))
 	if a.Estimated > 0 {
 		gauge(descEstimate, a.EstimateLeast, "least")

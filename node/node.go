@@ -286,7 +286,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"drain", n.drain.run},
 		{"history", n.keepHistory},
 		{"clocks", n.watchClocks},
-		{"state", n.state.run},
+		{"state", n.keepState},
 	}, nil
 }
 

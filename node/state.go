@@ -25,9 +25,11 @@ const (
 // /readyz fails and no new session is admitted, while everything beneath still runs.
 type state struct{ stopping atomic.Bool }
 
-func (s *state) run(ctx context.Context) error {
+// keepState is that stage.
+func (n *Node) keepState(ctx context.Context) error {
 	<-ctx.Done()
-	s.stopping.Store(true)
+	n.state.stopping.Store(true)
+	n.access.Farewell() // who listens may still get away
 	return nil
 }
 

@@ -163,10 +163,12 @@ type Access struct {
 	patches *sourceLimits
 	ingests quota // of plain RTP
 	counts  counters
-	refused refusals
-	decoy   App // checked against for apps that do not exist
-	used    usedTokens
-	peers   *peerMaker
+
+	departures departures
+	refused    refusals
+	decoy      App // checked against for apps that do not exist
+	used       usedTokens
+	peers      *peerMaker
 
 	mu        sync.Mutex
 	sessions  map[string]*session // by id
@@ -217,6 +219,7 @@ func newAccess(cfg Config, h hub) (*Access, error) {
 		sessions: map[string]*session{}, audiences: map[media.Key]*audience{},
 	}
 	a.counts.init()
+	a.departures.changed = make(chan struct{})
 	a.ingests.init(cfg.MaxRTPPerApp, cfg.MaxRTPPerSource)
 	a.refused.init()
 	var err error

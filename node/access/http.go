@@ -54,6 +54,10 @@ func (a *Access) routes() http.Handler {
 	add("/whep/{app}/{channel}/{stream}", typeSDP, methods{"POST": a.postWHEP, "GET": player, "HEAD": player})
 	add("/whip/s/{id}", "", a.sessionMethods(kindWHIP))
 	add("/whep/s/{id}", "", a.sessionMethods(kindWHEP))
+	for _, kind := range []string{kindWHIP, kindWHEP} {
+		add("/"+kind+"/s/{id}/events", typeJSON, methods{"GET": a.readEvents(kind), "POST": a.makeEvents(kind)})
+		add("/"+kind+"/s/{id}/events/{stream}", "", methods{"GET": a.readEvents(kind), "DELETE": a.dropEvents(kind)})
+	}
 	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "PATCH": a.renewSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
 	add("/v1/rtp-out/{id}", "", methods{"DELETE": a.deleteSession(kindRTPOut), "PATCH": a.renewSession(kindRTPOut), "GET": a.showSession(kindRTPOut), "HEAD": a.showSession(kindRTPOut)})
 	add("/v1/apps/{app}/channels/{channel}", "", methods{"GET": a.listChannel, "HEAD": a.listChannel})

@@ -41,6 +41,9 @@ type session struct {
 	viewer       *viewer                // of WHEP alone
 	trace        *joinTrace             // nil: not recorded
 	rate         allowance              // of what it publishes
+	named        string                 // the user that its request named, "" if none
+	streams      eventStreams
+	gone         chan struct{} // closed when it ends
 
 	once      sync.Once
 	ended     atomic.Bool
@@ -72,7 +75,7 @@ func (a *Access) newSession(kind string, j join, need right, expires time.Time) 
 		id = a.cfg.Self + "." + id
 	}
 	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass, source: j.source,
-		need: need, since: a.now(), etag: newETag(), trickled: map[string]bool{}, restarts: rate.NewLimiter(restartRate, restartBurst)}
+		need: need, since: a.now(), etag: newETag(), trickled: map[string]bool{}, restarts: rate.NewLimiter(restartRate, restartBurst), gone: make(chan struct{})}
 }
 
 // randomID returns n random bytes in hex. With 16 bytes nobody guesses it.
@@ -168,6 +171,7 @@ func (s *session) end(reason string) {
 		s.ended.Store(true)
 		closers := s.closers
 		s.mu.Unlock()
+		close(s.gone)
 		s.a.mu.Lock()
 		_, known := s.a.sessions[s.id]
 		delete(s.a.sessions, s.id)

@@ -40,6 +40,9 @@ type Stats struct {
 	KeyframesSent  uint64 // PLI to publishers
 	BitrateAsks    uint64 // REMB to publishers whose stream the mesh does not carry whole, or whose app has a limit
 
+	EventStreams int    // event streams that clients read now
+	MovesTold    uint64 // events that told a client to move to another node
+
 	LayerChanges   uint64  // simulcast layers that viewers were moved to
 	Estimated      int     // viewers whose last mile is known
 	EstimateLeast  float64 // bit/s, of the viewer with the narrowest; 0: none is known
@@ -52,7 +55,9 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone, nacked atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone, nacked, moves atomic.Uint64
+
+	reading atomic.Int64 // event streams
 }
 
 func (c *counters) init() {
@@ -83,6 +88,7 @@ func (a *Access) Stats() Stats {
 		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(), Requested: c.nacked.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
 		BitrateAsks: c.asks.Load(), LayerChanges: c.switches.Load(),
+		EventStreams: int(c.reading.Load()), MovesTold: c.moves.Load(),
 	}
 	var miles []uint64
 	for _, one := range a.all() {

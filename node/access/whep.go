@@ -42,7 +42,7 @@ func (a *Access) openWHEP(w http.ResponseWriter, r *http.Request) (countered boo
 		return false, p
 	}
 	s := a.newSession(kindWHEP, j, rightJoin|rightSubscribe, until)
-	s.trace = traceOf(r)
+	s.trace, s.named = traceOf(r), r.URL.Query().Get("user")
 	s.trace.next("answer")
 	v, p := a.subscribeViewer(r, s, stream)
 	if p == nil {
@@ -156,6 +156,7 @@ func (v *viewer) counterOffer(w http.ResponseWriter, r *http.Request) *problem {
 	h.Set("Location", s.url())
 	h.Set("ETag", s.etag)
 	h.Set("Accept-Patch", typeSDP+", "+typeFrag)
+	s.link(h)
 	w.WriteHeader(http.StatusNotAcceptable)
 	_, _ = io.WriteString(w, text)
 	return nil

@@ -54,7 +54,7 @@ func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	s := a.newSession(kindWHIP, j, need, until)
-	s.stream = stream
+	s.stream, s.named = stream, r.URL.Query().Get("user")
 	s.trace = traceOf(r)
 	s.trace.next("answer")
 	answer, p := a.acceptPublisher(r, s, o, codecs)
@@ -172,6 +172,7 @@ func created(w http.ResponseWriter, a *Access, s *session, answer string) *probl
 	h.Set("Location", s.url())
 	h.Set("ETag", s.etag)
 	h.Set("Accept-Patch", typeFrag)
+	s.link(h)
 	w.WriteHeader(http.StatusCreated)
 	_, _ = io.WriteString(w, answer) // a client that is gone will not connect either
 	return nil
