@@ -40,6 +40,9 @@ type Config struct {
 	// from a goroutine of its own. The packet is valid during the call.
 	OnPacket func(kind string, packet *rtp.Packet, at time.Time)
 
+	// Stay keeps the session where it is: it does not listen to the server's events, and a node that is drained ends it.
+	Stay bool
+
 	// Setting changes the engine's settings at last, for instance to put the client on
 	// a virtual network; nil: loopback only.
 	Setting func(*webrtc.SettingEngine)
@@ -59,11 +62,13 @@ func (e *StatusError) Error() string {
 // Timing says how long the steps of a join took, from its beginning.
 type Timing struct{ Answered, Connected time.Duration }
 
-// session is what publishers and viewers share.
-type session struct {
+// leg is one connection to one node: a session of the server's. A session that moves has two for a while.
+type leg struct {
 	cfg      Config
 	pc       *webrtc.PeerConnection
-	resource string // absolute URL of the session
+	number   uint32 // of the session's legs, from 0
+	resource string // absolute URL of the server's session
+	events   string // of its event stream, "" if it has none
 	timing   Timing
 
 	up, down chan struct{} // closed when connected, when failed or closed
@@ -74,12 +79,12 @@ type session struct {
 	wg       sync.WaitGroup // Add only through spawn
 	mu       sync.Mutex     // guards closed
 	closed   bool
-	close    sync.Once
+	once     sync.Once
 	closeErr error
 }
 
-// newSession makes the peer. Codecs are those that Tern passes.
-func newSession(cfg Config) (*session, error) {
+// newLeg makes the peer. Codecs are those that Tern passes.
+func newLeg(cfg Config) (*leg, error) {
 	if cfg.HTTP == nil {
 		cfg.HTTP = http.DefaultClient
 	}
@@ -96,7 +101,7 @@ func newSession(cfg Config) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a peer connection: %w", err)
 	}
-	s := &session{cfg: cfg, pc: pc, up: make(chan struct{}), down: make(chan struct{})}
+	s := &leg{cfg: cfg, pc: pc, up: make(chan struct{}), down: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		switch state {
@@ -135,7 +140,7 @@ func settings(cfg Config) webrtc.SettingEngine {
 }
 
 // join offers, posts, applies the answer and waits until media can flow.
-func (s *session) join(ctx context.Context) error {
+func (s *leg) join(ctx context.Context) error {
 	start := time.Now()
 	offer, err := s.pc.CreateOffer(nil)
 	if err != nil {
@@ -170,7 +175,7 @@ func (s *session) join(ctx context.Context) error {
 }
 
 // post sends the offer and returns the answer.
-func (s *session) post(ctx context.Context, offer string) (string, error) {
+func (s *leg) post(ctx context.Context, offer string) (string, error) {
 	res, err := s.do(ctx, http.MethodPost, s.cfg.URL, offer)
 	if err != nil {
 		return "", err
@@ -191,11 +196,11 @@ func (s *session) post(ctx context.Context, offer string) (string, error) {
 	if err != nil || res.Header.Get("Location") == "" {
 		return "", fmt.Errorf("the answer names no session: Location %q", res.Header.Get("Location"))
 	}
-	s.resource = at.String()
+	s.resource, s.events = at.String(), eventsOf(base, res.Header.Values("Link"))
 	return string(body), nil
 }
 
-func (s *session) do(ctx context.Context, method, to, body string) (*http.Response, error) {
+func (s *leg) do(ctx context.Context, method, to, body string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, strings.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make a request: %w", err)
@@ -213,8 +218,8 @@ func (s *session) do(ctx context.Context, method, to, body string) (*http.Respon
 	return res, nil
 }
 
-// spawn starts f unless the session is closed; Close waits for it.
-func (s *session) spawn(f func()) {
+// spawn starts f unless the leg is closed; end waits for it.
+func (s *leg) spawn(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -222,11 +227,9 @@ func (s *session) spawn(f func()) {
 	}
 }
 
-// Close says goodbye (DELETE), closes the peer and waits for every goroutine of the
-// session. It may be called more than once. The error is that of the DELETE; a session
-// that the server has ended already is none.
-func (s *session) Close() error {
-	s.close.Do(func() {
+// end says goodbye (DELETE), closes the peer and waits for every goroutine of the leg. It may be called more than once.
+func (s *leg) end() error {
+	s.once.Do(func() {
 		s.cancel()
 		if s.resource != "" {
 			s.closeErr = s.delete()
@@ -240,7 +243,7 @@ func (s *session) Close() error {
 	return s.closeErr
 }
 
-func (s *session) delete() error {
+func (s *leg) delete() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	res, err := s.do(ctx, http.MethodDelete, s.resource, "")
@@ -253,15 +256,3 @@ func (s *session) delete() error {
 	}
 	return nil
 }
-
-// Done is closed when the peer connection has failed or was closed by either side.
-func (s *session) Done() <-chan struct{} { return s.down }
-
-// Resource is the session's URL.
-func (s *session) Resource() string { return s.resource }
-
-// Timing says how long the join took.
-func (s *session) Timing() Timing { return s.timing }
-
-// PeerConnection is the library's object, for what this package does not cover.
-func (s *session) PeerConnection() *webrtc.PeerConnection { return s.pc }

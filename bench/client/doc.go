@@ -4,9 +4,12 @@
 //
 // # Reading order
 //
-//	client.go     Config, the join over HTTP, what both sides share
+//	client.go     Config, and a leg: one join over HTTP, one connection
+//	session.go    what both sides share: one leg, two while the session moves to another node
+//	events.go     what a server asks of a session; pure
 //	publish.go    Publish: a Source's packets out
 //	view.go       View: packets in
+//	passage.go    packets of two legs, each once; pure
 //	source.go     Source, and what a track is
 //	synthetic.go  packets of a given size, rate and shape, stamped with their send time
 //	clip.go       an IVF (VP8) and Ogg (Opus) pair, looped
@@ -14,16 +17,17 @@
 //
 // # Who owns what
 //
-// A session owns its PeerConnection and goroutines; Close ends them all and waits. The
+// A session owns its legs, a leg its PeerConnection; both own goroutines. Close ends them all and waits. The
 // context given to Publish and View bounds the join, not the session.
 //
 // # Invariants
 //
 // Only loopback addresses are candidates unless Config.Setting says otherwise. Packets
-// handed to OnPacket are valid during the call.
+// handed to OnPacket are valid during the call. A session that is asked to move leaves its old leg
+// only when the new one has taken over.
 //
 // # What it does not do
 //
-// No decoding, no jitter buffer, no ICE restart, no trickle, no answer to a 406
+// No decoding, no jitter buffer, no event but "reconnect", no ICE restart, no trickle, no answer to a 406
 // counter-offer: View returns it as a StatusError.
 package client

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
@@ -38,16 +39,16 @@ func Publish(ctx context.Context, cfg Config) (*Publisher, error) {
 	if cfg.Source == nil {
 		return nil, errors.New("publish: Config.Source is missing")
 	}
-	s, err := newSession(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
+	p := &Publisher{session: newSession(cfg), keyframe: make(chan struct{}, 1)}
+	for _, t := range cfg.Source.Tracks() {
+		local, err := webrtc.NewTrackLocalStaticRTP(t.Codec, t.Kind, "client")
+		if err != nil {
+			return nil, fmt.Errorf("publish: make a track: %w", err)
+		}
+		p.locals = append(p.locals, local)
 	}
-	p := &Publisher{session: s, keyframe: make(chan struct{}, 1)}
-	if err = p.addTracks(); err == nil {
-		err = p.join(ctx)
-	}
-	if err != nil {
-		_ = p.Close() // the reason is the error before
+	// The same packets go out on every leg, so a session that moves sends them twice for a while.
+	if err := p.begin(ctx, p.addTracks, p.outlived); err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
 	}
 	p.spawn(func() {
@@ -59,20 +60,28 @@ func Publish(ctx context.Context, cfg Config) (*Publisher, error) {
 }
 
 // addTracks adds a sender for each track and reads its RTCP.
-func (p *Publisher) addTracks() error {
-	for _, t := range p.cfg.Source.Tracks() {
-		local, err := webrtc.NewTrackLocalStaticRTP(t.Codec, t.Kind, "client")
-		if err != nil {
-			return fmt.Errorf("make a track: %w", err)
-		}
-		tr, err := p.pc.AddTransceiverFromTrack(local, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+func (p *Publisher) addTracks(l *leg) error {
+	for _, local := range p.locals {
+		tr, err := l.pc.AddTransceiverFromTrack(local, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 		if err != nil {
 			return fmt.Errorf("add a track: %w", err)
 		}
-		p.locals = append(p.locals, local)
-		p.spawn(func() { p.listen(tr.Sender()) })
+		l.spawn(func() { p.listen(tr.Sender()) })
 	}
 	return nil
+}
+
+// outlived waits until the old node needs its leg no more: it ends the session when all who took the stream from it take it
+// from the new one. One that does not know of that is left after handover.
+func (p *Publisher) outlived(ctx context.Context, old, next *leg) bool {
+	select {
+	case <-old.down:
+	case <-next.down:
+		return false
+	case <-ctx.Done():
+	case <-time.After(handover):
+	}
+	return true
 }
 
 // listen finds keyframe requests; it ends when the peer is closed.

@@ -19,7 +19,14 @@ type Viewer struct {
 
 	counts sync.Mutex // guards the rest
 	stats  ViewStats
-	videos []uint32 // SSRCs of video tracks
+	videos []video // that have arrived
+	came   map[string]*passage
+}
+
+// video is a video track of a leg.
+type video struct {
+	leg  *leg
+	ssrc uint32
 }
 
 // ViewStats is a snapshot by kind ("audio", "video").
@@ -31,33 +38,67 @@ type ViewStats struct {
 // View joins by WHEP and gives every packet to cfg.OnPacket until Close, or until the
 // server ends the session. ctx bounds the join.
 func View(ctx context.Context, cfg Config) (*Viewer, error) {
-	s, err := newSession(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("view: %w", err)
-	}
-	v := &Viewer{session: s, stats: ViewStats{
+	v := &Viewer{session: newSession(cfg), came: map[string]*passage{}, stats: ViewStats{
 		Packets: map[string]uint64{}, Bytes: map[string]uint64{}, FirstPacket: map[string]time.Time{}}}
-	s.pc.OnTrack(v.arrived)
-	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
-		if _, err = s.pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		err = s.join(ctx)
-	}
-	if err != nil {
-		_ = v.Close() // the reason is the error before
+	if err := v.begin(ctx, v.receive, v.flowing); err != nil {
 		return nil, fmt.Errorf("view: %w", err)
 	}
 	return v, nil
 }
 
+// receive asks for one track of each kind.
+func (v *Viewer) receive(l *leg) error {
+	l.pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) { v.arrived(l, t, r) })
+	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio} {
+		if _, err := l.pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
+			return fmt.Errorf("add a transceiver: %w", err)
+		}
+	}
+	return nil
+}
+
+// flowing waits until all that came by the old leg comes by the new one, and a little longer: what is on its way to either
+// still counts.
+func (v *Viewer) flowing(ctx context.Context, _, next *leg) bool {
+	limit, cancel := context.WithTimeout(ctx, handover)
+	defer cancel()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for !v.flows(next.number) {
+		select {
+		case <-poll.C:
+		case <-next.down:
+			return false
+		case <-limit.Done():
+			return true
+		}
+	}
+	select {
+	case <-time.After(settle):
+	case <-next.down:
+		return false
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// flows says whether every kind of track that ever came has come by this leg.
+func (v *Viewer) flows(leg uint32) bool {
+	v.counts.Lock()
+	defer v.counts.Unlock()
+	for _, p := range v.came {
+		if p.newest < leg {
+			return false
+		}
+	}
+	return true
+}
+
 // arrived begins to read a track, and its RTCP, which only reading makes the library
 // process.
-func (v *Viewer) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
-	v.spawn(func() { v.read(t) })
-	v.spawn(func() {
+func (v *Viewer) arrived(l *leg, t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+	l.spawn(func() { v.read(l, t) })
+	l.spawn(func() {
 		for {
 			if _, _, err := r.ReadRTCP(); err != nil {
 				return
@@ -67,15 +108,15 @@ func (v *Viewer) arrived(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 }
 
 // read gives a track's packets away until the peer is closed.
-func (v *Viewer) read(t *webrtc.TrackRemote) {
+func (v *Viewer) read(l *leg, t *webrtc.TrackRemote) {
 	kind := t.Kind().String()
 	if t.Kind() == webrtc.RTPCodecTypeVideo {
 		v.counts.Lock()
-		v.videos = append(v.videos, uint32(t.SSRC()))
+		v.videos = append(v.videos, video{l, uint32(t.SSRC())})
 		v.counts.Unlock()
 	}
 	lost := nack.New()
-	v.spawn(func() { lost.Run(v.ctx.Done(), func(seqs []uint16) { v.ask(t, seqs) }) })
+	l.spawn(func() { lost.Run(l.ctx.Done(), func(seqs []uint16) { ask(l, t, seqs) }) })
 	buf := make([]byte, 1600)
 	for {
 		n, _, err := t.Read(buf)
@@ -88,7 +129,9 @@ func (v *Viewer) read(t *webrtc.TrackRemote) {
 			continue
 		}
 		lost.Arrived(at, p.SequenceNumber)
-		v.count(kind, len(p.Payload), at)
+		if !v.count(kind, l.number, &p, t.Codec().ClockRate, at) {
+			continue
+		}
 		if v.cfg.OnPacket != nil {
 			v.cfg.OnPacket(kind, &p, at)
 		}
@@ -96,34 +139,45 @@ func (v *Viewer) read(t *webrtc.TrackRemote) {
 }
 
 // ask sends a NACK; audio does without.
-func (v *Viewer) ask(t *webrtc.TrackRemote, lost []uint16) {
+func ask(l *leg, t *webrtc.TrackRemote, lost []uint16) {
 	if t.Kind() == webrtc.RTPCodecTypeVideo {
-		_ = v.pc.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{MediaSSRC: uint32(t.SSRC()), Nacks: rtcp.NackPairsFromSequenceNumbers(lost)}})
+		_ = l.pc.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{MediaSSRC: uint32(t.SSRC()), Nacks: rtcp.NackPairsFromSequenceNumbers(lost)}})
 	}
 }
 
-func (v *Viewer) count(kind string, size int, at time.Time) {
+// count notes a packet; false if it has come by the other leg already.
+func (v *Viewer) count(kind string, leg uint32, p *rtp.Packet, rate uint32, at time.Time) bool {
 	v.counts.Lock()
 	defer v.counts.Unlock()
+	if v.came[kind] == nil {
+		v.came[kind] = &passage{newest: leg}
+	}
+	if !v.came[kind].take(leg, p.SequenceNumber, p.Timestamp, rate) {
+		return false
+	}
 	if v.stats.Packets[kind] == 0 {
 		v.stats.FirstPacket[kind] = at
 	}
 	v.stats.Packets[kind]++
-	v.stats.Bytes[kind] += uint64(size)
+	v.stats.Bytes[kind] += uint64(len(p.Payload))
+	return true
 }
 
-// RequestKeyframe sends a PLI for every video track that has arrived.
+// RequestKeyframe sends a PLI for every video track of the leg in use that has arrived.
 func (v *Viewer) RequestKeyframe() error {
+	l := v.current()
 	v.counts.Lock()
 	var all []rtcp.Packet
-	for _, ssrc := range v.videos {
-		all = append(all, &rtcp.PictureLossIndication{MediaSSRC: ssrc})
+	for _, t := range v.videos {
+		if t.leg == l {
+			all = append(all, &rtcp.PictureLossIndication{MediaSSRC: t.ssrc})
+		}
 	}
 	v.counts.Unlock()
 	if len(all) == 0 {
 		return nil
 	}
-	return v.pc.WriteRTCP(all)
+	return l.pc.WriteRTCP(all)
 }
 
 // Stats returns a snapshot.

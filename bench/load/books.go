@@ -21,6 +21,7 @@ type books struct {
 	delivered  uint64
 	arrived    uint64 // in the window, whenever sent
 	foreign    uint64 // without our stamp
+	twice      uint64 // that a viewer had got before
 	latency    *hdrhistogram.Histogram
 	joins      map[string]*hdrhistogram.Histogram // microseconds, by what joined
 
@@ -99,6 +100,16 @@ func (b *books) open(begin, end time.Time) {
 	b.begin, b.end, b.isOpen = begin, end, true
 }
 
+// shut ends the window if it has not ended by itself, and says how long it was.
+func (b *books) shut(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Before(b.end) {
+		b.end = now
+	}
+	return b.end.Sub(b.begin)
+}
+
 // within says whether an instant lies in the window. Called with mu held.
 func (b *books) within(at time.Time) bool {
 	return b.isOpen && !at.Before(b.begin) && at.Before(b.end)
@@ -112,8 +123,37 @@ func (b *books) note(publisher int, at time.Time) {
 	}
 }
 
-func (b *books) received(payload []byte, at time.Time) {
-	_, sent, ok := client.Stamp(payload)
+// receipts are what one viewer has got, by kind of track; guarded by books.mu.
+type receipts map[string]*seen
+
+// seen remembers which of the newest packets of a track have come, so that none counts twice; the zero value is ready.
+type seen struct {
+	newest uint64 // the highest number, plus one
+	bits   [64]uint64
+}
+
+// first says whether a number comes for the first time, and takes note. What is older than the memory counts as come.
+func (s *seen) first(number uint64) bool {
+	const size = uint64(len(s.bits) * 64)
+	if number+size < s.newest {
+		return false
+	}
+	for ; s.newest <= number; s.newest++ {
+		if number-s.newest >= size { // a leap: nothing of what was remembered is left
+			s.bits, s.newest = [64]uint64{}, number
+		}
+		s.bits[s.newest/64%64] &^= 1 << (s.newest % 64)
+	}
+	word, bit := &s.bits[number/64%64], uint64(1)<<(number%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}
+
+func (b *books) received(got receipts, kind string, payload []byte, at time.Time) {
+	number, sent, ok := client.Stamp(payload)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.within(at) {
@@ -122,9 +162,18 @@ func (b *books) received(payload []byte, at time.Time) {
 	switch {
 	case !ok:
 		b.foreign++
+	case !got.first(kind, number):
+		b.twice++
 	case b.within(sent):
 		b.took(at.Sub(sent))
 	}
+}
+
+func (r receipts) first(kind string, number uint64) bool {
+	if r[kind] == nil {
+		r[kind] = new(seen)
+	}
+	return r[kind].first(number)
 }
 
 func (b *books) arrivals() uint64 {

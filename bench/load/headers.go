@@ -56,6 +56,7 @@ type glimpsed struct {
 // openGlance joins; cfg is as for client.View.
 func openGlance(ctx context.Context, cfg client.Config, b *books, stream int) (session, error) {
 	g := &glance{books: b, stream: stream, done: make(chan struct{})}
+	cfg.Stay = true // a header does not say which of two legs brought its packet first
 	var err error
 	if cfg.Setting, err = headers(cfg.Setting, g.heard, nil); err != nil {
 		return nil, err

@@ -83,7 +83,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Run joins all, measures, and ends all. An error says who could not join, or that ctx ended.
+// Run joins all, measures, and ends all. An error says who could not join, or that ctx ended before the window; one that
+// ends in the window makes it shorter.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ type session interface {
 	Close() error
 	Done() <-chan struct{}
 	Timing() client.Timing
+	Moves() uint64
 }
 
 // join starts publishers, then viewers.
@@ -148,7 +150,7 @@ func (r *run) publish(ctx context.Context, stream int) (session, error) {
 		return publishRaw(to, source, r.books, stream)
 	case r.cfg.Headers:
 		var err error
-		cfg.Source = source
+		cfg.Source, cfg.Stay = source, true // on two legs it would leave twice
 		none := func(heading, time.Time) {} // a publisher is sent no RTP
 		if cfg.Setting, err = headers(cfg.Setting, none, func(h heading, at time.Time) { r.books.left(stream, h, at) }); err != nil {
 			return nil, err
@@ -167,7 +169,8 @@ func (r *run) view(ctx context.Context, stream int) (session, error) {
 	case r.cfg.Headers:
 		return openGlance(ctx, cfg, r.books, stream)
 	}
-	cfg.OnPacket = func(_ string, p *rtp.Packet, at time.Time) { r.books.received(p.Payload, at) }
+	got := receipts{}
+	cfg.OnPacket = func(kind string, p *rtp.Packet, at time.Time) { r.books.received(got, kind, p.Payload, at) }
 	return client.View(ctx, cfg)
 }
 
@@ -239,17 +242,13 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 	r.books.open(begin, begin.Add(r.cfg.For))
 	failed := make(chan int64, 1)
 	go func() { failed <- r.newcomers(ctx) }()
-	if err := pause(ctx, r.cfg.For); err != nil {
-		<-failed
-		return nil, err
-	}
+	_ = pause(ctx, r.cfg.For) // ctx ends the window early, and what came of it counts
+	lasted := r.books.shut(time.Now())
 	arrived := r.books.arrivals()
 	serverEnd, ownEnd := r.usage()
-	if err := pause(ctx, tail); err != nil {
-		return nil, err
-	}
-	out := r.books.result(r.cfg)
-	out.LostSessions, out.Newcomers, out.FailedJoins = r.ended(), r.cfg.Joins, int(<-failed)
+	time.Sleep(tail)
+	out := r.books.result(r.cfg, lasted)
+	out.LostSessions, out.Newcomers, out.FailedJoins, out.Moves = r.ended(), r.cfg.Joins, int(<-failed), r.moves()
 	out.NewcomerJoin = r.books.quantilesOf("newcomer")
 	out.GeneratorCPU = (ownEnd.cpu - own.cpu).Seconds()
 	if r.cfg.PID > 0 {
@@ -280,6 +279,16 @@ func (r *run) ended() (n int) {
 			n++
 		default:
 		}
+	}
+	return n
+}
+
+// moves counts how often sessions went to another node because theirs asked them to.
+func (r *run) moves() (n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.sessions {
+		n += s.Moves()
 	}
 	return n
 }

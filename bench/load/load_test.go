@@ -116,3 +116,15 @@ func TestStatOfAProcessWithAnOddName(t *testing.T) {
 		}
 	}
 }
+
+func TestAPacketCountsOnceForAViewer(t *testing.T) {
+	var s seen
+	for i, c := range []struct {
+		number uint64
+		first  bool
+	}{{7, true}, {7, false}, {5, true}, {5, false}, {0, true}, {4095, true}, {6, true}, {4103, true}, {8, true}, {6, false}, {1 << 40, true}, {4103, false}, {1<<40 - 1, true}, {1 << 40, false}, {1<<40 - 4096, false}} {
+		if got := s.first(c.number); got != c.first {
+			t.Errorf("step %d: packet %d counts as new: %v", i, c.number, got)
+		}
+	}
+}

@@ -110,5 +110,8 @@ func (r *raw) Close() error {
 // Done implements session: nothing ends it but Close.
 func (r *raw) Done() <-chan struct{} { return nil }
 
+// Moves implements session: there is nowhere to go.
+func (r *raw) Moves() uint64 { return 0 }
+
 // Timing implements session: there is no handshake.
 func (r *raw) Timing() client.Timing { return client.Timing{} }

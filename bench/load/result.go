@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -25,6 +26,8 @@ type Result struct {
 	FailedJoins      int       `json:"failed_joins"`        // of them
 	NewcomerJoin     Quantiles `json:"newcomer_join_ms"`    // of those that joined
 	LostSessions     int       `json:"lost_sessions"`       // that ended before the run did
+	Moves            uint64    `json:"moves"`               // of sessions to another node, because theirs asked for it
+	Twice            uint64    `json:"twice"`               // packets that a viewer had got before
 	Foreign          uint64    `json:"foreign"`             // packets that carry no stamp of ours
 	GeneratorCPU     float64   `json:"generator_cpu_s"`
 	Server           *Server   `json:"server,omitempty"`
@@ -54,13 +57,13 @@ type Server struct {
 	MemoryMB        float64 `json:"memory_mb"`         // resident, at the end
 }
 
-func (b *books) result(c Config) *Result {
+func (b *books) result(c Config, lasted time.Duration) *Result {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &Result{
-		Publishers: c.Publishers, Viewers: c.Viewers, Seconds: c.For.Seconds(), Delivered: b.delivered, Foreign: b.foreign,
+		Publishers: c.Publishers, Viewers: c.Viewers, Seconds: lasted.Seconds(), Delivered: b.delivered, Foreign: b.foreign, Twice: b.twice,
 		Latency: quantiles(b.latency), PublisherJoin: quantiles(b.joins["publisher"]), ViewerJoin: quantiles(b.joins["viewer"]),
-		PacketsOut: float64(b.delivered) / c.For.Seconds(),
+		PacketsOut: float64(b.delivered) / max(lasted.Seconds(), 0.001),
 	}
 	for i, sent := range b.sent {
 		r.Sent += sent * b.viewers[i]
@@ -133,6 +136,12 @@ func (r *Result) Summary() string {
 		fmt.Fprintf(&b, "process %d: %.2f s of processor time, %.1f µs for each packet received, %.0f MB\n", s.PID, s.CPUSeconds, s.MicrosPerPacket, s.MemoryMB)
 	}
 	fmt.Fprintf(&b, "the generator itself: %.2f s of processor time\n", r.GeneratorCPU)
+	if r.Moves > 0 {
+		fmt.Fprintf(&b, "sessions moved to another node %d times\n", r.Moves)
+	}
+	if r.Twice > 0 {
+		fmt.Fprintf(&b, "%d packets came twice\n", r.Twice)
+	}
 	if r.LostSessions > 0 {
 		fmt.Fprintf(&b, "%d sessions ended before the run did\n", r.LostSessions)
 	}

@@ -19,6 +19,7 @@ func loadCommand() *cobra.Command {
 		Long: "Put WebRTC publishers and viewers on a WHIP and WHEP server, and measure what they get: one-way latency, loss, joins,\n" +
 			"and with --pid the processor time of the server for each packet that viewers received.\n\n" +
 			"With several publishers {n} in the URLs stands for the number of a stream, from 0; viewers spread evenly over them.\n" +
+			"Clients of a node that is drained move to another one when it asks them to. An interrupt ends the window early.\n\n" +
 			"The defaults are one publisher with video of 150 packets/s in bursts of 5, and audio of 50 packets/s.",
 		Example: "  tern load --viewers 50 --whip http://127.0.0.1:8080/whip/demo/room --whep http://127.0.0.1:8080/whep/demo/room --token T --pid 4711",
 		Args:    args(0, "flags only"),

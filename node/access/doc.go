@@ -25,6 +25,8 @@
 //	rtcp.go       what a receiver report says; pure
 //	list.go       GET /v1/apps/{app}/channels/{channel}
 //	patch.go      PATCH and DELETE of a session: trickle, restart, counter-answer
+//	events.go     a session's event stream
+//	departure.go  what it says while a node is drained or stops
 //	frag.go       the SDP fragment of trickle ICE; pure
 //	offer.go      what an SDP offers; pure
 //	codecs.go     which codec a session uses; pure
@@ -72,6 +74,8 @@
 //	simulcast layers            4, or the offer is taken for one encoding
 //	feedback awaited            1,024 packets of a viewer
 //	candidates of one peer      64, the rest ignored
+//	event streams                2 of a session, the oldest gives way; 2,048 read at a node, then 503
+//	reader of events             5 s for what it is sent, then its stream ends
 //	picture that is not complete  16 packets, 1 ms; then its packets leave as they come
 //	queue of a shard            512 packets, newest dropped and counted for each viewer
 //	kept for repair             512 packets of a track of a stream, oldest let go
@@ -96,6 +100,7 @@
 //     them belong to the publisher's connection, and a transport-wide number is added.
 //   - A viewer's layer changes at a keyframe, with numbers and clock going on.
 //   - Writing to one viewer never waits: not for the network, not for another viewer.
+//   - An event stream holds no queue: whoever reads it is told what holds now.
 //   - A session ends within one round (1 s) of its expiry.
 //   - A stream uses one codec per track, fixed when its offer was answered.
 //

@@ -234,7 +234,7 @@ func TestRTPRequestsThatAreRefusedSayWhatToDo(t *testing.T) {
 }
 
 func TestAReceiverThatIsGoneEndsItsSession(t *testing.T) {
-	o := &rtpOut{s: &session{a: &Access{sessions: map[string]*session{}}}}
+	o := &rtpOut{s: &session{gone: make(chan struct{}), a: &Access{sessions: map[string]*session{}}}}
 	now := time.Unix(1000, 0)
 	at := func(d time.Duration) bool {
 		o.failed(fmt.Errorf("write: %w", syscall.ECONNREFUSED), now.Add(d))
