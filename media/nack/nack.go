@@ -40,7 +40,6 @@ type Requester struct {
 	highest uint16
 	gaps    []missing // by age, at most maxMissing
 	trip    time.Duration
-	given   uint64 // gaps given up
 }
 
 // New makes a Requester of a stream that has not begun.
@@ -104,7 +103,6 @@ func (r *Requester) arrived(now time.Time, seq uint16) (gap bool) {
 		for lost := r.highest + 1; lost != seq; lost++ {
 			if len(r.gaps) >= maxMissing {
 				r.gaps = slices.Delete(r.gaps, 0, 1)
-				r.given++
 			}
 			r.gaps = append(r.gaps, missing{seq: lost, seen: now})
 		}
@@ -145,11 +143,7 @@ func (r *Requester) due(now time.Time, out []uint16) (lost []uint16, more bool) 
 	}
 	again = max(again+again/2, leastAgain)
 	r.gaps = slices.DeleteFunc(r.gaps, func(m missing) bool {
-		gone := now.Sub(m.seen) > giveUp || m.tries >= maxTries && now.Sub(m.asked) > again
-		if gone {
-			r.given++
-		}
-		return gone
+		return now.Sub(m.seen) > giveUp || m.tries >= maxTries && now.Sub(m.asked) > again
 	})
 	for i := range r.gaps {
 		m := &r.gaps[i]
