@@ -13,6 +13,9 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	for e, k := range a.Joins {
 		counter(descJoins, k, e.Kind, e.Reason)
 	}
+	for reason, k := range a.Refused {
+		counter(descRefused, k, reason)
+	}
 	counter(descBlocked, a.RequestsBlocked)
 	counter(descAdminDeny, c.node.denials.unknown.Load(), "401")
 	counter(descAdminDeny, c.node.denials.forbidden.Load(), "403")

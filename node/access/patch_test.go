@@ -108,6 +108,9 @@ func TestPatchesOfOneSessionAreBounded(t *testing.T) {
 			t.Errorf("one restart more: %d, want 429 and when to come again", res.code)
 		}
 	}
+	if r := w.a.Stats().Refused; r["restart_rate"] != 1 {
+		t.Errorf("counted %v, want one restart", r)
+	}
 	if res := patch("", 1000); res.code != 204 || known() != maxCandidates/2 {
 		t.Errorf("a new generation: %d, %d candidates", res.code, known())
 	}
