@@ -108,8 +108,8 @@ type Config struct {
 	// their own by it.
 	Skew func() time.Duration
 
-	// Onward (packet) is told of frames that this node has relayed and would relay again, for whoever can do so faster; nil:
-	// nobody is. See Forwarded.
+	// Onward (packet) is told of what this node has relayed and would relay again, once for the frames of a run that go one way, for
+	// whoever can do so faster; nil: nobody is. See Forwarded.
 	Onward func(Onward)
 
 	// RelayRate bounds what one source may have relayed by this node, in bytes a second. 0: DefaultRelayRate.

@@ -120,9 +120,14 @@ const macInputSize = fixedHeader + maxRelays*4 + 8
 // change those two), the relay ids, and the send time in full, so that a replay of a later wrap of the 16-bit time fails.
 func macInput(buf *[macInputSize]byte, frame []byte, relays int, sentMS uint64) []byte {
 	n := fixedHeader + 4*relays
-	copy(buf[:n], frame)
-	buf[1] &^= flagCongestion
-	buf[2] &^= 3 << 2
+	// In whole words, as the hash reads them: a byte changed in place would make it wait for the store.
+	const masked = flagCongestion<<8 | 3<<2<<16
+	binary.LittleEndian.PutUint64(buf[0:], binary.LittleEndian.Uint64(frame)&^masked)
+	binary.LittleEndian.PutUint64(buf[8:], binary.LittleEndian.Uint64(frame[8:]))
+	binary.LittleEndian.PutUint64(buf[16:], binary.LittleEndian.Uint64(frame[16:]))
+	for at := fixedHeader; at < n; at += 4 {
+		binary.LittleEndian.PutUint32(buf[at:], binary.LittleEndian.Uint32(frame[at:]))
+	}
 	binary.BigEndian.PutUint64(buf[n:], sentMS)
 	return buf[:n+8]
 }
@@ -140,11 +145,8 @@ func sign(frame, input []byte, relays, hop int, key *hopKey) {
 // verify compares the MAC of one hop. A timing difference tells nothing of use: the attacker has one 48-bit guess per
 // frame, each frame has its own sequence and time, and a hit admits one frame whose payload is sealed anyway.
 func verify(frame, input []byte, relays, hop int, key *hopKey) bool {
-	var got uint64
-	at := frame[macOffset(relays, hop):]
-	for i := range macSize {
-		got |= uint64(at[i]) << (8 * i)
-	}
+	at := frame[macOffset(relays, hop):][:macSize]
+	got := uint64(binary.LittleEndian.Uint32(at)) | uint64(binary.LittleEndian.Uint16(at[4:]))<<32
 	return got == key.sum(input)&(1<<(8*macSize)-1)
 }
 

@@ -29,6 +29,7 @@ func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool
 		case h.hop < h.relayN:
 			why = b.relay(&onward, run, at, end, &h, nowMS)
 		default:
+			onward.release(b)
 			why = b.egress(frame, &h, nowMS)
 		}
 		if why != DropNone {
@@ -36,6 +37,8 @@ func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool
 		}
 		at = end
 	}
+	onward.release(b)
+	b.hear(&onward)
 	b.flush(&onward, run, nowMS)
 }
 
@@ -44,26 +47,18 @@ func (b *Braid) HandleFrame(frame []byte, from netip.AddrPort) {
 	b.HandleRun(frame, len(frame), from, false)
 }
 
-// authenticate checks this hop's MAC and the frame's freshness. Nothing may be counted against a source before.
-// relayed is the number of bytes to take from the source's relay budget; low: little of that is left.
-func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64, relayed int) (sentMS uint64, low bool, why DropReason) {
-	if _, member := b.cfg.Addr(h.source); !member {
-		return 0, false, DropNotMember
-	}
+// member: the node is one, so its frames are worth checking.
+func (b *Braid) member(id NodeID) bool {
+	_, ok := b.cfg.Addr(id)
+	return ok
+}
+
+// authenticate checks the egress's MAC and the freshness of a member's frame. Nothing may be counted against a source before.
+func (b *Braid) authenticate(frame []byte, h *pathHeader, nowMS uint64) (sentMS uint64, why DropReason) {
 	b.sourceMu.Lock()
 	defer b.sourceMu.Unlock()
 	src := b.sources.get(h.source, epochOf(nowMS))
-	sentMS, why = src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
-	if why == DropNone && h.counts() {
-		b.traffic.arrived(h.before())
-	}
-	if why != DropNone || relayed == 0 {
-		return sentMS, false, why
-	}
-	if !src.budget.take(relayed, nowMS) {
-		return sentMS, true, DropBudget
-	}
-	return sentMS, src.budget.tokens < src.budget.burst/4, DropNone
+	return src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
 }
 
 // egress takes a frame that ends here.
@@ -71,9 +66,15 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 	if h.dest != b.cfg.Self {
 		return DropNotForUs
 	}
-	sentMS, _, why := b.authenticate(frame, h, nowMS, 0)
+	if !b.member(h.source) {
+		return DropNotMember
+	}
+	sentMS, why := b.authenticate(frame, h, nowMS)
 	if why != DropNone {
 		return why
+	}
+	if h.counts() {
+		b.traffic.arrived(h.before(), 1)
 	}
 	payload := h.payload(frame)
 	switch h.kind {

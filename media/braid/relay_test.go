@@ -57,6 +57,47 @@ func TestRelayForwardsInRuns(t *testing.T) {
 	}
 }
 
+// Membership and policy are asked once for neighbours of one way, and again for every other way: what one source, fence or next hop may
+// says nothing about another, and a forged frame neither asks nor changes anything.
+func TestRelayAsksOnceForEachWay(t *testing.T) {
+	w := &keptWire{}
+	b := still(t, 3, &nullHandler{}, w)
+	var asked, told int
+	b.cfg.Allow = func(fence FenceID, hop NodeID) bool { asked++; return fence == 1 || hop == 3 }
+	b.cfg.Addr = func(id NodeID) (netip.AddrPort, bool) { return addrOf(id), id != 9 }
+	b.cfg.Onward = func(Onward) { told++ }
+	b.Traffic(1)
+	b.Traffic(5)
+	var run []byte
+	segment := 0
+	for i, f := range []struct {
+		source NodeID
+		fence  FenceID
+		forged bool
+	}{{1, 1, false}, {1, 1, false}, {1, 1, true}, {1, 1, false}, {5, 1, false}, {5, 2, false}, {9, 1, false}, {5, 1, true}, {5, 1, false}, {1, 1, false}} {
+		h := pathHeader{relayN: 1, relays: [maxRelays]NodeID{3}, kind: kindMedia, fence: f.fence, source: f.source, dest: 2, seq: uint32(i)}
+		frame := frameFor(b, h, make([]byte, 500))
+		if f.forged {
+			frame[7]++
+		}
+		run, segment = append(run, frame...), len(frame)
+	}
+	b.HandleRun(run, segment, netip.AddrPort{}, false)
+	_, from1 := b.Traffic(1)
+	_, from5 := b.Traffic(5)
+	got := b.Stats().Frames
+	if got["relayed"] != 6 || got["bad_mac"] != 2 || got["not_member"] != 1 || got["next_hop_fence"] != 1 || from1 != 4 || from5 != 3 {
+		t.Errorf("%v; %d and %d frames of sources 1 and 5 count as traffic", got, from1, from5)
+	}
+	// Ways: 1, 5, 5 in another fence, 5 again, 1 again.
+	if asked != 10 || told != 4 {
+		t.Errorf("policy was asked %d times and %d ways were told of, want 10 and 4", asked, told)
+	}
+	if len(w.runs) != 3 {
+		t.Errorf("%d writes, want 3: a dropped frame ends a stretch, another source does not", len(w.runs))
+	}
+}
+
 // The congestion bit goes on when the network marked the frame, when this relay's socket is backed up or refuses, and when
 // the source has nearly used up what it may have relayed. A refused run costs no time and is counted frame by frame.
 func TestRelaySaysThatItIsCongested(t *testing.T) {

@@ -30,9 +30,9 @@ func (t *traffic) sent(to NodeID, frames uint64) {
 	}
 }
 
-func (t *traffic) arrived(from NodeID) {
+func (t *traffic) arrived(from NodeID, frames uint64) {
 	if l := t.get(from); l != nil {
-		l.arrived.Add(1)
+		l.arrived.Add(frames)
 	}
 }
 
