@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 func TestEveryBenchmarkHasANameAndSaysWhatItMeasures(t *testing.T) {
@@ -120,21 +119,6 @@ func inBubble(t *testing.T) func(func()) error {
 	return func(f func()) error {
 		synctest.Test(t, func(*testing.T) { f() })
 		return nil
-	}
-}
-
-func TestIdealLosesTheProductAndTakesTheMinimum(t *testing.T) {
-	c := lossCase{delays: [3]time.Duration{50e6, 60e6, 80e6}, loss: 0.1}
-	var r lossResult
-	var err error
-	if bubble := inBubble(t)(func() { r, err = lossIdeal(c, 7, 3) }); bubble != nil || err != nil {
-		t.Fatal(bubble, err)
-	}
-	if share := float64(r.undelivered) / float64(r.sent); share < 0.0005 || share > 0.0015 {
-		t.Errorf("three paths of 10 %% lost %.4f %%, want about 0.1 %%", 100*share)
-	}
-	if p50 := r.latency[len(r.latency)/2]; p50.Milliseconds() != 50 {
-		t.Errorf("the median is %v, want the fastest path's 50 ms", p50)
 	}
 }
 

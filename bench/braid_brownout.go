@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing/synctest"
 	"time"
 
@@ -48,7 +47,7 @@ func brownouts(seed uint64) (out []brownout) {
 type brownResult struct {
 	sent, undelivered, repaired int
 	copies                      float64 // of a frame, on average over the whole time
-	latency                     []time.Duration
+	latency                     delays
 }
 
 // before is the share of packets that no copy brought, before repair.
@@ -82,9 +81,7 @@ func brownRun(class braid.Class, paths int, seed uint64) (r brownResult, err err
 func brownSend(n *lossNet, s *braid.Session, got *arrivals, class braid.Class) (r brownResult) {
 	plan := brownouts(brownSeed)
 	packets := uint64(brownTime.Seconds() * brownRate)
-	got.mu.Lock()
-	got.keep, got.seen, got.from, got.to = true, make(map[uint64]struct{}), 0, packets
-	got.mu.Unlock()
+	got.expect(0, packets)
 	packet := make([]byte, lossSize)
 	every := uint64(brownCheck.Seconds() * brownRate)
 	for k := range packets {
@@ -109,11 +106,8 @@ func brownSend(n *lossNet, s *braid.Session, got *arrivals, class braid.Class) (
 	}
 	time.Sleep(lossTail)
 	synctest.Wait()
-	got.mu.Lock()
-	defer got.mu.Unlock()
-	r.sent = int(packets)
-	r.undelivered = r.sent - len(got.seen)
-	r.latency = slices.Sorted(slices.Values(got.latency))
+	book := got.close()
+	r.sent, r.undelivered, r.latency = int(packets), book.missing(), book.latency
 	return r
 }
 
@@ -160,7 +154,7 @@ func runBrownouts(ctx context.Context, r *Recorder) error {
 		table.Rows = append(table.Rows, []string{
 			m.name, fmt.Sprintf("%.2f", got.copies), fmt.Sprint(got.undelivered + got.repaired), fmt.Sprintf("%.5f %%", 100*got.before()),
 			fmt.Sprint(got.undelivered), fmt.Sprintf("%.2f %%", 100*gap),
-			fmt.Sprintf("%.1f", float64(got.latency[len(got.latency)*99/100].Microseconds())/1000),
+			fmt.Sprintf("%.1f", got.latency.at(0.99)),
 		})
 	}
 	r.Table(table)

@@ -13,12 +13,14 @@ import (
 )
 
 const (
-	costTime    = 30 * time.Second // of one measurement
-	outageTime  = 10 * time.Minute // of stream
-	outageRate  = 200              // packets a second
-	outageFrom  = time.Minute
-	outageUntil = 9 * time.Minute
+	costTime   = 30 * time.Second // of one measurement
+	outageRate = 200              // packets a second
 )
+
+// outage is a stream during which paths are down.
+type outage struct{ stream, from, until time.Duration }
+
+var longOutage = outage{10 * time.Minute, time.Minute, 9 * time.Minute}
 
 // costLoads are what statistics are held against: a packet's size in bytes and packets a second.
 var costLoads = []struct {
@@ -98,7 +100,7 @@ func statisticsShare(size, rate int) (share float64, err error) {
 	return share, errors.Join(err, stop())
 }
 
-// runBraidOutage takes paths away for outageFrom to outageUntil, the fastest one among them.
+// runBraidOutage takes paths away, the fastest one among them.
 func runBraidOutage(ctx context.Context, r *Recorder) error {
 	for _, down := range []int{1, 2} {
 		if err := ctx.Err(); err != nil {
@@ -106,7 +108,7 @@ func runBraidOutage(ctx context.Context, r *Recorder) error {
 		}
 		var got lossResult
 		var err error
-		if bubble := r.Bubble(func() { got, err = outageRun(down) }); bubble != nil || err != nil {
+		if bubble := r.Bubble(func() { got, err = longOutage.run(down) }); bubble != nil || err != nil {
 			return fmt.Errorf("%d paths down: %w", down, errors.Join(bubble, err))
 		}
 		name := fmt.Sprintf("%d of 3 paths down", down)
@@ -116,11 +118,11 @@ func runBraidOutage(ctx context.Context, r *Recorder) error {
 			r.Note("%s: %d of %d packets are lost, none should be", name, got.undelivered, got.sent)
 		}
 	}
-	r.Note("%d packets/s of %d B for %v; the paths are down from %v to %v, both ways, without a word to the braid.", outageRate, lossSize, outageTime, outageFrom, outageUntil)
+	r.Note("%d packets/s of %d B for %v; the paths are down from %v to %v, both ways, without a word to the braid.", outageRate, lossSize, longOutage.stream, longOutage.from, longOutage.until)
 	return nil
 }
 
-func outageRun(down int) (r lossResult, err error) {
+func (o outage) run(down int) (r lossResult, err error) {
 	n, err := newLossNet(lossCase{delays: [3]time.Duration{50e6, 60e6, 80e6}}, 7)
 	if err != nil {
 		return r, err
@@ -139,17 +141,15 @@ func outageRun(down int) (r lossResult, err error) {
 	}
 	s, err := pair.session()
 	if err == nil {
-		packets := uint64(outageTime.Seconds()) * outageRate
+		packets := uint64(o.stream.Seconds()) * outageRate
 		got := &pair.got[1]
-		got.mu.Lock()
-		got.keep, got.seen, got.to = true, make(map[uint64]struct{}), packets
-		got.mu.Unlock()
+		got.expect(0, packets)
 		packet := make([]byte, lossSize)
 		for i := range packets {
 			switch i {
-			case uint64(outageFrom.Seconds()) * outageRate:
+			case uint64(o.from.Seconds()) * outageRate:
 				lose(1)
-			case uint64(outageUntil.Seconds()) * outageRate:
+			case uint64(o.until.Seconds()) * outageRate:
 				lose(0)
 			}
 			stamp(packet, i)
@@ -158,9 +158,8 @@ func outageRun(down int) (r lossResult, err error) {
 		}
 		time.Sleep(lossTail)
 		synctest.Wait()
-		got.mu.Lock()
-		r.sent, r.undelivered = int(packets), int(packets)-len(got.seen)
-		got.mu.Unlock()
+		book := got.close()
+		r.sent, r.undelivered = int(packets), book.missing()
 		r.repaired = pair.nodes[1].Stats().Sessions[0].Repaired
 	}
 	return r, errors.Join(err, stop())

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/binary"
 	"errors"
 	"math/big"
 	"net"
@@ -63,50 +62,6 @@ func benchQUIC() *quic.Config {
 	}
 }
 
-// arrivals is what the receiver of a run saw; packets carry their number and the instant they were sent.
-type arrivals struct {
-	mu      sync.Mutex
-	seen    map[uint64]struct{}
-	count   uint64
-	latency []time.Duration
-	keep    bool // note numbers and latencies
-	from    uint64
-	to      uint64
-}
-
-// stamp writes number and time into a packet.
-func stamp(packet []byte, n uint64) {
-	binary.BigEndian.PutUint64(packet, n)
-	binary.BigEndian.PutUint64(packet[8:], uint64(time.Now().UnixNano()))
-}
-
-func (a *arrivals) add(packet []byte) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.count++
-	if !a.keep || len(packet) < 16 {
-		return
-	}
-	n := binary.BigEndian.Uint64(packet)
-	if _, twice := a.seen[n]; twice || n < a.from || n >= a.to {
-		return
-	}
-	a.seen[n] = struct{}{}
-	a.latency = append(a.latency, time.Duration(time.Now().UnixNano()-int64(binary.BigEndian.Uint64(packet[8:]))))
-}
-
-func (a *arrivals) total() uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.count
-}
-
-// Opened implements braid.Handler, as do the three below.
-func (a *arrivals) Opened(*braid.Session)                            {}
-func (a *arrivals) Closed(*braid.Session, error)                     {}
-func (a *arrivals) Packet(_ *braid.Session, _ uint16, packet []byte) { a.add(packet) }
-func (a *arrivals) Message(*braid.Session, []byte)                   {}
-
 // braidPair is two braids with three paths between them. All three are direct towards the braid; the wires tell them
 // apart by path id, so that no relay takes part.
 type braidPair struct {
@@ -127,26 +82,35 @@ func (f wireFunc) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 	return f(run, segment, to)
 }
 
+// braidConfig is that of one node that takes everybody for a member: Addr, Paths and Carrier are the caller's. keyFor asks the
+// holder, which runs in this process.
+func braidConfig(self braid.NodeID, wire braid.Wire, h braid.Handler, keyFor func(holder, user braid.NodeID, epoch uint32) braid.Key) (braid.Config, error) {
+	conf, err := braidTLS(self)
+	return braid.Config{
+		Self: self, Incarnation: 1, Secret: [32]byte{byte(self)}, Wire: wire, Handler: h,
+		RelayKey: func(_ context.Context, holder braid.NodeID, epoch uint32) (braid.Key, error) {
+			return keyFor(holder, self, epoch), nil
+		},
+		Allow:     func(braid.FenceID, braid.NodeID) bool { return true },
+		ServerTLS: func() *tls.Config { return conf }, ClientTLS: func(braid.NodeID) *tls.Config { return conf },
+		PeerID: braidPeerID,
+	}, err
+}
+
 // newBraidPair starts both; close ends them.
 func newBraidPair(paths int, carrier braid.Carrier, wires [2]braid.Wire, addrs [2]netip.AddrPort) (*braidPair, error) {
 	p := &braidPair{}
 	for i := range p.nodes {
-		conf, err := braidTLS(braid.NodeID(i + 1))
+		conf, err := braidConfig(braid.NodeID(i+1), wires[i], &p.got[i], func(holder, user braid.NodeID, epoch uint32) braid.Key {
+			return p.nodes[holder-1].KeyFor(user, epoch)
+		})
 		if err != nil {
 			return nil, err
 		}
-		p.nodes[i], err = braid.New(braid.Config{
-			Self: braid.NodeID(i + 1), Incarnation: 1, Secret: [32]byte{byte(i + 1)}, Wire: wires[i], Handler: &p.got[i],
-			Addr: func(id braid.NodeID) (netip.AddrPort, bool) { return addrs[(id-1)%2], true },
-			RelayKey: func(_ context.Context, holder braid.NodeID, epoch uint32) (braid.Key, error) {
-				return p.nodes[holder-1].KeyFor(braid.NodeID(i+1), epoch), nil
-			},
-			Allow:     func(braid.FenceID, braid.NodeID) bool { return true },
-			Paths:     func(braid.NodeID, braid.FenceID, []braid.Path) []braid.Path { return make([]braid.Path, paths) },
-			ServerTLS: func() *tls.Config { return conf }, ClientTLS: func(braid.NodeID) *tls.Config { return conf },
-			PeerID: braidPeerID, Carrier: func(braid.FenceID) braid.Carrier { return carrier },
-		})
-		if err != nil {
+		conf.Addr = func(id braid.NodeID) (netip.AddrPort, bool) { return addrs[(id-1)%2], true }
+		conf.Paths = func(braid.NodeID, braid.FenceID, []braid.Path) []braid.Path { return make([]braid.Path, paths) }
+		conf.Carrier = func(braid.FenceID) braid.Carrier { return carrier }
+		if p.nodes[i], err = braid.New(conf); err != nil {
 			return nil, err
 		}
 	}

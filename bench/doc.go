@@ -7,10 +7,14 @@
 //	growth.go        cost against nodes, viewers, streams and apps
 //	curves.go        curves: exponents, tables, plots
 //	result.go        rows with spread, baseline and ratio; JSON and Markdown
+//	arrivals.go      which packets arrived, and how late
 //	braid_nodes.go   two braids (or QUIC connections) over real loopback sockets, or over an emulated network
 //	braid_cpu.go     processor time per delivered packet: braid, three copies, against plain QUIC DATAGRAMs, one copy
 //	braid_memory.go  heap of a session: idle and at full rate
-//	braid_loss.go    undelivered packets and latency under loss, in virtual time
+//	braid_relay.go   processor time of a relay, against one recv and one send
+//	braid_net.go     three emulated paths that lose, together and each for itself
+//	braid_oracle.go  what their first copies did, seen from outside
+//	braid_loss.go    undelivered packets and latency under loss, in virtual time, against theory and the oracle
 //	braid_cost.go    bytes of statistics, packets lost while paths are down
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	peers_transport.go  a braid, librist and SRT over the same emulated paths

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,8 +45,8 @@ func init() {
 // peerResult is what arrived of one run.
 type peerResult struct {
 	sent, got int
-	latency   []time.Duration // sorted
-	us        float64         // processor time of the tools' processes for each packet that arrived; 0: not measured
+	latency   delays
+	us        float64 // processor time of the tools' processes for each packet that arrived; 0: not measured
 }
 
 // peerCase is one transport; start returns once it is ready.
@@ -131,12 +130,6 @@ func runRedundantTransports(ctx context.Context, r *Recorder) error {
 }
 
 func (p peerResult) record(r *Recorder, transport, condition string) {
-	at := func(q float64) float64 {
-		if len(p.latency) == 0 {
-			return 0
-		}
-		return float64(p.latency[int(q*float64(len(p.latency)-1))].Microseconds()) / 1000
-	}
 	row := func(what, unit string, v float64) {
 		name := fmt.Sprintf("%s, %s: %s", transport, condition, what)
 		base := fmt.Sprintf("raw UDP, a copy on each path, %s: %s", condition, what)
@@ -146,8 +139,8 @@ func (p peerResult) record(r *Recorder, transport, condition string) {
 		r.Row(Row{Name: name, Unit: unit, Baseline: base}, v)
 	}
 	row("lost", "%", 100*float64(p.sent-p.got)/float64(p.sent))
-	row("p50", "ms", at(0.5))
-	row("p99", "ms", at(0.99))
+	row("p50", "ms", p.latency.at(0.5))
+	row("p99", "ms", p.latency.at(0.99))
 	if p.us > 0 {
 		row("processor time", "µs/packet", p.us)
 	}
@@ -163,9 +156,7 @@ func peerMeasure(ctx context.Context, c peerCase, loss float64, cut bool) (p pee
 		return p, err
 	}
 	got := run.got
-	got.mu.Lock()
-	got.keep, got.seen, got.from, got.to = true, make(map[uint64]struct{}), first, all
-	got.mu.Unlock()
+	got.expect(first, all)
 	defer func() { err = errors.Join(err, run.stop()) }()
 	for i, l := range run.links {
 		way := sim.Link{Delay: peerDelays[i%c.paths], Loss: loss}
@@ -197,11 +188,10 @@ func peerMeasure(ctx context.Context, c peerCase, loss float64, cut bool) (p pee
 	if err != nil {
 		return p, err
 	}
-	got.mu.Lock()
-	defer got.mu.Unlock()
-	p.sent, p.got, p.latency = int(all-first), len(got.seen), slices.Sorted(slices.Values(got.latency))
-	if len(run.pids) > 0 && got.count > 0 {
-		p.us = float64((after - before).Microseconds()) / float64(got.count)
+	book := got.close()
+	p.sent, p.got, p.latency = int(all-first), book.got, book.latency
+	if count := got.total(); len(run.pids) > 0 && count > 0 {
+		p.us = float64((after - before).Microseconds()) / float64(count)
 	}
 	return p, nil
 }
