@@ -123,9 +123,11 @@ func (f *fenced) until(t *testing.T, what string, condition func() (bool, string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	began := time.Now()
 	if err := f.cluster.wait(ctx, condition); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
+	t.Logf("%s after %.1f s", what, time.Since(began).Seconds())
 }
 
 // flowing waits for that many more packets at the viewer.
@@ -158,10 +160,8 @@ func (f *fenced) untouched(t *testing.T, when string) {
 }
 
 // A fence keeps media out of a region although the best relay is there, and although no other way is left.
-func TestAFenceHoldsAgainstTheBestRelayAndTheOnlyOne(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds of real time")
-	}
+func TestEndToEndAFenceHoldsAgainstTheBestRelayAndTheOnlyOne(t *testing.T) {
+	unraced(t)
 	f := newFenced(t)
 	f.flowing(t, 300)
 	f.untouched(t, "while all is well")
