@@ -51,15 +51,36 @@ type process struct {
 	log    *lockedBuffer
 }
 
-// buildTern builds the binary once for a test.
+// built is the folder of the binary, which all tests share; TestMain removes it.
+var built string
+
+var build = sync.OnceValue(func() error {
+	var err error
+	if built, err = os.MkdirTemp("", "tern-test-"); err != nil {
+		return err
+	}
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(built, "tern"), ".").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+// buildTern builds the binary unless another test has. Who runs processes mostly waits for them: such tests run side by side.
 func buildTern(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "tern")
-	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
-	if err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	t.Parallel()
+	if err := build(); err != nil {
+		t.Fatal(err)
 	}
-	return binary
+	return filepath.Join(built, "tern")
 }
 
 // tern runs one command to its end.
