@@ -144,6 +144,8 @@ func (h *Hub) message(l Link, b []byte) {
 		h.handleAnswer(l, m)
 	case msgEnded:
 		h.handleEnded(l, m)
+	case msgMoved:
+		h.handleMoved(l, m)
 	}
 }
 

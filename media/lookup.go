@@ -72,6 +72,9 @@ func (h *Hub) answerDirectory(from string, req dirRequest) dirAnswer {
 			puts = append(puts, r)
 		}
 	}
+	for _, r := range puts {
+		h.succeeded(r)
+	}
 	now := time.Now()
 	get := req.Get != nil && check(req.Get.App)
 	if req.Get != nil && !get {

@@ -21,6 +21,7 @@ const (
 	msgRefused     = "refused"     // ref, reason                      source → subscriber
 	msgUnsubscribe = "unsubscribe" // ref                              subscriber → source
 	msgEnded       = "ended"       // ref, reason                      source → subscriber
+	msgMoved       = "moved"       // ref                              source → subscriber
 	msgKeyframe    = "keyframe"    // ref, track                       subscriber → source
 )
 
@@ -71,7 +72,7 @@ func (m message) check() error {
 			return fmt.Errorf("%w: keyframe for track %d", ErrInvalid, m.Track)
 		}
 		return nil
-	case msgRefused, msgUnsubscribe, msgEnded:
+	case msgRefused, msgUnsubscribe, msgEnded, msgMoved:
 		return nil
 	}
 	return fmt.Errorf("%w: message type %.32q", ErrInvalid, m.Type)

@@ -35,6 +35,7 @@ type Publication struct {
 	generation uint64  // grows with every takeover of the key, compares between nodes
 	since      time.Time
 	keyframe   func(track int)
+	successor  uint64 // the highest generation of a later claim at another node; guarded by Hub.mu
 
 	out    fanout
 	copies atomic.Uint32 // a braid.Class, added to the class of what is sent to peers
@@ -104,6 +105,7 @@ func (h *Hub) enlist(p *Publication) error {
 	}
 	h.pubs[p.key] = p
 	h.spawnLocked(p.run)
+	h.spawnLocked(p.announce)
 	h.changed(p.key)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -76,6 +77,9 @@ type supply struct {
 	ref  uint32
 	ids  []uint16
 
+	flowed atomic.Uint32 // viewers' tracks that carried a packet
+	moved  chan struct{} // capacity 1: the source says that the stream is elsewhere too
+
 	done   chan struct{} // closed at the end
 	over   bool          // guarded by Hub.mu
 	ending ending        // written before done is closed
@@ -88,8 +92,12 @@ func (s *supply) deliver(track int, packet []byte) {
 		return
 	}
 	w := s.watch
-	if bit := uint32(1) << v; w.flow.Load()&bit == 0 {
+	bit := uint32(1) << v
+	if w.flow.Load()&bit == 0 {
 		w.flow.Or(bit)
+	}
+	if s.flowed.Load()&bit == 0 {
+		s.flowed.Or(bit)
 	}
 	sinks := load(&w.sinks)
 	for _, sub := range sinks {
@@ -144,7 +152,7 @@ func (w *watch) adopt(s *supply, tracks []Track) bool {
 	if !ok {
 		return false
 	}
-	s.watch, s.remap, s.done = w, remap, make(chan struct{})
+	s.watch, s.remap, s.done, s.moved = w, remap, make(chan struct{}), make(chan struct{}, 1)
 	w.current = s
 	w.flow.Store(0)
 	if !first {
@@ -160,7 +168,7 @@ func (w *watch) adopt(s *supply, tracks []Track) bool {
 // find returns a source for the watch: the local publication, or the first holder in the directory that serves
 // it.
 func (w *watch) find(ctx context.Context, past ending) (*supply, error) {
-	if s, err := w.findLocal(); s != nil || err != nil {
+	if s, err := w.findLocal(past); s != nil || err != nil {
 		return s, err
 	}
 	found, err := w.hub.lookup(ctx, w.key.room())
@@ -182,23 +190,23 @@ func (w *watch) find(ctx context.Context, past ending) (*supply, error) {
 		w.hub.count.attemptsFailed.Add(1)
 		w.hub.log.Debug("holder did not serve", "stream", w.key.String(), "node", r.Node, "err", failed)
 		err = fmt.Errorf("%w: %w", ErrUnavailable, failed)
-		if s, localErr := w.findLocal(); s != nil || localErr != nil {
+		if s, localErr := w.findLocal(past); s != nil || localErr != nil {
 			return s, localErr // the publisher came here meanwhile
 		}
 	}
-	if s, localErr := w.findLocal(); s != nil || localErr != nil {
+	if s, localErr := w.findLocal(past); s != nil || localErr != nil {
 		return s, localErr
 	}
 	return nil, err
 }
 
 // findLocal takes the stream from a publication of this node, if there is one.
-func (w *watch) findLocal() (*supply, error) {
+func (w *watch) findLocal(past ending) (*supply, error) {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.pubs[w.key]
-	if p == nil {
+	if p == nil || past.excludes(Registration{Node: h.cfg.Self, Generation: p.generation}) {
 		return nil, nil
 	}
 	s := &supply{node: h.cfg.Self, generation: p.generation, pub: p}
@@ -337,13 +345,18 @@ func (h *Hub) handleEnded(l Link, m message) {
 // endWatchSupply ends a watch's source, if it has one, and tells the source. Caller holds mu.
 func (h *Hub) endWatchSupply(w *watch, c cause) {
 	if s := w.current; s != nil {
-		if s.link != nil && !s.over {
-			if pl := (*h.links.Load())[s.link]; pl != nil {
-				h.tell(pl, message{Type: msgUnsubscribe, Ref: s.ref})
-			}
-		}
-		h.endSupply(s, c)
+		h.letGo(s, c)
 	}
+}
+
+// letGo ends a source, and tells it. Caller holds mu.
+func (h *Hub) letGo(s *supply, c cause) {
+	if s.link != nil && !s.over {
+		if pl := (*h.links.Load())[s.link]; pl != nil {
+			h.tell(pl, message{Type: msgUnsubscribe, Ref: s.ref})
+		}
+	}
+	h.endSupply(s, c)
 }
 
 // leave ends the source of a watch that does not need it any more.

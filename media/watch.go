@@ -168,14 +168,13 @@ func (w *watch) announce(s *supply, again bool) {
 	w.hub.count.resubscribed.Add(1)
 }
 
-// hold stays with a source until it ends or nobody watches any more. It sends the viewers' keyframe requests.
+// hold stays with a source until it ends or nobody watches any more, and follows its publisher to another node. It sends the
+// viewers' keyframe requests.
 func (w *watch) hold(ctx context.Context, s *supply) ending {
 	var ask asker
-	if s.link != nil {
-		ask.expect(time.Now(), videoMask(w.tracks)) // the source asks its publisher for every new subscriber
-	} else if len(load(&w.sinks)) > 0 { // who joins later has it asked for then
-		w.requestKeyframe(videoMask(w.tracks))
-	}
+	w.greet(&ask, s)
+	m := newHandover(w, s)
+	defer m.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -184,23 +183,42 @@ func (w *watch) hold(ctx context.Context, s *supply) ending {
 			w.hub.leave(w)
 			return ending{cause: causeIdle}
 		}
+		step := m.step(now)
 		send, wait, again := ask.step(now, w.wanted.Swap(0), w.flow.Load())
 		if send != 0 {
-			s.requestKeyframe(send)
+			m.s.requestKeyframe(send)
 		}
 		if !again {
 			wait = time.Hour
 		}
-		timer.Reset(min(wait, w.lingerLeft(now)))
+		timer.Reset(min(wait, step, w.lingerLeft(now)))
 		select {
 		case <-ctx.Done():
 			w.hub.leave(w)
 			return ending{cause: causeLost}
-		case <-s.done:
-			return s.ending
+		case <-m.s.done:
+			if over := m.s.ending; !m.ended() {
+				return over
+			}
+			w.greet(&ask, m.s)
+		case <-m.s.moved:
+			m.leave()
+		case next := <-m.found:
+			if m.take(next, time.Now()) {
+				w.greet(&ask, m.s)
+			}
 		case <-w.wake:
 		case <-timer.C:
 		}
+	}
+}
+
+// greet asks for the keyframes that a new source owes.
+func (w *watch) greet(ask *asker, s *supply) {
+	if s.link != nil {
+		ask.expect(time.Now(), videoMask(w.tracks)) // the source asks its publisher for every new subscriber
+	} else if len(load(&w.sinks)) > 0 { // who joins later has it asked for then
+		w.requestKeyframe(videoMask(w.tracks))
 	}
 }
 

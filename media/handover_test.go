@@ -1,0 +1,162 @@
+package media
+
+import (
+	"testing"
+	"time"
+)
+
+// moving is a stream that entered at a and was taken at b and c when its publisher begins to publish it at b too.
+type moving struct {
+	n           *memNet
+	old, young  *Publication
+	atB, atC    *viewer
+	atA         *viewer
+	oldK, newK  asks
+	keyframesAt int
+}
+
+func begin(t *testing.T, n *memNet) *moving {
+	t.Helper()
+	m := &moving{n: n}
+	m.old = mustPublish(t, n.nodes["a"].hub, key("cam"), m.oldK.ask)
+	settle(time.Second)
+	_, m.atA = mustSubscribe(t, n.nodes["a"].hub, key("cam"))
+	_, m.atB = mustSubscribe(t, n.nodes["b"].hub, key("cam"))
+	_, m.atC = mustSubscribe(t, n.nodes["c"].hub, key("cam"))
+	m.young = mustPublish(t, n.nodes["b"].hub, key("cam"), m.newK.ask)
+	settle(time.Second)
+	return m
+}
+
+// write sends a packet of both tracks, and says how many copies of the video each viewer got.
+func write(p *Publication, viewers ...*viewer) (got []int) {
+	before := make([]int, len(viewers))
+	for i, v := range viewers {
+		before[i] = v.count()
+	}
+	p.Write(0, []byte("video"))
+	for i, v := range viewers {
+		got = append(got, v.count()-before[i])
+	}
+	p.Write(1, []byte("audio"))
+	return got
+}
+
+func all(got []int, want int) bool {
+	for _, g := range got {
+		if g != want {
+			return false
+		}
+	}
+	return true
+}
+
+func TestAPublisherThatMovesLosesNoViewerAndNoPacket(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		m := begin(t, n)
+		viewers := []*viewer{m.atA, m.atB, m.atC}
+		settle(20 * time.Second) // however long the publisher takes to connect, the old ingress goes on
+		if got := write(m.old, viewers...); !all(got, 1) {
+			t.Fatalf("before the new ingress has media, viewers get %v copies of the old one's", got)
+		}
+		if m.newK.count() == 0 {
+			t.Error("nobody asks the new publisher for a keyframe")
+		}
+		if got := write(m.young, viewers...); !all(got, 1) {
+			t.Fatalf("the new ingress' packets reach viewers %v times", got)
+		}
+		settle(bothFlow / 2)
+		if got := write(m.old, viewers...); !all(got, 1) {
+			t.Fatalf("the old ingress was left before both had flowed for a time: %v", got)
+		}
+		settle(bothFlow)
+		if got := write(m.old, viewers...); !all(got, 0) {
+			t.Fatalf("the old ingress is still taken: %v", got)
+		}
+		if m.old.Reason() != reasonReplaced {
+			t.Errorf("the old publication ended %q, want it replaced when nobody takes it", m.old.Reason())
+		}
+		if got := write(m.young, viewers...); !all(got, 1) {
+			t.Fatalf("afterwards the new ingress' packets reach viewers %v times", got)
+		}
+		for _, v := range viewers {
+			if v.end() != "" {
+				t.Errorf("a viewer's stream ended: %q", v.end())
+			}
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			if s := n.nodes[name].hub.Stats(); s.Upstreams != map[string]int{"a": 1, "b": 0, "c": 1}[name] {
+				t.Errorf("%s has %d subscriptions elsewhere", name, s.Upstreams)
+			}
+		}
+	})
+}
+
+func TestANewIngressThatFailsIsLeftForTheOldOne(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		m := begin(t, n)
+		viewers := []*viewer{m.atA, m.atB, m.atC}
+		m.young.Close() // its publisher never connected
+		settle(time.Second)
+		if got := write(m.old, viewers...); !all(got, 1) {
+			t.Fatalf("after the failed move viewers get %v", got)
+		}
+		again := mustPublish(t, n.nodes["d"].hub, key("cam"), nil)
+		settle(10 * time.Second)
+		if got := write(again, viewers...); !all(got, 1) {
+			t.Fatalf("the second attempt's packets reach viewers %v times", got)
+		}
+		settle(2 * bothFlow)
+		if got := write(m.old, viewers...); !all(got, 0) || m.old.Reason() != reasonReplaced {
+			t.Errorf("the old ingress, which ended %q, still serves %v", m.old.Reason(), got)
+		}
+	})
+}
+
+func TestAPartOfTheTracksIsEnoughAfterAWhile(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		m := begin(t, n)
+		write(m.old, m.atC)
+		m.young.Write(0, []byte("video")) // no sound there: it may be muted
+		settle(startFlow / 2)
+		if got := write(m.old, m.atC); !all(got, 1) {
+			t.Errorf("left after half of the time: %v", got)
+		}
+		settle(startFlow)
+		if got := write(m.old, m.atC); !all(got, 0) {
+			t.Errorf("never left: %v", got)
+		}
+	})
+}
+
+func TestAMoveThatNobodyWatchesEndsTheOldPublicationLater(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		old := mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		mustPublish(t, n.nodes["b"].hub, key("cam"), nil)
+		settle(leastHandover / 2)
+		if old.Reason() != "" {
+			t.Fatalf("ended %q while its publisher may still be connecting", old.Reason())
+		}
+		settle(leastHandover)
+		if old.Reason() != reasonReplaced {
+			t.Errorf("ended %q", old.Reason())
+		}
+	})
+}
+
+func TestAnEarlierClaimMovesNobody(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		a := n.nodes["a"].hub
+		p := mustPublish(t, a, key("cam"), nil)
+		settle(time.Second)
+		_, v := mustSubscribe(t, n.nodes["c"].hub, key("cam"))
+		r := p.registration(0)
+		r.Node, r.Origin, r.Generation = "b", "b", r.Generation-1
+		a.answerDirectory("b", dirRequest{Put: []Registration{r}})
+		settle(10 * time.Second)
+		if p.Reason() != "" || !flows(p, v) {
+			t.Errorf("ended %q by an older claim", p.Reason())
+		}
+	})
+}
