@@ -1,6 +1,7 @@
 package access
 
 import (
+	"encoding/binary"
 	"runtime"
 	"slices"
 	"sync"
@@ -77,8 +78,11 @@ type audienceTrack struct {
 	picture bool          // video: a marker ends each picture; fixed
 	bytes   atomic.Uint64 // of RTP, to measure its rate
 
-	mu   sync.Mutex
-	kept [keptPackets]*shared // by sequence number
+	rate uint32 // of its clock; fixed
+
+	mu    sync.Mutex
+	twins twins                // while the publisher moves, it comes from two nodes
+	kept  [keptPackets]*shared // by sequence number
 }
 
 // attend adds a viewer to its stream's audience, which begins with its first and ends
@@ -99,7 +103,7 @@ func (a *Access) attend(v *viewer) {
 func newAudience(a *Access, key media.Key, tracks []media.Track) *audience {
 	u := &audience{a: a, key: key, tracks: make([]audienceTrack, len(tracks))}
 	for i, t := range tracks {
-		u.tracks[i].picture = t.Kind == media.KindVideo
+		u.tracks[i].picture, u.tracks[i].rate = t.Kind == media.KindVideo, t.ClockRate
 		if t.RID != "" {
 			u.tracks[i].layer, u.simulcast = t.Mime, true
 		}
@@ -144,7 +148,8 @@ func (u *audience) write(track int, data []byte) {
 	if track >= len(u.tracks) || len(data) < 12 {
 		return
 	}
-	if t := &u.tracks[track]; t.has(data) {
+	ssrc, known := u.tracks[track].has(data)
+	if known {
 		return
 	}
 	p := sharedPackets.Get().(*shared)
@@ -153,6 +158,7 @@ func (u *audience) write(track int, data []byte) {
 		u.a.counts.write.Add(1)
 		return
 	}
+	p.header.SSRC = ssrc
 	p.holds.Store(1) // of the memory; queues take their own
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -177,15 +183,17 @@ func (p *shared) read(track int, data []byte, layer string) bool {
 	return true
 }
 
-// has says whether a packet is kept, by its header's bytes.
-func (t *audienceTrack) has(data []byte) bool {
-	seq := uint16(data[2])<<8 | uint16(data[3])
-	ssrc := uint32(data[8])<<24 | uint32(data[9])<<16 | uint32(data[10])<<8 | uint32(data[11])
+// has says under which SSRC a packet counts and whether it is kept, by its header's bytes.
+func (t *audienceTrack) has(data []byte) (ssrc uint32, known bool) {
+	seq, ts := binary.BigEndian.Uint16(data[2:]), binary.BigEndian.Uint32(data[4:])
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	ssrc = t.twins.source(binary.BigEndian.Uint32(data[8:]), seq, ts, t.rate, nanoseconds)
 	p := t.kept[seq%keptPackets]
-	return p != nil && p.header.SequenceNumber == seq && p.header.SSRC == ssrc
+	return ssrc, p != nil && p.header.SequenceNumber == seq && p.header.SSRC == ssrc
 }
+
+func nanoseconds() int64 { return time.Now().UnixNano() }
 
 // keep stores a packet in the place of an older one; false if it is there already.
 func (t *audienceTrack) keep(p *shared) bool {

@@ -48,6 +48,7 @@
 //	keyframes.go  where a keyframe begins; pure
 //	viewertrack.go what the library negotiates for it, and its keys
 //	runs.go       the packets of a burst to one viewer as one system call
+//	twins.go      one source that comes from two nodes while its publisher moves; pure
 //	splice.go     joins two sources of one stream into one RTP sequence; pure
 //	hub.go        what is asked of media
 //	stats.go      counters and their snapshot

@@ -97,7 +97,9 @@ type rtpOut struct {
 	done   context.Context
 	tracks []*rtpOutTrack // by track; layers of one picture share theirs
 
-	meter meter    // owned by the writer, as all below
+	doubles []doubles // by track; owned by the writer, as all below
+
+	meter meter
 	bytes []uint64 // by track
 
 	refusedSince, refusedAt time.Time
@@ -137,7 +139,7 @@ func (a *Access) egress(r *http.Request, s *session, req rtpOutRequest, to netip
 	s.atEnd(sub.Close)
 	o.sub, s.stream = sub, sub.Key().Stream
 	d := sdpOf{session: uint64(a.now().Unix()), host: to, direction: "sendonly"}
-	o.bytes = make([]uint64, len(sub.Tracks()))
+	o.bytes, o.doubles = make([]uint64, len(sub.Tracks())), make([]doubles, len(sub.Tracks()))
 	for i, t := range sub.Tracks() {
 		if first := firstLayer(sub.Tracks(), i); first != i {
 			o.tracks = append(o.tracks, o.tracks[first])
@@ -268,6 +270,10 @@ func (o *rtpOut) send(t *rtpOutTrack, track int, data []byte) {
 	var out rtp.Packet
 	if out.Unmarshal(data) != nil {
 		counts.write.Add(1)
+		return
+	}
+	ssrc, first := o.doubles[track].take(out.SSRC, out.SequenceNumber, out.Timestamp, t.codec.clockRate, nanoseconds)
+	if out.SSRC = ssrc; !first {
 		return
 	}
 	takes, changed := t.takes(track, t.layers != nil && startsKeyframe(t.codec.mime, out.Payload))
