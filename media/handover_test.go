@@ -113,6 +113,29 @@ func TestANewIngressThatFailsIsLeftForTheOldOne(t *testing.T) {
 	})
 }
 
+func TestWhoComesWhileAPublisherMovesFollowsIt(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		old := mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		n.delay = 300 * time.Millisecond // the viewers have looked the stream up before its publisher moves, and ask the old ingress after
+		late, here := &viewer{}, &viewer{}
+		for _, s := range []struct {
+			hub  *Hub
+			sink *viewer
+		}{{n.nodes["c"].hub, late}, {n.nodes["b"].hub, here}} {
+			go func() { _, _ = s.hub.Subscribe(t.Context(), key("cam"), s.sink) }()
+		}
+		settle(100 * time.Millisecond)
+		young := mustPublish(t, n.nodes["b"].hub, key("cam"), nil)
+		settle(5 * time.Second)
+		write(young, late, here)
+		settle(2 * bothFlow)
+		if got := write(young, late, here); !all(got, 1) || old.Reason() != reasonReplaced {
+			t.Errorf("viewers get %v copies from the new ingress; the old one ended %q", got, old.Reason())
+		}
+	})
+}
+
 func TestAPartOfTheTracksIsEnoughAfterAWhile(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
 		m := begin(t, n)

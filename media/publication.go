@@ -107,6 +107,9 @@ func (h *Hub) enlist(p *Publication) error {
 	h.spawnLocked(p.run)
 	h.spawnLocked(p.announce)
 	h.changed(p.key)
+	if w := h.watches[p.key]; w != nil && w.current != nil && w.current.generation < p.generation {
+		poke(w.current.moved) // viewers here need not be told from there
+	}
 	return nil
 }
 

@@ -76,6 +76,9 @@ func (h *Hub) serveLocked(l Link, m message) (o *outlet, refused string) {
 	p.out.add(o)
 	h.serving++
 	p.requestKeyframe(videoMask(p.tracks))
+	if p.successor != 0 { // who asked had not heard of it
+		h.tell(pl, message{Type: msgMoved, Ref: m.Ref})
+	}
 	return o, ""
 }
 

@@ -215,6 +215,9 @@ func (w *watch) findLocal(past ending) (*supply, error) {
 	}
 	s.out = &outlet{supply: s, pub: p}
 	p.out.add(s.out)
+	if p.successor != 0 {
+		poke(s.moved)
+	}
 	return s, nil
 }
 

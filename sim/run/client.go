@@ -42,7 +42,7 @@ type client struct {
 	heard    atomic.Int64  // instant of the last packet of a viewer's, Unix nanoseconds
 }
 
-// newClient makes a client of a node; the stream's last mile holds for both directions.
+// newClient makes a client of a node; the stream's last mile holds for both directions, and to every node that it may be sent to.
 func (m *mesh) newClient(name string, at *member, stream scenario.Stream) *client {
 	m.clients++
 	hi, lo := byte(m.clients>>8), byte(m.clients)
@@ -56,8 +56,10 @@ func (m *mesh) newClient(name string, at *member, stream scenario.Stream) *clien
 }
 
 func (c *client) setLastMile(l sim.Link) {
-	c.mesh.net.SetLink(c.host.Name(), c.at.Name, l)
-	c.mesh.net.SetLink(c.at.Name, c.host.Name(), l)
+	for node := range c.mesh.byName {
+		c.mesh.net.SetLink(c.host.Name(), node, l)
+		c.mesh.net.SetLink(node, c.host.Name(), l)
+	}
 }
 
 // session is what publishers and viewers share.

@@ -41,7 +41,7 @@ seed: 3
 nodes:
   fra: {region: eu}
   nrt: {region: ap}
-  iad: {region: us}
+  iad: {region: us, voter: true}
   sfo: {region: us}
   sin: {region: ap}
   lhr: {region: eu}
@@ -78,5 +78,47 @@ func TestAllRelaysInUseAreDrainedAtOnce(t *testing.T) {
 	}
 	if !slices.ContainsFunc(cam.Paths, func(p PathReport) bool { return slices.Contains(p.Hops, "lhr") && p.Sent > 500 }) {
 		t.Errorf("the stream never moved to the relay that is left: %+v", cam.Paths)
+	}
+}
+
+// A publisher and its viewers are real WebRTC clients at two nodes that are drained at once, and stopped when they should have moved
+// to the third. The library's drained-upgrade is the whole story.
+const clientsOfDrained = `
+name: clients-of-drained
+duration: 11s
+warmup: 2s
+seed: 11
+nodes:
+  fra: {region: eu, voter: false}
+  iad: {region: us, voter: true}
+  sin: {region: ap, voter: false}
+links:
+  default: {delay: 40ms}
+policy: before
+streams:
+  - {name: cam, from: fra, to: [sin], viewers: 2, app: demo, packets_per_second: 50, size: 300, webrtc: true, deadline: 600ms, last_mile: {delay: 10ms}}
+events:
+  - {at: 2500ms, node: iad, policy: after}
+  - {at: 9500ms, node: fra, action: stop}
+  - {at: 9500ms, node: sin, action: stop}
+`
+
+func TestClientsOfDrainedNodesMoveWithoutALoss(t *testing.T) {
+	const policy = "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n"
+	documents := map[string]string{
+		"before": policy,
+		"after":  policy + "nodes: {fra: {state: drained}, sin: {state: drained}}\n",
+	}
+	s, err := scenario.Parse([]byte(clientsOfDrained), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cam := r.Streams[0]
+	if !r.Safe || cam.Sent == 0 || cam.Delivered != cam.Sent || cam.LongestGap > 500 {
+		t.Errorf("%d of %d delivered, the longest gap %v ms\n%s", cam.Delivered, cam.Sent, cam.LongestGap, r.Summary())
 	}
 }
