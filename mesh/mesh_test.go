@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -385,47 +384,4 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 	if _, err := New(bad); err == nil || !strings.Contains(err.Error(), "5 bytes") {
 		t.Errorf("short key: %v", err)
 	}
-}
-
-func TestCrowd(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a crowd takes some seconds")
-	}
-	bubble(t, func(t *testing.T, w *world) {
-		w.set(func(string, string) (time.Duration, float64, bool) { return 50 * time.Millisecond, 0.01, false })
-		var nodes []*node
-		for i := range crowd {
-			nodes = append(nodes, w.add(fmt.Sprintf("n%02d", i), i+1, nil).start("10.0.0.1:7000", "10.0.0.2:7000"))
-		}
-		took := within(t, 20*time.Second, "all nodes see each other", allSee(nodes, crowd))
-		links := within(t, 20*time.Second, "all links are in every graph", func() bool {
-			for _, n := range nodes {
-				if n.usable() < crowd*(crowd-1)*99/100 {
-					return false
-				}
-			}
-			return true
-		})
-		before := nodes[7].Stats()
-		time.Sleep(10 * time.Second)
-		after := nodes[7].Stats()
-		t.Logf("%d members after %v, links %v later; then %d gossip packets/s and %d kB/s out per node, %d probes/s; %d items/s published by it", crowd, took, links,
-			(after.PacketsOut-before.PacketsOut)/10, (after.BytesOut-before.BytesOut)/10_000, (after.ProbesOut-before.ProbesOut)/10, (after.RecordsPublished-before.RecordsPublished)/10)
-		if rate := (after.BytesOut - before.BytesOut) / 10; rate > 32_000 {
-			t.Errorf("%d bytes/s of gossip out of a node of a mesh of %d", rate, crowd)
-		}
-		dead, rest := nodes[crowd-1], nodes[:crowd-1]
-		dead.kill()
-		took = within(t, 5*time.Second, "the links of a dead node are down everywhere", func() bool {
-			for _, n := range rest {
-				for _, other := range rest {
-					if l, ok := n.Graph().Link(other.name, dead.name); ok && !l.Down {
-						return false
-					}
-				}
-			}
-			return true
-		})
-		t.Logf("links of a dead node down everywhere after %v", took)
-	})
 }

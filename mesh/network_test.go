@@ -120,7 +120,7 @@ func (w *world) identity(name, region string, voter bool) *identity.Identity {
 }
 
 func addrOfHost(host int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(host)}), 7000)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}), 7000)
 }
 
 // add makes a node at 10.0.0.HOST; configure may change its Config.
