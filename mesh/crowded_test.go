@@ -81,7 +81,7 @@ func TestCrowd(t *testing.T) {
 			}
 			return true
 		})
-		time.Sleep(5 * time.Second)
+		time.Sleep(time.Duration(max(n/3, 5)) * time.Second) // what is said of newcomers is said several times
 		before := nodes[7].Stats()
 		time.Sleep(10 * time.Second)
 		after := nodes[7].Stats()

@@ -32,9 +32,10 @@
 // its ends measure it, and then as the worse of what they say, so that nobody can talk its links up alone. All probes and
 // replies of a node keep to Config.ProbeRate, which also bounds how many neighbours there are.
 //
-//	u8 kind (0x11 request, 0x12 reply; 0x13, 0x14: counts follow), u32 epoch of the sender, u32 number, u32 epoch of the other
+//	u8 kind (0x11 request, 0x12 reply; 2 more: counts follow; 6 more: counts and transit follow), u32 epoch of the sender, u32 number, u32 epoch of the other
 //	as heard, u32 highest number of its requests received, u32 how many;
 //	counts: u64 frames that the sender sent to the other, u64 the newest such number heard from it, u64 its frames arrived by then
+//	transit: i32 lowest of the other's frames in the last one to two seconds, u32 its mean change, µs; all ones: none came
 //
 // Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction,
 // over the last 100 probes, or the last 20 if many of those were lost.
@@ -47,6 +48,12 @@
 // once a second until nothing has come for 160 ms. Probes overrule counts that say much less of a loss: who sends the frames
 // could count too few. A node that has counts to say says them once in ten seconds beside a request, and with every probe
 // from the answer on; older nodes drop what they do not know, and their links stay with the probes.
+//
+// Frames that a node makes itself carry the time of their sending, in milliseconds, so whoever gets them straight knows their
+// transit: how long they took, off by what the clocks differ by. Each end says the other's in its probes. What transits have grown
+// by since the smallest round trip was seen is added to that, each direction by itself, so a link that gets slower is known in
+// seconds instead of when the smallest is forgotten; they never make it less. Jitter is that of the transits, if both directions
+// have them. On a link whose traffic is relayed towards the egress, that direction has none: there probes measure it.
 //
 // # Gossip keys
 //
@@ -74,7 +81,8 @@
 //	neighbours.go whom to probe, how fast: pure
 //	probe.go      link probes: layout
 //	link.go       one link: a pure state machine
-//	live.go       what live traffic says of a link: pure
+//	live.go       what live traffic says of a link's loss: pure
+//	transit.go    what it says of round trip and jitter: pure
 //	prober.go     all links: sending, watching, the cap
 //	stats.go      counters
 //
@@ -91,7 +99,7 @@
 // makes that one's card be refused, or declare others dead; they refute it. A node that is
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
-// asymmetric route is seen as symmetric; live traffic tells loss alone. Floods of joins meet
+// asymmetric route is seen as symmetric. Floods of joins meet
 // the limits of layer 1; made-up names, which take a member's key, the bound on nodes without a card: while such a flood lasts,
 // newcomers may be refused, and memberlist checks names that are nobody. Links, and so media, do not depend on it.
 package mesh

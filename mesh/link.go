@@ -71,6 +71,8 @@ type link struct {
 	calm        [2]float64 // the same when it went down
 	lossOut, in float64    // loss, by probes or by live traffic
 	live        live
+	back        clocked // what its frames take
+	there       transit // what ours take, as the other says
 }
 
 type sentProbe struct {
@@ -95,11 +97,19 @@ func (l *link) request(now time.Time) probe {
 }
 
 func (l *link) stamp(kind byte, seq uint32) probe {
-	p := probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count, counted: l.live.told}
-	if p.counted {
+	p := probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count}
+	l.tell(&p, l.live.told, l.live.told && l.live.times)
+	return p
+}
+
+// tell puts what live traffic says into a probe.
+func (l *link) tell(p *probe, counted, timed bool) {
+	if p.counted, p.timed = counted, timed; counted {
 		p.counts = l.live.says()
 	}
-	return p
+	if timed && l.back.fresh(l.back.looked) {
+		p.transit = l.back.transit
+	}
 }
 
 // silence is how long a link may show no sign of life. On one that is known to lose many probes, some in a row mean nothing: it
@@ -137,7 +147,7 @@ func (l *link) receive(now time.Time, p probe) (reply probe, answer bool) {
 	if p.kind == probeRequest {
 		l.count(p.seq)
 	} else if s := &l.sent[p.seq%sentRing]; s.seq == p.seq && !s.at.IsZero() {
-		l.rtt.sample(now, now.Sub(s.at))
+		l.rtt.sample(now, now.Sub(s.at), l.ways(now))
 		l.known = true
 		s.at = time.Time{} // a second reply says nothing new
 	}
@@ -147,6 +157,12 @@ func (l *link) receive(now time.Time, p probe) (reply probe, answer bool) {
 	if p.counted {
 		l.live.hear(now, p.counts, p.heard == l.epoch)
 	}
+	if p.timed && l.live.told {
+		l.live.times = true
+		if l.there = p.transit; !p.at.IsZero() {
+			l.there.at = now
+		}
+	}
 	return l.stamp(probeReply, p.seq), p.kind == probeRequest
 }
 
@@ -155,6 +171,7 @@ func (l *link) restart(epoch uint32) {
 	l.peerEpoch, l.ours, l.theirs, l.seenBits = epoch, tally{}, tally{}, 0
 	l.shots, l.probed, l.lossOut, l.in = 0, [2]float64{}, 0, 0
 	l.live.restart()
+	l.back, l.there, l.rtt.took = clocked{count: l.back.count}, transit{}, [2][2]transit{}
 }
 
 // count takes the number of a request in; duplicates do not count, late ones do.
@@ -281,11 +298,12 @@ func lossBetween(from, recent, to tally, before float64) float64 {
 }
 
 // entry is the link as it travels in a row; ok is false while nothing is known.
-func (l *link) entry(to uint32) (e linkstate.Link, ok bool) {
+func (l *link) entry(now time.Time, to uint32) (e linkstate.Link, ok bool) {
+	rtt, jitter := l.delays(now)
 	return linkstate.Link{
 		To:      to,
-		Latency: linkstate.QuantDelay(l.rtt.low() / 2),
-		Jitter:  linkstate.QuantDelay(l.rtt.jitter / 2),
+		Latency: linkstate.QuantDelay(rtt / 2),
+		Jitter:  linkstate.QuantDelay(jitter / 2),
 		LossOut: linkstate.QuantLoss(l.lossOut), LossIn: linkstate.QuantLoss(l.in),
 		Down: l.down,
 	}, l.known || l.down && l.answered
@@ -296,10 +314,11 @@ type rttStat struct {
 	ewma, jitter time.Duration
 	last         time.Duration
 	min          [2]time.Duration // of the running and of the previous window; 0: none
+	took         [2][2]transit    // what frames took there and back when round trips were as small as that
 	turn         time.Time
 }
 
-func (r *rttStat) sample(now time.Time, rtt time.Duration) {
+func (r *rttStat) sample(now time.Time, rtt time.Duration, frames [2]transit) {
 	if rtt <= 0 {
 		rtt = time.Nanosecond
 	}
@@ -312,15 +331,23 @@ func (r *rttStat) sample(now time.Time, rtt time.Duration) {
 	if now.Sub(r.turn) >= minWindow {
 		r.turn = now
 		r.min[1], r.min[0] = r.min[0], 0
+		r.took[1] = r.took[0]
+	}
+	if r.min[0] == 0 || rtt < r.min[0]+tookSlack {
+		r.took[0] = frames
 	}
 	if r.min[0] == 0 || rtt < r.min[0] {
 		r.min[0] = rtt
 	}
 }
 
-func (r *rttStat) low() time.Duration {
-	if r.min[1] > 0 {
-		return min(r.min[0], r.min[1])
+// low is the smallest round trip of late.
+func (r *rttStat) low() time.Duration { return r.min[r.lowest()] }
+
+// lowest is the window that has it.
+func (r *rttStat) lowest() int {
+	if r.min[1] > 0 && r.min[1] < r.min[0] {
+		return 1
 	}
-	return r.min[0]
+	return 0
 }

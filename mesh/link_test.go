@@ -93,7 +93,7 @@ func TestLinkThatNeverAnswersIsDown(t *testing.T) {
 	for range 11 {
 		d.round(false, false)
 	}
-	if e, ok := d.a.entry(2); !d.a.down || ok {
+	if e, ok := d.a.entry(d.now, 2); !d.a.down || ok {
 		t.Errorf("after 2.2 s without any answer: down %v, told as %+v %v; nothing is known of it", d.a.down, e, ok)
 	}
 }
@@ -150,7 +150,7 @@ func TestRTTMinimumForgets(t *testing.T) {
 	feed := func(seconds int, rtt time.Duration) {
 		for range seconds * 5 {
 			now = now.Add(fastEvery)
-			r.sample(now, rtt)
+			r.sample(now, rtt, [2]transit{})
 		}
 	}
 	feed(20, 40*time.Millisecond)
@@ -204,6 +204,8 @@ func FuzzProbe(f *testing.F) {
 	f.Add(probe{kind: probeRequest, epoch: 1, seq: 2, heard: 3, high: 9, count: 8}.encode())
 	f.Add(probe{kind: probeReply, epoch: 1, seq: 1}.encode())
 	f.Add(probe{kind: probeReply, epoch: 1, seq: 1, heard: 1, counted: true, counts: counts{9, frames{7, 5}}}.encode())
+	f.Add(probe{kind: probeReply, epoch: 1, seq: 1, heard: 1, counted: true, timed: true}.encode())
+	f.Add(probe{kind: probeRequest, epoch: 1, seq: 1, heard: 1, counted: true, timed: true, transit: transit{time.Unix(1, 0), -3e9, 5e6}}.encode())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := decodeProbe(in)
 		if err != nil {

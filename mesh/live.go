@@ -44,6 +44,7 @@ type counts struct {
 // before it, so the difference over any two probes is what was lost between them, whoever the frames' source was.
 type live struct {
 	told  bool      // the other end counts, too
+	times bool      // and knows what frames take
 	hello time.Time // when to say next that we do
 
 	now    frames    // ours: sent there, arrived from there
@@ -86,9 +87,9 @@ func (v *live) carries(now time.Time) bool {
 	return v.told && v.steady && now.Sub(v.heard) <= quietAfter && now.Sub(v.seen) <= unheardAfter
 }
 
-// greets tells whether it is time to say that we count.
+// greets tells whether it is time to say that we count, or, once the other does, that we know what frames take.
 func (v *live) greets(now time.Time) bool {
-	if v.told || v.now == (frames{}) || now.Before(v.hello) {
+	if v.told && v.times || v.now == (frames{}) || now.Before(v.hello) {
 		return false
 	}
 	v.hello = now.Add(helloEvery)
@@ -106,7 +107,9 @@ func (v *live) hear(now time.Time, c counts, echoed bool) {
 		return
 	}
 	based := v.told
-	v.told = true
+	if !v.told {
+		v.told, v.hello = true, time.Time{}
+	}
 	v.theirs.sent, v.arrived = c.sent, v.now.arrived
 	v.answer.echo = frames{c.sent, v.now.arrived}
 	if based {

@@ -50,7 +50,10 @@ type stepper struct {
 	run     uint32
 	started time.Time
 
-	traffic map[uint32]*frames // of streams, by the other's id
+	traffic map[uint32]*Traffic   // of streams, by the other's id
+	shake   map[int]time.Duration // to others: packets take up to so much longer, each by chance
+	clock   time.Duration         // ahead of the others'
+	old     bool                  // of a version that does not know what frames take
 }
 
 type event struct {
@@ -111,7 +114,7 @@ func newMeshLockstep(t testing.TB, seed uint64, n int) *lockstep {
 		s := &stepper{
 			l: l, index: i, name: fmt.Sprintf("n%03d", i), addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 7000),
 			at: [2]float64{l.rng.Float64(), l.rng.Float64()}, extra: make(map[int]time.Duration), loss: make(map[int]float64), run: 1,
-			traffic: make(map[uint32]*frames),
+			traffic: make(map[uint32]*Traffic), shake: make(map[int]time.Duration),
 		}
 		s.Mesh = l.mesh(ca, s)
 		l.nodes = append(l.nodes, s)
@@ -139,6 +142,9 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 		Probe: func(to uint32, payload []byte) error {
 			l.probes++
 			payload = bytes.Clone(payload)
+			if other := l.byID[to]; len(payload) > probeBytes+countBytes && (s.old || other.old) {
+				return nil // not made, or malformed
+			}
 			l.carry(s, l.byID[to], func(dest *stepper) { dest.HandleProbe(s.id, payload) })
 			return nil
 		},
@@ -176,8 +182,11 @@ func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
 	if to == nil || from.dead || to.dead || l.rng.Float64() < from.loss[to.index]+0.002 {
 		return
 	}
-	run := to.run
-	l.after(l.latency(from, to)+time.Duration(l.rng.IntN(800))*time.Microsecond, func() {
+	run, more := to.run, time.Duration(0)
+	if most := from.shake[to.index]; most > 0 {
+		more = time.Duration(l.rng.Int64N(int64(most)))
+	}
+	l.after(l.latency(from, to)+more+time.Duration(l.rng.IntN(800))*time.Microsecond, func() {
 		if !to.dead && to.run == run {
 			f(to)
 		}
@@ -186,27 +195,32 @@ func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
 
 // count lets a node count the frames of streams.
 func (s *stepper) count() {
-	s.cfg.Traffic = func(to uint32) (sent, arrived uint64) {
-		f := s.counts(to)
-		return f.sent, f.arrived
-	}
+	s.cfg.Traffic = func(to uint32) Traffic { return *s.counts(to) }
 }
 
 // counts are the frames between a node and another.
-func (s *stepper) counts(other uint32) *frames {
+func (s *stepper) counts(other uint32) *Traffic {
 	if s.traffic[other] == nil {
-		s.traffic[other] = &frames{}
+		s.traffic[other] = &Traffic{}
 	}
 	return s.traffic[other]
 }
 
-// stream sends frames from a node straight to another, at an even pace, while on says so.
-func (l *lockstep) stream(from, to *stepper, every time.Duration, on *bool) {
+// stream sends frames from a node straight to another, at an even pace, while on says so. They are its own, and carry its time
+// in milliseconds, or, if relayed, another's.
+func (l *lockstep) stream(from, to *stepper, every time.Duration, on *bool, relayed bool) {
 	if *on {
-		from.counts(to.id).sent++
-		l.carry(from, to, func(dest *stepper) { dest.counts(from.id).arrived++ })
+		from.counts(to.id).Sent++
+		left := l.now.Add(from.clock).UnixMilli()
+		l.carry(from, to, func(dest *stepper) {
+			t := dest.counts(from.id)
+			if t.Arrived++; !relayed {
+				t.Timed++
+				t.Transit = time.Duration(l.now.Add(dest.clock).UnixMilli()-left) * time.Millisecond
+			}
+		})
 	}
-	l.after(every, func() { l.stream(from, to, every, on) })
+	l.after(every, func() { l.stream(from, to, every, on, relayed) })
 }
 
 // start lets a node step, and makes it known to the others, and them to it.

@@ -48,6 +48,13 @@ type Member struct {
 	Health       Health
 }
 
+// Traffic is what a node has counted of the frames that go straight between it and another.
+type Traffic struct {
+	Sent, Arrived uint64
+	Timed         uint64        // of those that arrived, the other's own, which carry the time of their sending
+	Transit       time.Duration // of the newest of those: our clock at its arrival less the other's at its sending
+}
+
 // Config is what a Mesh needs. All functions are called from several goroutines. No lock of the mesh is held then, but
 // memberlist may hold its own: Self must not wait for gossip.
 type Config struct {
@@ -57,9 +64,9 @@ type Config struct {
 	Keys     func(ctx context.Context, addr netip.AddrPort, mine [][]byte) (theirs [][]byte, err error) // exchange of gossip keys over L1
 	Self     func() Health
 	Probe    func(to uint32, payload []byte) error // sends a link probe; must not block
-	// Traffic counts the frames of live traffic that went straight to a member and that came straight from it, since it was first
-	// asked for that member. Must not block. nil: links are measured by probes alone.
-	Traffic func(to uint32) (sent, arrived uint64)
+	// Traffic tells of the frames of live traffic between this node and a member since it was first asked for that one. Must not
+	// block. nil: links are measured by probes alone.
+	Traffic func(to uint32) Traffic
 	Logger  *slog.Logger
 
 	// Skew is how far this node's wall clock, by which keys get their time, is ahead of time.Now; nil: it is not. For simulations.

@@ -11,8 +11,10 @@ const (
 	probeRequest = 0x11 // version 1, request
 	probeReply   = 0x12 // version 1, reply
 	probeCounts  = 0x02 // added to either: counts follow
+	probeTransit = 0x04 // and to that: behind them, how long frames take
 	probeBytes   = 21
 	countBytes   = 24
+	transitBytes = 8
 )
 
 // probe is one link probe. Both kinds carry what their sender has received of the other's requests.
@@ -24,13 +26,18 @@ type probe struct {
 	high, count uint32 // highest number of the other's requests received, and how many
 	counted     bool   // counts travel with it
 	counts
+	timed   bool // only with counted: what frames took travels with it
+	transit      // at: zero if none came lately, else anything
 }
 
 func (p probe) encode() []byte {
-	b := make([]byte, 0, probeBytes+countBytes)
+	b := make([]byte, 0, probeBytes+countBytes+transitBytes)
 	kind := p.kind
 	if p.counted {
 		kind += probeCounts
+	}
+	if p.timed {
+		kind += probeTransit
 	}
 	b = append(b, kind)
 	for _, v := range [...]uint32{p.epoch, p.seq, p.heard, p.high, p.count} {
@@ -41,20 +48,29 @@ func (p probe) encode() []byte {
 			b = binary.BigEndian.AppendUint64(b, v)
 		}
 	}
+	if p.timed {
+		b = p.transit.append(b)
+	}
 	return b
 }
 
 // decodeProbe is the inverse of encode and refuses what no node would send.
 func decodeProbe(b []byte) (probe, error) {
-	if len(b) != probeBytes && len(b) != probeBytes+countBytes {
-		return probe{}, fmt.Errorf("probe of %d bytes; want %d or %d", len(b), probeBytes, probeBytes+countBytes)
+	switch len(b) {
+	case probeBytes, probeBytes + countBytes, probeBytes + countBytes + transitBytes:
+	default:
+		return probe{}, fmt.Errorf("probe of %d bytes; want %d, %d more or %d more than that", len(b), probeBytes, countBytes, transitBytes)
 	}
 	v := func(i int) uint32 { return binary.BigEndian.Uint32(b[1+4*i:]) }
-	p := probe{kind: b[0], epoch: v(0), seq: v(1), heard: v(2), high: v(3), count: v(4), counted: len(b) > probeBytes}
+	p := probe{kind: b[0], epoch: v(0), seq: v(1), heard: v(2), high: v(3), count: v(4), counted: len(b) > probeBytes, timed: len(b) > probeBytes+countBytes}
 	if p.counted {
 		w := func(i int) uint64 { return binary.BigEndian.Uint64(b[probeBytes+8*i:]) }
 		p.kind -= probeCounts
 		p.counts = counts{sent: w(0), echo: frames{w(1), w(2)}}
+	}
+	if p.timed {
+		p.kind -= probeTransit
+		p.transit = parseTransit(b[probeBytes+countBytes:])
 	}
 	if p.kind != probeRequest && p.kind != probeReply {
 		return probe{}, fmt.Errorf("probe kind %#x", b[0])

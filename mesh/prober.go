@@ -136,7 +136,7 @@ func (p *prober) step(now time.Time) {
 	for _, id := range p.ids() {
 		l := p.links[id]
 		if t, ok := traffic[id]; ok {
-			l.live.look(now, t)
+			l.look(now, t)
 			l.settle(now)
 		}
 		early := now.Before(l.due)
@@ -154,8 +154,8 @@ func (p *prober) step(now time.Time) {
 		}
 		request := l.request(now)
 		out = append(out, outgoing{id, request.encode()})
-		if l.live.greets(now) && p.spend(l) { // the same once more: who does not count takes it for malformed
-			request.counted, request.counts = true, l.live.says()
+		if l.live.greets(now) && p.spend(l) { // the same once more: who does not know it takes it for malformed
+			l.tell(&request, true, l.live.told)
 			out = append(out, outgoing{id, request.encode()})
 		}
 	}
@@ -167,17 +167,16 @@ func (p *prober) step(now time.Time) {
 }
 
 // traffic asks for the counts of frames of all links, without the lock.
-func (p *prober) traffic() map[uint32]frames {
+func (p *prober) traffic() map[uint32]Traffic {
 	if p.m.cfg.Traffic == nil {
 		return nil
 	}
 	p.mu.Lock()
 	ids := slices.Collect(maps.Keys(p.links))
 	p.mu.Unlock()
-	out := make(map[uint32]frames, len(ids))
+	out := make(map[uint32]Traffic, len(ids))
 	for _, id := range ids {
-		sent, arrived := p.m.cfg.Traffic(id)
-		out[id] = frames{sent, arrived}
+		out[id] = p.m.cfg.Traffic(id)
 	}
 	return out
 }
@@ -202,6 +201,9 @@ func (p *prober) spend(l *link) bool {
 	if l.live.told {
 		bits += 8 * countBytes
 	}
+	if l.live.times {
+		bits += 8 * transitBytes
+	}
 	if p.budget < bits {
 		return false
 	}
@@ -225,9 +227,9 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 		p.m.stats.probesBad.Add(1)
 		return
 	}
-	var traffic frames
+	var traffic Traffic
 	if p.m.cfg.Traffic != nil { // as of now: the probe says how many frames left before it
-		traffic.sent, traffic.arrived = p.m.cfg.Traffic(from)
+		traffic = p.m.cfg.Traffic(from)
 	}
 	p.mu.Lock()
 	l := p.links[from]
@@ -240,7 +242,7 @@ func (p *prober) handle(now time.Time, from uint32, payload []byte) {
 		p.m.stats.probesUnknown.Add(1)
 		return
 	}
-	l.live.look(now, traffic)
+	l.look(now, traffic)
 	reply, answer := l.receive(now, in)
 	if answer {
 		l.heard = now
@@ -272,7 +274,7 @@ func (p *prober) watch(now time.Time) {
 			p.drop(id) // the other end has chosen otherwise; that is no failure
 			continue
 		}
-		e, ok := l.entry(id)
+		e, ok := l.entry(now, id)
 		told, known := p.told[id]
 		step := newsLoss
 		if l.live.fine() {
@@ -336,8 +338,9 @@ func (p *prober) view() map[uint32]linkstate.Link {
 // LinkStats is what this node measures of its link to one member.
 type LinkStats struct {
 	To                string
-	RTT, SmoothedRTT  time.Duration // smallest of the last 5-10 s; moving average
-	Jitter            time.Duration // mean change of the round trip between probes
+	RTT, SmoothedRTT  time.Duration // smallest of the last 5-10 s, or what live traffic says that it has grown to; moving average
+	Jitter            time.Duration // mean change of the round trip, between probes or, if Timed, between frames
+	Timed             bool          // live traffic says, both ways, how much longer frames take than they did
 	LossOut, LossIn   float64       // share lost: of frames over 20 s, or of the last hundred probes
 	Down, Measured    bool          // Measured: a round trip was seen
 	Fast              bool          // probed five times a second, else once
@@ -348,13 +351,14 @@ type LinkStats struct {
 
 // Links returns the measurements of this node, by member name.
 func (m *Mesh) Links() []LinkStats {
-	names := m.namesByID()
+	names, now := m.namesByID(), m.now()
 	m.links.mu.Lock()
 	defer m.links.mu.Unlock()
 	var out []LinkStats
 	for id, l := range m.links.links {
+		rtt, jitter := l.delays(now)
 		out = append(out, LinkStats{
-			To: names[id], RTT: l.rtt.low(), SmoothedRTT: l.rtt.ewma, Jitter: l.rtt.jitter, LossOut: l.lossOut, LossIn: l.in,
+			To: names[id], RTT: rtt, SmoothedRTT: l.rtt.ewma, Jitter: jitter, Timed: l.there.fresh(now) && l.back.fresh(now), LossOut: l.lossOut, LossIn: l.in,
 			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Carries: l.pace != l.every,
 			Counted: l.live.measured[0] + l.live.measured[1], Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
 		})

@@ -137,7 +137,7 @@ func (n *Node) buildMesh(context.Context) (err error) {
 		Skew:      n.opts.Skew,
 		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
 		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
-		Traffic:   func(to uint32) (sent, arrived uint64) { return n.braid.Traffic(braid.NodeID(to)) },
+		Traffic:   func(to uint32) mesh.Traffic { return mesh.Traffic(n.braid.Traffic(braid.NodeID(to))) },
 		Logger:    n.log,
 	})
 	return err

@@ -38,7 +38,7 @@ func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool
 		at = end
 	}
 	onward.release(b)
-	b.hear(&onward)
+	b.hear(&onward, nowMS)
 	b.flush(&onward, run, nowMS)
 }
 
@@ -74,7 +74,7 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 		return why
 	}
 	if h.counts() {
-		b.traffic.arrived(h.before(), 1)
+		b.traffic.arrived(h.before(), 1, h.hop == 0, int64(nowMS-sentMS))
 	}
 	payload := h.payload(frame)
 	switch h.kind {

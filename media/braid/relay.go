@@ -29,6 +29,7 @@ type forward struct {
 	wayNext NodeID     // to this member,
 	wayTo   netip.AddrPort
 	heard   uint64 // frames with a good MAC that came by way, not yet counted as traffic
+	sentMS  uint64 // when the newest of them left its source
 
 	held bool    // Braid.sourceMu is locked: once for all frames of a run, not for each
 	src  *source // of way; nil unless held
@@ -68,7 +69,7 @@ func (b *Braid) relay(onward *forward, run []byte, at, end int, h *pathHeader, n
 			return DropNotMember
 		}
 	}
-	low, why := b.admit(onward, frame, h, nowMS)
+	sentMS, low, why := b.admit(onward, frame, h, nowMS)
 	if !known {
 		onward.release(b)
 	}
@@ -76,11 +77,12 @@ func (b *Braid) relay(onward *forward, run []byte, at, end int, h *pathHeader, n
 		return why
 	}
 	if !known {
-		b.hear(onward)
+		b.hear(onward, nowMS)
 		onward.known, onward.way = false, *h
 	}
 	if h.counts() {
 		onward.heard++
+		onward.sentMS = sentMS
 	}
 	if why == DropNone && !known {
 		onward.wayNext, onward.wayTo, why = b.nextHop(h)
@@ -104,19 +106,20 @@ func (b *Braid) relay(onward *forward, run []byte, at, end int, h *pathHeader, n
 
 // admit checks MAC and age of a member's frame, and takes it from the source's budget; low: little of that is left. Nothing may be
 // counted against a source before.
-func (b *Braid) admit(onward *forward, frame []byte, h *pathHeader, nowMS uint64) (low bool, why DropReason) {
+func (b *Braid) admit(onward *forward, frame []byte, h *pathHeader, nowMS uint64) (sentMS uint64, low bool, why DropReason) {
 	onward.hold(b)
 	if onward.src == nil {
 		onward.src = b.sources.get(h.source, epochOf(nowMS))
 	}
-	if _, why = onward.src.check(frame, h, int(h.hop), nowMS, &b.sources.input); why != DropNone {
-		return false, why
+	sentMS, why = onward.src.check(frame, h, int(h.hop), nowMS, &b.sources.input)
+	if why != DropNone {
+		return 0, false, why
 	}
 	budget := &onward.src.budget
 	if !budget.take(len(frame), nowMS) {
-		return true, DropBudget
+		return sentMS, true, DropBudget
 	}
-	return budget.tokens < budget.burst/4, DropNone
+	return sentMS, budget.tokens < budget.burst/4, DropNone
 }
 
 // nextHop is where a frame goes on to, if it may.
@@ -154,9 +157,9 @@ func (b *Braid) gather(onward *forward, run []byte, at, end int, h *pathHeader, 
 }
 
 // hear counts the traffic that came by the way that ends here.
-func (b *Braid) hear(onward *forward) {
+func (b *Braid) hear(onward *forward, nowMS uint64) {
 	if onward.heard > 0 {
-		b.traffic.arrived(onward.way.before(), onward.heard)
+		b.traffic.arrived(onward.way.before(), onward.heard, onward.way.hop == 0, int64(nowMS-onward.sentMS))
 		onward.heard = 0
 	}
 }

@@ -83,8 +83,8 @@ func TestRelayAsksOnceForEachWay(t *testing.T) {
 		run, segment = append(run, frame...), len(frame)
 	}
 	b.HandleRun(run, segment, netip.AddrPort{}, false)
-	_, from1 := b.Traffic(1)
-	_, from5 := b.Traffic(5)
+	from1 := b.Traffic(1).Arrived
+	from5 := b.Traffic(5).Arrived
 	got := b.Stats().Frames
 	if got["relayed"] != 6 || got["bad_mac"] != 2 || got["not_member"] != 1 || got["next_hop_fence"] != 1 || from1 != 4 || from5 != 3 {
 		t.Errorf("%v; %d and %d frames of sources 1 and 5 count as traffic", got, from1, from5)

@@ -3,6 +3,7 @@ package braid
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // maxTraffic bounds the members whose direct links are counted; those asked for later are not.
@@ -16,7 +17,11 @@ type traffic struct {
 	of map[NodeID]*linkTraffic // guarded by mu; entries are never taken out
 }
 
-type linkTraffic struct{ sent, arrived atomic.Uint64 }
+type linkTraffic struct {
+	sent, arrived atomic.Uint64
+	timed         atomic.Uint64 // frames whose source was the member itself, which carry its time
+	transit       atomic.Int64  // of the newest of them, ms
+}
 
 func (t *traffic) get(member NodeID) *linkTraffic {
 	t.mu.RLock()
@@ -30,9 +35,16 @@ func (t *traffic) sent(to NodeID, frames uint64) {
 	}
 }
 
-func (t *traffic) arrived(from NodeID, frames uint64) {
-	if l := t.get(from); l != nil {
-		l.arrived.Add(frames)
+// arrived notes frames from a member; straight: that one made them, the newest of them transit milliseconds ago by the two clocks.
+func (t *traffic) arrived(from NodeID, frames uint64, straight bool, transit int64) {
+	l := t.get(from)
+	if l == nil {
+		return
+	}
+	l.arrived.Add(frames)
+	if straight {
+		l.transit.Store(transit)
+		l.timed.Add(frames)
 	}
 }
 
@@ -54,15 +66,28 @@ func (t *traffic) watch(member NodeID) *linkTraffic {
 	return l
 }
 
-// Traffic returns how many path frames this node has written straight to a member, and how many came straight from it with a
-// good MAC: as source, relay or egress, without probes. Both begin at 0 with the first call for that member, so only
-// differences mean something. With more than 4,096 members the last ones stay at 0.
-func (b *Braid) Traffic(member NodeID) (sent, arrived uint64) {
+// LinkTraffic is what this node has counted of the path frames between it and a member, without probes.
+type LinkTraffic struct {
+	// Sent straight to it, and Arrived straight from it with a good MAC: as source, relay or egress.
+	Sent, Arrived uint64
+	// Timed is how many of those that arrived were the member's own, which carry its time. What the packet filter forwards is not
+	// among them.
+	Timed uint64
+	// Transit is how long the newest of those took, by the member's clock and then by ours, in whole milliseconds: what the clocks
+	// differ by is in it.
+	Transit time.Duration
+}
+
+// Traffic returns what was counted since the first call for that member, so only differences mean something. With more than
+// 4,096 members the last ones stay at 0.
+func (b *Braid) Traffic(member NodeID) LinkTraffic {
 	l := b.traffic.watch(member)
 	if l == nil {
-		return 0, 0
+		return LinkTraffic{}
 	}
-	return l.sent.Load(), l.arrived.Load()
+	return LinkTraffic{
+		Sent: l.sent.Load(), Arrived: l.arrived.Load(), Timed: l.timed.Load(), Transit: time.Duration(l.transit.Load()) * time.Millisecond,
+	}
 }
 
 // RelayedBytes is how many bytes of path frames this node has forwarded for others.

@@ -1,6 +1,9 @@
 package braid
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // Both ends of every link count the same frames but for what the link lost: direct, to a relay and from a relay; frames that
 // somebody made up, size probes and link probes count nowhere.
@@ -36,10 +39,18 @@ func TestBothEndsOfALinkCountItsFrames(t *testing.T) {
 		n.set(func() { over = true }) // all that is under way arrives, and no more
 		pause(1e9)
 		for _, ends := range [][2]NodeID{{1, 2}, {1, 3}, {3, 2}, {1, 4}, {4, 2}, {2, 1}} {
-			sent, _ := nodes[ends[0]].braid.Traffic(ends[1])
-			_, arrived := nodes[ends[1]].braid.Traffic(ends[0])
+			sent := nodes[ends[0]].braid.Traffic(ends[1]).Sent
+			got := nodes[ends[1]].braid.Traffic(ends[0])
+			arrived := got.Arrived
 			if sent < 900 || lost[ends] == 0 || sent != arrived+lost[ends] {
 				t.Errorf("%d to %d: %d sent, %d arrived, %d lost", ends[0], ends[1], sent, arrived, lost[ends])
+			}
+			own, delay := ends[0] <= 2, time.Duration(0) // 1 and 2 make frames; 3 and 4 relay them
+			if own {
+				delay, _ = n.link(ends[0], ends[1])
+			}
+			if own && got.Timed != arrived || !own && got.Timed > 0 || (got.Transit-delay).Abs() > 3*time.Millisecond {
+				t.Errorf("%d to %d: %d of %d frames carry its time, the newest took %v; a packet takes %v", ends[0], ends[1], got.Timed, arrived, got.Transit, delay)
 			}
 		}
 	})
@@ -52,7 +63,7 @@ func TestForgedFramesAreNoTraffic(t *testing.T) {
 	run[segment+7]++ // under the MAC
 	b.HandleFrame(run[:segment], addrOf(1))
 	b.HandleFrame(run[segment:2*segment], addrOf(1))
-	if _, arrived := b.Traffic(1); arrived != 1 {
+	if arrived := b.Traffic(1).Arrived; arrived != 1 {
 		t.Errorf("%d frames count as traffic of the link, one had a good MAC", arrived)
 	}
 }
