@@ -39,6 +39,7 @@
 //	bootstrap.go  how a voter gets into raft the first time, or again after it lost its disk
 //	storage.go    raft's log, votes and snapshots on disk, checked before raft sees them
 //	disk.go       checked files, node.id, the lock
+//	heartbeat.go  heartbeats that keep their distance
 //	log.go        raft's log lines to slog
 //
 // # On disk

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 420 ms. It misses the
+// Timers for voters 300 ms apart (round trip). A follower hears from its leader at least every 420 ms (see heartbeatEvery). It misses the
 // leader after 0.6 s, spread by raft to at most 1.2 s. A follower that errs changes nothing: the others tell it that
 // they hear the leader (pre-vote); so nobody can be elected before all who are needed miss it. Two candidates that ask
 // within one round trip take each other's votes away until their election timeouts end; raft's own spread is hardly longer
@@ -24,8 +24,8 @@ const (
 	leaseTimeout     = 600 * time.Millisecond
 	electionTimeout  = 600 * time.Millisecond  // of the first
 	electionStep     = 1000 * time.Millisecond // more for each one after it
-	commitTimeout    = 100 * time.Millisecond
-	streamTimeout    = 10 * time.Second // one exchange, at most four entries of 5 MiB
+	commitTimeout    = time.Second             // what is committed is told at once, by tell
+	streamTimeout    = 10 * time.Second        // one exchange, at most four entries of 5 MiB
 	enqueueTimeout   = 5 * time.Second
 	catchUpPoll      = 5 * time.Millisecond
 	maxStreams       = 64 // raft connections of a voter, both directions; the next one is closed at once
@@ -123,7 +123,7 @@ func (c *Control) setRaft(r *raft.Raft) {
 
 // startRaft creates the transport and raft; with a configuration, it founds the voter set first. Raft panics on some
 // damage that it finds at start; that becomes an error, because a node must say what to do.
-func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Configuration) (r *raft.Raft, trans *raft.NetworkTransport, err error) {
+func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Configuration) (r *raft.Raft, trans *calmTransport, err error) {
 	logger := hclogTo(c.cfg.Logger)
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.cfg.Node)
@@ -138,9 +138,9 @@ func (c *Control) startRaft(st *stores, layer *trackedStreams, found *raft.Confi
 
 	// One exchange at a time, which turns pipelining off: in v1.8.0 a pipeline whose follower refuses an entry (a full disk)
 	// while more are on their way blocks for ever, and then neither replication to that follower nor the shutdown goes on.
-	trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans = newCalmTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: streamTimeout, Logger: logger, ServerAddressProvider: names{},
-	})
+	}))
 	defer func() {
 		if p := recover(); p != nil {
 			err = &CorruptError{File: c.raftDir(), Remedy: remedyVoter, Err: fmt.Errorf("raft cannot start: %v", p)}
@@ -253,7 +253,7 @@ func (c *Control) HandOver(to string) error {
 // stopRaft ends the voter in this order: hand over leadership, so that writes are possible again at once; stop raft;
 // stop accepting; close every stream, which ends the readers that raft leaves behind.
 // When the disk failed, nothing is handed over, and the write that failed returns when nothing can leave this node any more.
-func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *trackedStreams, g *guard) {
+func (c *Control) stopRaft(r *raft.Raft, trans *calmTransport, layer *trackedStreams, g *guard) {
 	if !g.broken() && r.State() == raft.Leader && len(votersOf(r)) > 1 {
 		if err := r.LeadershipTransfer().Error(); err != nil {
 			c.cfg.Logger.Info("leadership not handed over", "error", err)
@@ -262,6 +262,7 @@ func (c *Control) stopRaft(r *raft.Raft, trans *raft.NetworkTransport, layer *tr
 	c.setRaft(nil)
 	// The streams end before the wait: a peer that does not answer would hold the shutdown up for its timeout.
 	ended := r.Shutdown()
+	trans.quit()
 	trans.CloseStreams()
 	if err := errors.Join(trans.Close(), layer.closeAll()); err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cfg.Logger.Debug("raft streams", "error", err)
@@ -318,12 +319,17 @@ func commit(r *raft.Raft, cmd command) error {
 	case err != nil:
 		return fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
 	}
+	tell(r)
 	res, known := f.Response().(applyResult)
 	if !known {
 		return fmt.Errorf("raft answered %T", f.Response())
 	}
 	return res.err
 }
+
+// tell lets the followers know that the last entry is committed: the next one says so, and otherwise they would hear it within
+// twice the commitTimeout. Nobody waits for it.
+func tell(r *raft.Raft) { r.Barrier(enqueueTimeout) }
 
 // votersOf lists the voters of raft's configuration.
 func votersOf(r *raft.Raft) []string {

@@ -223,6 +223,35 @@ func (l *link) doubtful(now time.Time) bool {
 	return l.every == fastEvery || now.Sub(l.asked) >= fastEvery
 }
 
+// wakes is when this link needs to be looked at next, as far as is known now. One that frames move on is looked at always:
+// that they cease shows within quietAfter.
+func (l *link) wakes(now time.Time) time.Time {
+	if l.live.moves(now) {
+		return now
+	}
+	at := earlier(l.due, l.nextShot)
+	switch {
+	case l.down:
+	case l.progress.IsZero():
+		if !l.since.IsZero() {
+			at = earlier(at, l.since.Add(neverAfter+1))
+		}
+	default:
+		at = earlier(at, l.progress.Add(l.silence()+1)) // both limits are to be passed, not reached
+		if l.known {
+			at = earlier(at, l.progress.Add(l.doubt()+1))
+		}
+	}
+	return at
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // tick judges what did not come.
 func (l *link) tick(now time.Time) {
 	dead := false

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -226,4 +227,45 @@ func FuzzProbe(f *testing.F) {
 			t.Fatalf("probe %+v left the link at %+v", p, l)
 		}
 	})
+}
+
+// What a link does it does at the moments that wakes names, or after a probe: at every other tick a look at it changes nothing.
+func TestNothingIsDueWhileALinkRests(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, every := range []time.Duration{fastEvery, slowEvery} {
+		rng := rand.New(rand.NewPCG(7, uint64(every)))
+		a := &link{epoch: 1, pace: every, every: every, due: start}
+		b := &link{epoch: 2, pace: every, every: every, due: start}
+		rested, looked, deaths := 0, 0, 0
+		for tick := range 15_000 { // 10 minutes; the other end is silent in every other one
+			now := start.Add(time.Duration(tick) * probeTick)
+			resting, down, asked := a.wakes(now).After(now), a.down, a.next
+			if !now.Before(a.due) || a.doubtful(now) {
+				if !now.Before(a.due) {
+					a.due = a.due.Add(every)
+				}
+				request := a.request(now)
+				if tick/1500%2 == 0 && rng.Float64() > 0.05 {
+					if reply, ok := b.receive(now, request); ok {
+						a.receive(now.Add(3*time.Millisecond), reply)
+					}
+				}
+			}
+			a.tick(now)
+			if a.down && !down {
+				deaths++
+			}
+			if resting {
+				rested++
+				if a.down != down || a.next != asked {
+					t.Fatalf("tick %d, every %v: said to rest, and something was due", tick, every)
+				}
+			} else {
+				looked++
+			}
+		}
+		if deaths != 5 || rested < 2*looked {
+			t.Errorf("every %v: %d deaths of 5; at rest in %d of %d ticks", every, deaths, rested, rested+looked)
+		}
+	}
 }

@@ -82,6 +82,11 @@ func (v *live) look(now time.Time, traffic frames) {
 	}
 }
 
+// moves tells whether frames have been seen to arrive lately, or to leave.
+func (v *live) moves(now time.Time) bool {
+	return v.steady || now.Sub(v.heard) <= countEvery || v.now.sent != v.before.sent
+}
+
 // carries tells whether frames show that the link works, both ways: no probe needs to.
 func (v *live) carries(now time.Time) bool {
 	return v.told && v.steady && now.Sub(v.heard) <= quietAfter && now.Sub(v.seen) <= unheardAfter

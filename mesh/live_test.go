@@ -166,6 +166,7 @@ func TestLossIsNoDeath(t *testing.T) {
 	for _, s := range l.nodes {
 		l.start(s)
 	}
+	l.until(l.now.Add(500 * time.Millisecond)) // they have met
 	downs, was := 0, false
 	for range 30 {
 		a.loss[b.index], b.loss[a.index] = 0.2, 0.2

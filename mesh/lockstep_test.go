@@ -247,8 +247,9 @@ func (l *lockstep) start(s *stepper) {
 			return
 		}
 		s.step(l.now, s.ticks)
-		s.ticks++
-		l.after(probeTick, step)
+		n := s.restTicks(l.now, s.ticks)
+		s.ticks += n
+		l.after(time.Duration(n)*probeTick, step)
 	}
 	l.after(time.Duration(l.rng.Int64N(int64(probeTick))), step)
 }

@@ -56,7 +56,7 @@ func TestDeathIsSeenOnLinksFirst(t *testing.T) {
 		nodes := sixNodes(t, w)
 		dead, rest := nodes[5], nodes[:5]
 		dead.kill()
-		took := within(t, time.Second, "all links of the dead node are down everywhere", func() bool {
+		took := within(t, 1500*time.Millisecond, "all links of the dead node are down everywhere", func() bool {
 			for _, n := range rest {
 				if n.usable() != 20 {
 					return false

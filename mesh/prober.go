@@ -123,7 +123,21 @@ func (p *prober) open(now time.Time, id uint32, every time.Duration) *link {
 	return l
 }
 
-// step sends the probes that are due and watches for what does not come back. It is to be called every probeTick.
+// next is when step is to be called again at the latest, unless a probe comes before; with no link, in a minute.
+func (p *prober) next(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := now.Add(time.Minute)
+	for _, l := range p.links {
+		if t := l.wakes(now); t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// step sends the probes that are due and watches for what does not come back. It is to be called every probeTick; calls before
+// next do nothing.
 func (p *prober) step(now time.Time) {
 	type outgoing struct {
 		to      uint32

@@ -18,7 +18,7 @@ const (
 	swimTimeout      = 700 * time.Millisecond // round trips up to this count as alive; then three others are asked to check
 	suspicionMult    = 3                      // x log10(n) x interval: 3 to 4.5 s, ...
 	suspicionMaxMult = 3                      // ... three times that while nobody else agrees
-	gossipInterval   = 100 * time.Millisecond
+	gossipInterval   = 200 * time.Millisecond // news of who died; links and cards have their own pace
 	gossipNodes      = 3
 	pushPullInterval = 30 * time.Second
 	gossipToTheDead  = 30 * time.Second
@@ -133,16 +133,24 @@ func (m *Mesh) sendBy(send func(to peerAddr, message []byte)) {
 	m.send = send
 }
 
-// beat drives all that is pure: probes, what this node says, what it passes on.
+// beat drives all that is pure: probes, what this node says, what it passes on. Its ticks lie probeTick apart; those at which
+// nothing can be due are left out, so that an idle node sleeps.
 func (m *Mesh) beat(ctx context.Context) error {
-	tick := time.NewTicker(probeTick)
-	defer tick.Stop()
-	for step := 0; ; step++ {
+	timer := time.NewTimer(probeTick)
+	defer timer.Stop()
+	at := time.Now().Add(probeTick)
+	for tick := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			m.step(now, step)
+		case now := <-timer.C:
+			m.step(now, tick)
+			n := m.restTicks(now, tick)
+			tick += n
+			if at = at.Add(time.Duration(n) * probeTick); at.Before(now) {
+				at = now // the machine was busy: what was missed is not made up for
+			}
+			timer.Reset(time.Until(at))
 		}
 	}
 }
@@ -151,11 +159,21 @@ func (m *Mesh) beat(ctx context.Context) error {
 func (m *Mesh) step(now time.Time, tick int) {
 	m.replan(now)
 	m.links.step(now)
-	if tick%int(spreadEvery/probeTick) == 0 {
+	if tick%spreadTicks == 0 {
 		m.speak(now)
 		m.spread()
 		m.tendKeys(now.Add(m.cfg.Skew()))
 	}
+}
+
+// spreadTicks is spreadEvery in ticks: no rest is longer.
+const spreadTicks = int(spreadEvery / probeTick)
+
+// restTicks is how many ticks lie between this one and the next at which something may be due.
+func (m *Mesh) restTicks(now time.Time, tick int) int {
+	most := spreadTicks - tick%spreadTicks
+	due := m.links.next(now).Sub(now)
+	return max(1, min(most, int((due+probeTick-1)/probeTick)))
 }
 
 // leave says goodbye: a signed card with state "left" to members directly, for it must not be taken for a failure, and
