@@ -19,7 +19,8 @@
 //	braid_brownout.go  gap closed against copies sent under brownouts: off, full, adaptive
 //	peers_transport.go  a braid, librist and SRT over the same emulated paths
 //	edge_latency.go  latency that a second node adds between WHIP and WHEP
-//	edge_servers.go  one node against a bare pion fan-out under the same load
+//	edge_servers.go  one node, a bare pion fan-out and bare UDP under the same loads
+//	edge_apart_linux.go  a processor for the server alone
 //	client/          the WHIP and WHEP client
 //	load/            the load generator that drives many of them
 //	fanout/          the least WHIP and WHEP server, a baseline

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ternmesh/tern/bench/load"
 	"github.com/ternmesh/tern/mesh/identity"
 	"github.com/ternmesh/tern/node"
 	"github.com/ternmesh/tern/node/access/token"
@@ -25,6 +26,7 @@ const (
 	edgeViewers = 50
 	edgePerSec  = 150
 	edgeSize    = 1188
+	edgeBurst   = 5
 	edgeAudio   = 50
 	edgeFor     = 10 * time.Second
 	edgeWarmup  = 2 * time.Second
@@ -41,17 +43,17 @@ func init() {
 // runEdgeLatency runs both in turn. What the second node adds is the difference; the harness (51 clients) shares the
 // machine with the nodes.
 func runEdgeLatency(ctx context.Context, r *Recorder) (err error) {
-	m, err := startEdgeMesh(ctx, "a", "b")
+	m, err := startEdgeMesh(ctx, (*exec.Cmd).Start, "a", "b")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
 	for i := range r.Repeat {
-		one, err := m.run(ctx, 0, 0, fmt.Sprintf("one-%d", i))
+		one, err := m.run(ctx, edgeLoad(), 0, 0, fmt.Sprintf("one-%d", i))
 		if err != nil {
 			return err
 		}
-		two, err := m.run(ctx, 0, 1, fmt.Sprintf("two-%d", i))
+		two, err := m.run(ctx, edgeLoad(), 0, 1, fmt.Sprintf("two-%d", i))
 		if err != nil {
 			return err
 		}
@@ -80,8 +82,8 @@ type edgeMesh struct {
 	nodes []edgeNode
 }
 
-// startEdgeMesh returns when every node enforces the policy.
-func startEdgeMesh(ctx context.Context, names ...string) (m *edgeMesh, err error) {
+// startEdgeMesh returns when every node enforces the policy. start starts each.
+func startEdgeMesh(ctx context.Context, start func(*exec.Cmd) error, names ...string) (m *edgeMesh, err error) {
 	m = &edgeMesh{}
 	defer func() {
 		if err != nil {
@@ -106,7 +108,7 @@ func startEdgeMesh(ctx context.Context, names ...string) (m *edgeMesh, err error
 		}
 		n.process = exec.Command(binary, "node", "--config", file)
 		n.process.Stderr = os.Stderr
-		if err := n.process.Start(); err != nil {
+		if err := start(n.process); err != nil {
 			return m, err
 		}
 		m.nodes = append(m.nodes, n)
@@ -189,6 +191,27 @@ func eventually(ctx context.Context, what string, ok func() bool) error {
 		}
 	}
 	return nil
+}
+
+// edgeLoad is the load of both: that of the peers' figures, for edgeViewers.
+func edgeLoad() load.Config {
+	return load.Config{
+		Publishers: 1, Viewers: edgeViewers, Size: edgeSize, Rate: edgePerSec, Burst: edgeBurst, Audio: edgeAudio, Warmup: edgeWarmup, For: edgeFor,
+	}
+}
+
+// run publishes at one node and watches at another (or the same).
+func (m *edgeMesh) run(ctx context.Context, c load.Config, in, out int, channel string) (*load.Result, error) {
+	c.WHIP = "http://" + m.nodes[in].access + "/whip/" + edgeApp + "/" + channel
+	c.WHEP = "http://" + m.nodes[out].access + "/whep/" + edgeApp + "/" + channel
+	c.PID = m.nodes[out].process.Process.Pid
+	var err1, err2 error
+	c.PublishToken, err1 = edgeToken(token.CanPublishVideo, token.CanPublishAudio)
+	c.ViewToken, err2 = edgeToken(token.CanSubscribe)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	return load.Run(ctx, c)
 }
 
 func edgeToken(can ...string) (string, error) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ternmesh/tern/bench/fanout"
 	"github.com/ternmesh/tern/bench/load"
-	"github.com/ternmesh/tern/node/access/token"
 	"github.com/ternmesh/tern/node/udp"
 )
 
@@ -20,80 +19,131 @@ import (
 const fanoutAddr = "127.0.0.1:17930"
 
 func init() {
+	for _, viewers := range []int{50, 100, 200} {
+		shape := edgeShape{viewers: viewers, rate: edgePerSec, burst: edgeBurst, window: 20 * time.Second}
+		if viewers == 100 {
+			shape.cost, shape.p99, shape.memory = 0.45, 3, 120
+		}
+		register(Benchmark{
+			Name:  fmt.Sprintf("edge-servers-%d", viewers),
+			About: fmt.Sprintf("One Tern node, the least fan-out that pion can be and bare UDP, with %d viewers: processor time, added latency, memory.", viewers),
+			Run:   shape.run,
+		})
+	}
+	saturated := edgeShape{viewers: 100, rate: 4000, burst: 134, window: 8 * time.Second, cost: 0.44}
 	register(Benchmark{
-		Name:  "edge-servers",
-		About: "One Tern node against the least fan-out that pion can be: processor time and latency for 50 WebRTC viewers on loopback.",
-		Run:   runEdgeServers,
+		Name:  "edge-saturated",
+		About: "The same three with 100 viewers and more packets than one processor can send: processor time per packet and packets a second.",
+		Run:   saturated.run,
 	})
 }
 
-// runEdgeServers puts the same load on both in turn, each a process of its own.
-func runEdgeServers(ctx context.Context, r *Recorder) (err error) {
-	m, err := startEdgeMesh(ctx, "a")
+// edgeShape is a load, and what Tern should do under it.
+type edgeShape struct {
+	viewers int
+	rate    float64
+	burst   int
+	window  time.Duration
+
+	cost        float64 // processor time by that of the pion fan-out: the target by what it took on a quiet machine; 0: none
+	p99, memory float64 // ms and MB; 0: none
+}
+
+// run puts the load on all three in turn, each a process of its own with a processor for itself.
+func (e edgeShape) run(ctx context.Context, r *Recorder) error {
+	start, restore, err := apart()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.close()) }()
+	defer restore()
+	c := load.Config{
+		Publishers: 1, Viewers: e.viewers, Size: edgeSize, Rate: e.rate, Burst: e.burst, Audio: edgeAudio, Warmup: edgeWarmup, For: e.window, Headers: true,
+	}
+	for range r.Repeat {
+		for _, server := range []struct {
+			name string
+			run  func(context.Context, func(*exec.Cmd) error, load.Config) (*load.Result, error)
+		}{{"bare UDP", runFloor}, {"pion fan-out", runFanout}, {"Tern", runNode}} {
+			got, err := server.run(ctx, start, c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", server.name, err)
+			}
+			e.record(r, server.name, got)
+		}
+	}
+	r.Note("%.0f video packets/s of %d B in bursts of %d and %d audio packets/s to each of %d viewers, for %v. Each server has one processor, publisher and viewers the others. "+
+		"Viewers read headers and report once a second (tern load --headers); the latency is what the server adds, from the publisher's system call to the kernel's stamp at the viewer's socket. "+
+		"Bare UDP has no sessions and no keys, the fan-out checks no token, filters nothing and repairs as pion does. On a machine that does other work, run this under chrt -r 10.",
+		e.rate, edgeSize, e.burst, edgeAudio, e.viewers, e.window)
+	return nil
+}
+
+// record adds a server's rows. Tern's are divided by the fan-out's, and held against the targets.
+func (e edgeShape) record(r *Recorder, server string, got *load.Result) {
+	for _, row := range []struct {
+		what, unit string
+		value      float64
+		aim        float64
+		ratio      bool
+	}{
+		{"processor time", "µs/packet", got.Server.MicrosPerPacket, e.cost, true},
+		{"packets to viewers", "1/s", got.PacketsOut, 0, true},
+		{"p50", "ms", got.Latency.P50, 0, true},
+		{"p99", "ms", got.Latency.P99, e.p99, false},
+		{"memory", "MB", got.Server.MemoryMB, e.memory, false},
+		{"lost", "%", 100 * got.LostRatio, 0, false},
+		{"clients' processor time", "s", got.GeneratorCPU, 0, false},
+	} {
+		out := Row{Name: server + ", " + row.what, Unit: row.unit}
+		if server == "Tern" {
+			out.Aim = row.aim
+			if row.ratio {
+				out.Baseline = "pion fan-out, " + row.what
+			}
+		}
+		r.Row(out, row.value)
+	}
+}
+
+// runFloor measures bare UDP.
+func runFloor(ctx context.Context, start func(*exec.Cmd) error, c load.Config) (*load.Result, error) {
+	c.WHIP, c.WHEP = "udp://"+fanoutAddr, "udp://"+fanoutAddr
+	return runBaseline(ctx, start, c, "--raw")
+}
+
+// runFanout measures pion.
+func runFanout(ctx context.Context, start func(*exec.Cmd) error, c load.Config) (*load.Result, error) {
+	c.WHIP, c.WHEP = "http://"+fanoutAddr+"/whip/s", "http://"+fanoutAddr+"/whep/s"
+	return runBaseline(ctx, start, c)
+}
+
+// runBaseline measures tern bench fanout.
+func runBaseline(ctx context.Context, start func(*exec.Cmd) error, c load.Config, flags ...string) (*load.Result, error) {
 	binary, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	base := exec.Command(binary, "bench", "fanout", "--listen", fanoutAddr)
+	base := exec.Command(binary, append([]string{"bench", "fanout", "--listen", fanoutAddr}, flags...)...)
 	base.Stderr = os.Stderr
-	if err := base.Start(); err != nil {
-		return err
+	if err := start(base); err != nil {
+		return nil, err
 	}
 	defer func() {
 		_ = base.Process.Signal(os.Interrupt) // one that has ended already is fine
 		_ = base.Wait()
 	}()
-	for i := range r.Repeat {
-		theirs, err := load.Run(ctx, edgeLoad("http://"+fanoutAddr+"/whip/", "http://"+fanoutAddr+"/whep/", fmt.Sprintf("s%d", i), base.Process.Pid))
-		if err != nil {
-			return fmt.Errorf("the baseline: %w", err)
-		}
-		ours, err := m.run(ctx, 0, 0, fmt.Sprintf("s%d", i))
-		if err != nil {
-			return err
-		}
-		for _, row := range []struct {
-			what, unit   string
-			theirs, ours float64
-		}{
-			{"processor time", "µs/packet", theirs.Server.MicrosPerPacket, ours.Server.MicrosPerPacket},
-			{"p50", "ms", theirs.Latency.P50, ours.Latency.P50},
-			{"p99", "ms", theirs.Latency.P99, ours.Latency.P99},
-			{"memory", "MB", theirs.Server.MemoryMB, ours.Server.MemoryMB},
-			{"lost", "%", 100 * theirs.LostRatio, 100 * ours.LostRatio},
-		} {
-			baseline := "pion fan-out, " + row.what
-			r.Row(Row{Name: baseline, Unit: row.unit}, row.theirs)
-			r.Row(Row{Name: "Tern, " + row.what, Unit: row.unit, Baseline: baseline}, row.ours)
-		}
-	}
-	r.Note("The load of edge-latency: %d video packets/s of %d B in bursts of 5 and %d audio packets/s to each of %d viewers. The fan-out checks no token, filters nothing and repairs as pion does.",
-		edgePerSec, edgeSize, edgeAudio, edgeViewers)
-	return nil
+	c.PID = base.Process.Pid
+	return load.Run(ctx, c)
 }
 
-// edgeLoad is the load of both edge benchmarks, without tokens.
-func edgeLoad(whip, whep, stream string, pid int) load.Config {
-	return load.Config{
-		Publishers: 1, Viewers: edgeViewers, WHIP: whip + stream, WHEP: whep + stream,
-		Size: edgeSize, Rate: edgePerSec, Burst: 5, Audio: edgeAudio, Warmup: edgeWarmup, For: edgeFor, PID: pid,
-	}
-}
-
-// run publishes at one node and watches at another (or the same) with edgeViewers viewers.
-func (m *edgeMesh) run(ctx context.Context, in, out int, channel string) (*load.Result, error) {
-	c := edgeLoad("http://"+m.nodes[in].access+"/whip/"+edgeApp+"/", "http://"+m.nodes[out].access+"/whep/"+edgeApp+"/", channel, m.nodes[out].process.Process.Pid)
-	var err1, err2 error
-	c.PublishToken, err1 = edgeToken(token.CanPublishVideo, token.CanPublishAudio)
-	c.ViewToken, err2 = edgeToken(token.CanSubscribe)
-	if err := errors.Join(err1, err2); err != nil {
+// runNode measures a node.
+func runNode(ctx context.Context, start func(*exec.Cmd) error, c load.Config) (got *load.Result, err error) {
+	m, err := startEdgeMesh(ctx, start, "a")
+	if err != nil {
 		return nil, err
 	}
-	return load.Run(ctx, c)
+	defer func() { err = errors.Join(err, m.close()) }()
+	return m.run(ctx, c, 0, 0, "s")
 }
 
 // ServeFanout is a baseline as a process, until ctx ends: WHIP and WHEP on addr over HTTP, media on the same UDP port; or, raw, RTP

@@ -148,7 +148,7 @@ func gatedResults(ctx context.Context, goFile string) (results []*bench.Result, 
 	return append(results, of...), err
 }
 
-// benchFanoutCommand is the baseline of edge-servers, which starts it as a process.
+// benchFanoutCommand is the baseline of edge_servers.go, which starts it as a process.
 func benchFanoutCommand() *cobra.Command {
 	var listen string
 	var raw bool

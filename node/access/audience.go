@@ -64,7 +64,8 @@ type audience struct {
 	tracks    []audienceTrack // fixed
 	simulcast bool            // some tracks are layers of one picture; fixed
 
-	frame frame // of video, while it is not complete
+	frame frame         // of video, while it is not complete
+	last  atomic.Uint64 // name of the packet that came last, and is kept
 
 	rates struct {
 		sync.Mutex
@@ -166,8 +167,20 @@ func (u *audience) write(track int, data []byte) {
 		p.release()
 		return
 	}
+	u.last.Store(name(track, data))
 	u.tracks[track].bytes.Add(uint64(len(data)))
 	u.pass(p)
+}
+
+// known says whether a packet is the one that came last: media brings it again for every viewer. No lock: for each of a
+// thousand viewers this is all there is to do.
+func (u *audience) known(track int, data []byte) bool {
+	return len(data) >= 12 && u.last.Load() == name(track, data)
+}
+
+// name is track, source and sequence number of a packet; never 0, as no track has the number -1.
+func name(track int, data []byte) uint64 {
+	return uint64(track+1)<<48 | uint64(binary.BigEndian.Uint16(data[2:]))<<32 | uint64(binary.BigEndian.Uint32(data[8:]))
 }
 
 // read copies what viewers get of a packet; layer is the codec of a simulcast layer.

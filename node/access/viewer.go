@@ -70,13 +70,13 @@ type viewerTrack struct {
 	pick // its owner holds the shard's lock
 
 	joined  splice
-	rtxSeq  uint16
-	again   [againMemory]againAt
-	trip    time.Duration // round trip by the last report
 	packets uint32
 	octets  uint32
 	last    uint32 // timestamp sent last
 	lastAt  time.Time
+	rtxSeq  uint16
+	trip    time.Duration        // round trip by the last report
+	again   [againMemory]againAt // at the end: what every packet needs stands together
 }
 
 // againAt is when a packet was sent again.
@@ -97,10 +97,11 @@ func (t *viewerTrack) due(seq uint16, now time.Time) bool {
 
 func newViewer(s *session) *viewer { return &viewer{s: s, credit: 2 * repairBurst} }
 
-// Write implements media.Sink.
+// Write implements media.Sink. Media brings a packet to every viewer; all but the first find that it is known.
 func (v *viewer) Write(track int, data []byte) {
 	u := v.audience.Load()
 	switch {
+	case u != nil && u.known(track, data):
 	case u == nil || !v.s.connected.Load():
 		v.s.a.counts.early.Add(1)
 	case len(data) > maxPacket:
