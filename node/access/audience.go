@@ -178,9 +178,11 @@ func (u *audience) known(track int, data []byte) bool {
 	return len(data) >= 12 && u.last.Load() == name(track, data)
 }
 
-// name is track, source and sequence number of a packet; never 0, as no track has the number -1.
+// name mixes track, sequence number, timestamp and source of a packet: two that follow each other have the same one by
+// chance once in 2^64.
 func name(track int, data []byte) uint64 {
-	return uint64(track+1)<<48 | uint64(binary.BigEndian.Uint16(data[2:]))<<32 | uint64(binary.BigEndian.Uint32(data[8:]))
+	const odd = 0x9e3779b97f4a7c15 // spreads every bit upwards, and loses none
+	return binary.BigEndian.Uint64(data[4:])*odd ^ uint64(track+1)<<16 ^ uint64(binary.BigEndian.Uint16(data[2:]))
 }
 
 // read copies what viewers get of a packet; layer is the codec of a simulcast layer.
