@@ -11,11 +11,11 @@ import (
 )
 
 // apart keeps this process, with its clients, off the first processor until restore, and returns how to start a server that
-// has it for itself: the way the peers' figures were taken. With one processor it does nothing.
-func apart() (start func(*exec.Cmd) error, restore func(), err error) {
+// has it for itself, the way the peers' figures were taken, or that has all. With one processor it does nothing.
+func apart() (alone, anywhere func(*exec.Cmd) error, restore func(), err error) {
 	var all, server, clients unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		return nil, nil, fmt.Errorf("read the processors of this process: %w", err)
+		return nil, nil, nil, fmt.Errorf("read the processors of this process: %w", err)
 	}
 	for cpu := 0; cpu < 1024 && clients.Count()+server.Count() < all.Count(); cpu++ {
 		switch {
@@ -27,21 +27,23 @@ func apart() (start func(*exec.Cmd) error, restore func(), err error) {
 		}
 	}
 	if clients.Count() == 0 {
-		return (*exec.Cmd).Start, func() {}, nil
+		return (*exec.Cmd).Start, (*exec.Cmd).Start, func() {}, nil
 	}
 	if err := moveThreads(&clients); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	start = func(c *exec.Cmd) error {
-		runtime.LockOSThread() // the child has the processors of the thread that starts it
-		defer runtime.UnlockOSThread()
-		if err := unix.SchedSetaffinity(0, &server); err != nil {
-			return fmt.Errorf("give the server a processor: %w", err)
+	on := func(processors *unix.CPUSet) func(*exec.Cmd) error {
+		return func(c *exec.Cmd) error {
+			runtime.LockOSThread() // the child has the processors of the thread that starts it
+			defer runtime.UnlockOSThread()
+			if err := unix.SchedSetaffinity(0, processors); err != nil {
+				return fmt.Errorf("give the server its processors: %w", err)
+			}
+			defer func() { _ = unix.SchedSetaffinity(0, &clients) }() // was granted before
+			return c.Start()
 		}
-		defer func() { _ = unix.SchedSetaffinity(0, &clients) }() // was granted before
-		return c.Start()
 	}
-	return start, func() { _ = moveThreads(&all) }, nil
+	return on(&server), on(&all), func() { _ = moveThreads(&all) }, nil
 }
 
 // moveThreads gives all threads of this process these processors; those that they start inherit them.

@@ -46,39 +46,50 @@ type edgeShape struct {
 	window  time.Duration
 
 	cost        float64 // processor time by that of the pion fan-out: the target by what it took on a quiet machine; 0: none
-	p99, memory float64 // ms and MB; 0: none
+	p99, memory float64 // ms and MB, of a node on all processors; 0: none
 }
 
-// run puts the load on all three in turn, each a process of its own with a processor for itself.
+// run puts the load on all in turn, each a process of its own.
 func (e edgeShape) run(ctx context.Context, r *Recorder) error {
-	start, restore, err := apart()
+	alone, anywhere, restore, err := apart()
 	if err != nil {
 		return err
 	}
 	defer restore()
+	servers := []edgeServer{{"bare UDP", runFloor, alone}, {"pion fan-out", runFanout, alone}, {"Tern", runNode, alone}}
+	if e.p99 > 0 {
+		servers = append(servers, edgeServer{everywhere, runNode, anywhere})
+	}
 	c := load.Config{
 		Publishers: 1, Viewers: e.viewers, Size: edgeSize, Rate: e.rate, Burst: e.burst, Audio: edgeAudio, Warmup: edgeWarmup, For: e.window, Headers: true,
 	}
 	for range r.Repeat {
-		for _, server := range []struct {
-			name string
-			run  func(context.Context, func(*exec.Cmd) error, load.Config) (*load.Result, error)
-		}{{"bare UDP", runFloor}, {"pion fan-out", runFanout}, {"Tern", runNode}} {
-			got, err := server.run(ctx, start, c)
+		for _, s := range servers {
+			got, err := s.run(ctx, s.start, c)
 			if err != nil {
-				return fmt.Errorf("%s: %w", server.name, err)
+				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			e.record(r, server.name, got)
+			e.record(r, s.name, got)
 		}
 	}
-	r.Note("%.0f video packets/s of %d B in bursts of %d and %d audio packets/s to each of %d viewers, for %v. Each server has one processor, publisher and viewers the others. "+
+	r.Note("%.0f video packets/s of %d B in bursts of %d and %d audio packets/s to each of %d viewers, for %v. A server has one processor, publisher and viewers the others, unless it says all. "+
 		"Viewers read headers and report once a second (tern load --headers); the latency is what the server adds, from the publisher's system call to the kernel's stamp at the viewer's socket. "+
 		"Bare UDP has no sessions and no keys, the fan-out checks no token, filters nothing and repairs as pion does. On a machine that does other work, run this under chrt -r 10.",
 		e.rate, edgeSize, e.burst, edgeAudio, e.viewers, e.window)
 	return nil
 }
 
-// record adds a server's rows. Tern's are divided by the fan-out's, and held against the targets.
+// edgeServer is what is measured, and how it is started.
+type edgeServer struct {
+	name  string
+	run   func(context.Context, func(*exec.Cmd) error, load.Config) (*load.Result, error)
+	start func(*exec.Cmd) error
+}
+
+// everywhere is a node as it runs by default: the added latency is promised of that.
+const everywhere = "Tern on all processors"
+
+// record adds a server's rows. Tern's are divided by the fan-out's, both with one processor, and held against the targets.
 func (e edgeShape) record(r *Recorder, server string, got *load.Result) {
 	for _, row := range []struct {
 		what, unit string
@@ -95,11 +106,11 @@ func (e edgeShape) record(r *Recorder, server string, got *load.Result) {
 		{"clients' processor time", "s", got.GeneratorCPU, 0, false},
 	} {
 		out := Row{Name: server + ", " + row.what, Unit: row.unit}
-		if server == "Tern" {
+		switch {
+		case server == "Tern" && row.ratio:
+			out.Baseline, out.Aim = "pion fan-out, "+row.what, row.aim
+		case server == everywhere && !row.ratio:
 			out.Aim = row.aim
-			if row.ratio {
-				out.Baseline = "pion fan-out, " + row.what
-			}
 		}
 		r.Row(out, row.value)
 	}
