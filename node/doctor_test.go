@@ -2,10 +2,12 @@ package node
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,14 +39,31 @@ func host(t testing.TB, valid time.Duration) Config {
 	return c
 }
 
+// nextFree begins anywhere, so that two runs at once do not meet.
+var nextFree = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(2000))
+	return n
+}()
+
+// free is an address that is free for TCP and UDP, and none that the system gives to who asks for any port: other tests ask.
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 30_000+nextFree.Add(1)%2000)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		c, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
+		if err == nil {
+			_ = c.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free address")
+	return ""
 }
 
 // faults are the checks that are not well, without those about this host's kernel.
