@@ -260,6 +260,7 @@ func (c *Control) stopRaft(r *raft.Raft, trans *calmTransport, layer *trackedStr
 		}
 	}
 	c.setRaft(nil)
+	defer c.lastTurn(g)()
 	// The streams end before the wait: a peer that does not answer would hold the shutdown up for its timeout.
 	ended := r.Shutdown()
 	trans.quit()
@@ -271,6 +272,21 @@ func (c *Control) stopRaft(r *raft.Raft, trans *calmTransport, layer *trackedStr
 	if err := ended.Error(); err != nil {
 		c.cfg.Logger.Warn("raft shutdown", "error", err)
 	}
+}
+
+// lastTurn waits for the change that is under way, so that none is when raft ends: v1.8.0 forgets what it has committed and not
+// passed to the state yet, and whoever waits for the outcome would wait for ever, with the turn. A write that failed has no
+// outcome before raft ends.
+func (c *Control) lastTurn(g *guard) (end func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), enqueueTimeout)
+	defer cancel()
+	select {
+	case c.turn <- struct{}{}:
+		return c.endTurn
+	case <-g.failed:
+	case <-ctx.Done():
+	}
+	return func() {}
 }
 
 // takeTurn waits for the right to change the log; the holder must call endTurn.
