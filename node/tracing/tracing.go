@@ -128,9 +128,13 @@ func (t *Tracing) Run(ctx context.Context) error {
 	for t.queue != nil {
 		select {
 		case <-ctx.Done():
-			return t.flush()
+			return t.flush(nil)
 		case first := <-t.queue:
-			t.send(ctx, t.gather(ctx, first), true)
+			batch := t.gather(ctx, first)
+			if ctx.Err() != nil {
+				return t.flush(batch)
+			}
+			t.send(ctx, batch, true)
 		}
 	}
 	<-ctx.Done()
@@ -155,31 +159,27 @@ func (t *Tracing) gather(ctx context.Context, first sdk.ReadOnlySpan) []sdk.Read
 	return batch
 }
 
-// flush sends what is left at the end.
-func (t *Tracing) flush() error {
+// flush sends what is left at the end, batch first.
+func (t *Tracing) flush(batch []sdk.ReadOnlySpan) error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	for len(t.queue) > 0 && ctx.Err() == nil { // a collector that does not answer holds up the end once, not for each batch
-		var batch []sdk.ReadOnlySpan
+	for ctx.Err() == nil { // a collector that does not answer holds up the end once, not for each batch
 		for len(t.queue) > 0 && len(batch) < batchSize {
 			batch = append(batch, <-t.queue)
 		}
+		if len(batch) == 0 {
+			return nil
+		}
 		t.send(ctx, batch, false)
+		batch = nil
 	}
 	t.failed.Add(uint64(len(t.queue)))
 	return nil
 }
 
-// send posts a batch, twice at most. At shutdown ctx has ended already for the first batch that gather returns: it goes out
-// all the same, for flushTimeout.
+// send posts a batch, twice at most.
 func (t *Tracing) send(ctx context.Context, batch []sdk.ReadOnlySpan, again bool) {
 	body := encode(t.cfg, batch)
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.Background(), flushTimeout)
-		defer cancel()
-		again = false
-	}
 	err := t.post(ctx, body)
 	if err != nil && again {
 		select {
