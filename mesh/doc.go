@@ -100,6 +100,8 @@
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric. Floods of joins meet
-// the limits of layer 1; made-up names, which take a member's key, the bound on nodes without a card: while such a flood lasts,
-// newcomers may be refused, and memberlist checks names that are nobody. Links, and so media, do not depend on it.
+// the limits of layer 1, packets from addresses of no member a rate of 500 a second, made-up names, which take a member's key, the
+// bound on nodes without a card: while such a flood lasts, newcomers may be late, and memberlist checks names that are
+// nobody. Packets with the forged address of a member meet the queue alone and can crowd gossip out; links, and so media, do not
+// depend on it.
 package mesh

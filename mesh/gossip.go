@@ -99,7 +99,7 @@ func (m *Mesh) judgeCard(it linkstate.Item, push bool) string {
 	case signer.Node != r.node:
 		return refuseSigner
 	case stranger:
-		m.meet(r.health.Mesh)
+		m.meet(r.node, r.health.Mesh)
 		return refuseUnknown
 	}
 	return m.takeCard(it, r, signer, push)

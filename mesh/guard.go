@@ -22,12 +22,17 @@ const clashPatience = 30 * time.Second
 // newcomer hears of at once in a large mesh; of more it hears again.
 const maxUnverified = 1024
 
-// NotifyAlive refuses nodes that cannot be members: a name that no certificate has, the compact id of another, or one name too
-// many. It is asked about every message that says a node is alive.
+// NotifyAlive refuses nodes that cannot be members: a name that no certificate has, a version that would have memberlist refuse
+// every join as long as it holds that node for alive, the compact id of another, or one name too many. It is asked about every
+// message that says a node is alive.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	m := d.m
 	if err := identity.CheckName("node name", n.Name); err != nil {
 		return err
+	}
+	if n.PCur != memberlist.ProtocolVersion2Compatible || n.PMin > n.PCur || n.PMax < n.PCur || n.DMin > 0 || n.DCur > 0 {
+		m.stats.conflicts.Add(1)
+		return errors.New("speaks a version of gossip that no node speaks")
 	}
 	if n.Name == m.cfg.Identity.Node {
 		return nil // another address under our name is for NotifyConflict
@@ -39,7 +44,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	}
 	m.mu.Lock()
 	holder, taken := m.ids[id]
-	full := !taken && m.crowded()
+	full := !taken && m.crowded(m.proven[n.Name] == addrOf(n))
 	m.mu.Unlock()
 	if full {
 		m.stats.overfull.Add(1)
@@ -54,10 +59,11 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	return nil
 }
 
-// crowded tells whether there is no room for one more node without a card. m.mu is held.
-func (m *Mesh) crowded() bool {
-	if len(m.peers) < maxUnverified {
-		return false
+// crowded tells whether there is no room for one more node. One whose card has proved that it is there at this address needs only
+// that of the tables: who makes names up has no certificate, and keeps out nobody who does. m.mu is held.
+func (m *Mesh) crowded(proven bool) bool {
+	if len(m.peers) < maxUnverified || proven {
+		return len(m.peers) >= linkstate.MaxOrigins
 	}
 	strange := 0
 	for _, p := range m.peers {

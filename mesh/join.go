@@ -96,13 +96,17 @@ func (m *Mesh) worthMeeting(r *card, it linkstate.Item) bool {
 		m.now().Sub(m.met[r.health.Mesh]) > meetEvery
 }
 
-// meet queues the address of a stranger; its signature has been verified.
-func (m *Mesh) meet(addr netip.AddrPort) {
+// meet queues the address of a stranger; its card's signature has been verified.
+func (m *Mesh) meet(node string, addr netip.AddrPort) {
 	m.mu.Lock()
 	if len(m.met) >= maxLost {
 		clear(m.met)
 	}
 	m.met[addr] = m.now()
+	if len(m.proven) >= maxLost {
+		clear(m.proven)
+	}
+	m.proven[node] = addr
 	m.mu.Unlock()
 	select {
 	case m.strangers <- addr:

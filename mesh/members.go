@@ -220,8 +220,12 @@ func (m *Mesh) expire(now time.Time) {
 func (m *Mesh) refollow() {
 	m.mu.Lock()
 	m.reachable = m.reachable[:0:0]
+	homes := make(map[netip.AddrPort]bool)
 	var ids []uint32
 	for _, p := range m.peers {
+		if p.verified {
+			homes[p.addr] = true
+		}
 		if p.alive && p.left.IsZero() {
 			m.reachable = append(m.reachable, p.id)
 			if p.verified {
@@ -231,6 +235,7 @@ func (m *Mesh) refollow() {
 	}
 	slices.Sort(m.reachable)
 	m.planSoon = true
+	m.wire.homes.Store(&homes)
 	m.mu.Unlock()
 	m.links.follow(ids)
 	m.dirt.everything()

@@ -112,6 +112,7 @@ type Mesh struct {
 
 	mu        sync.Mutex
 	met       map[netip.AddrPort]time.Time      // guarded by mu: when a stranger was last queued, at most maxLost
+	proven    map[string]netip.AddrPort         // guarded by mu: where strangers are by their cards, at most maxLost
 	peers     map[string]*peer                  // guarded by mu: by name, self not included
 	ids       map[uint32]string                 // guarded by mu: compact id to name, of peers
 	reachable []uint32                          // guarded by mu: ids of live peers, rising; replaced, never written
@@ -168,6 +169,7 @@ func New(cfg Config) (*Mesh, error) {
 		ids:     make(map[uint32]string),
 		lost:    make(map[netip.AddrPort]time.Time),
 		met:     make(map[netip.AddrPort]time.Time),
+		proven:  make(map[string]netip.AddrPort),
 		core:    linkstate.NewCore(cfg.Identity.ID()),
 		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		now:     time.Now,

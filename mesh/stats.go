@@ -11,11 +11,12 @@ type Stats struct {
 	Members                                  int // live, this node included
 	PacketsIn, PacketsOut, BytesIn, BytesOut uint64
 	PacketsDropped                           uint64 // received, but memberlist's queue was full
+	PacketsStrange                           uint64 // received from addresses of no member and not looked at, because too many came
 	StreamsIn, StreamsOut, StreamsDropped    uint64
 	RecordsPublished, RecordsAccepted        uint64
 	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address
 	RecordsDropped                           uint64            // not passed on at once, because too many waited; they follow later
-	Conflicts                                uint64            // claims to a name or id that another node has
+	Conflicts                                uint64            // claims to a name or id that another node has, or to a version of gossip that none has
 	Overfull                                 uint64            // claims that a node is there, refused because too many have shown no card
 	ProbesOut, ProbesIn, ProbesFailed        uint64            // failed: Config.Probe said no
 	ProbesCapped                             uint64            // requests and replies that the cap on probe traffic kept back
@@ -24,7 +25,7 @@ type Stats struct {
 }
 
 type counters struct {
-	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped                  atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped, packetsStrange  atomic.Uint64
 	streamsIn, streamsOut, streamsDropped                                     atomic.Uint64
 	published, accepted, conflicts, overfull                                  atomic.Uint64
 	probesOut, probesIn, probesFailed, probesCapped, probesBad, probesUnknown atomic.Uint64
@@ -47,8 +48,8 @@ func (m *Mesh) Stats() Stats {
 	c := &m.stats
 	s := Stats{
 		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
-		PacketsDropped: c.packetsDropped.Load(),
-		StreamsIn:      c.streamsIn.Load(), StreamsOut: c.streamsOut.Load(), StreamsDropped: c.streamsDropped.Load(),
+		PacketsDropped: c.packetsDropped.Load(), PacketsStrange: c.packetsStrange.Load(),
+		StreamsIn: c.streamsIn.Load(), StreamsOut: c.streamsOut.Load(), StreamsDropped: c.streamsDropped.Load(),
 		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(), Overfull: c.overfull.Load(),
 		ProbesOut: c.probesOut.Load(), ProbesIn: c.probesIn.Load(), ProbesFailed: c.probesFailed.Load(),
 		ProbesBad: c.probesBad.Load(), ProbesUnknown: c.probesUnknown.Load(),

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -18,6 +19,10 @@ const (
 	streamQueue   = 16              // streams that wait for memberlist; more are closed and counted
 	streamTimeout = 5 * time.Second // one dial, push/pull or key exchange
 	maxPacket     = 2048
+	// strangerRate is how many packets a second from addresses of no member are looked at, strangerBurst how many at once: what
+	// nodes send that join. Deciphering a packet takes microseconds; more than this cannot crowd members out.
+	strangerRate  = 500
+	strangerBurst = 1000
 )
 
 // transport is memberlist's way to the network: packets through Config.Packets, streams through Config.Dial.
@@ -26,6 +31,10 @@ type transport struct {
 	m       *Mesh
 	packets chan *memberlist.Packet
 	streams chan net.Conn
+
+	homes    atomic.Pointer[map[netip.AddrPort]bool] // addresses of members
+	patience float64                                 // packets of strangers that may still come; read's own
+	filled   time.Time                               // when it last grew; read's own
 
 	mu   sync.Mutex
 	open bool // guarded by mu: memberlist is there to take streams
@@ -62,6 +71,10 @@ func (t *transport) read(ctx context.Context) error {
 		}
 		t.m.stats.packetsIn.Add(1)
 		t.m.stats.bytesIn.Add(uint64(n))
+		if !t.admits(time.Now(), from) {
+			t.m.stats.packetsStrange.Add(1)
+			continue
+		}
 		p := &memberlist.Packet{Buf: append(make([]byte, 0, n), buf[:n]...), From: from, Timestamp: time.Now()}
 		select {
 		case t.packets <- p:
@@ -69,6 +82,25 @@ func (t *transport) read(ctx context.Context) error {
 			t.m.stats.packetsDropped.Add(1)
 		}
 	}
+}
+
+// admits tells whether a packet may be looked at: of a member always, of others as long as they are few. Who forges a member's
+// address passes here, and meets the queue.
+func (t *transport) admits(now time.Time, from net.Addr) bool {
+	addr, ok := from.(*net.UDPAddr)
+	if homes := t.homes.Load(); ok && homes != nil {
+		at := addr.AddrPort()
+		if (*homes)[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] {
+			return true
+		}
+	}
+	t.patience = min(t.patience+now.Sub(t.filled).Seconds()*strangerRate, strangerBurst)
+	t.filled = now
+	if t.patience < 1 {
+		return false
+	}
+	t.patience--
+	return true
 }
 
 // pause waits for d or the end of ctx.

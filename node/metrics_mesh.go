@@ -4,6 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	descGossip   = metric("mesh_gossip_bytes_total", "Gossip packets, payload bytes.", "direction")
+	descUnheard  = metric("mesh_gossip_dropped_total", "Gossip that came and was not looked at, by why.", "reason")
 	descItems    = metric("mesh_items_total", "Cards and rows of link state, by what became of them.", "result")
 	descOverfull = metric("mesh_strangers_refused_total", "Nodes that gossip named and that were refused because too many had shown no card.")
 	descLoad     = metric("node_load", "How busy this node is, as a share of what makes it full; the highest is what the others are told.", "by")
@@ -16,6 +17,9 @@ func (c *collector) collectGossip(gauge func(*prometheus.Desc, float64, ...strin
 	s := c.node.mesh.Stats()
 	counter(descGossip, s.BytesIn, "in")
 	counter(descGossip, s.BytesOut, "out")
+	counter(descUnheard, s.PacketsDropped, "queue")
+	counter(descUnheard, s.PacketsStrange, "strangers")
+	counter(descUnheard, s.StreamsDropped, "streams")
 	counter(descItems, s.RecordsPublished, "published")
 	counter(descItems, s.RecordsAccepted, "accepted")
 	counter(descItems, s.RecordsDropped, "late")
