@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
 	"github.com/ternmesh/tern/node/probe"
+	"github.com/ternmesh/tern/routing"
 )
 
 // meshFence is the reserved fence of link probes; it never carries an app's data.
@@ -50,9 +52,36 @@ func (n *Node) buildDirect(context.Context) (err error) {
 		Conn:     n.port.quic,
 		Resolve:  n.resolve,
 		Known:    n.filter.Peer,
+		Carriers: n.carriers,
+		Carried:  []string{kindRaft, kindControl},
 		Logger:   n.log,
 	})
 	return err
+}
+
+// carriers lists members by way of which a voter may be reached: those that links say are between, then all others that live, in
+// any order. The policy is not asked: it must not be able to cut the way of its own correction.
+func (n *Node) carriers(to string) (out []string) {
+	if n.mesh == nil {
+		return nil
+	}
+	if m, ok := n.mesh.Lookup(to); !ok || !m.Alive {
+		return nil
+	}
+	set := n.mesh.Graph().PathSet(n.cfg.Node, to, routing.Constraints{MaxPaths: 3, MaxRelays: 1, AnyRegion: true})
+	for _, p := range set.Paths {
+		if len(p.Nodes) == 3 {
+			out = append(out, p.Nodes[1])
+		}
+	}
+	near := len(out)
+	for _, m := range n.mesh.Members() {
+		if m.Alive && m.Node != n.cfg.Node && m.Node != to && !slices.Contains(out[:near], m.Node) {
+			out = append(out, m.Node)
+		}
+	}
+	rand.Shuffle(len(out)-near, func(i, j int) { out[near+i], out[near+j] = out[near+j], out[near+i] })
+	return out
 }
 
 // resolve gives the mesh address of a member.

@@ -51,11 +51,12 @@ const (
 	findLease       = "lease"
 	findRenewal     = "lease_renewal"
 	findClock       = "clock"
+	findCarried     = "carried"
 )
 
 var findingNames = []string{
 	findNoPolicy, findNoLeader, findControl, findDead, findBehind, findLinkDown, findNoPath, findOnePath, findUndelivered, findLimited, findTooNarrow,
-	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm, findLease, findRenewal, findClock,
+	findFilter, findFilterFull, findCertificate, findAlone, findEnforce, findAlarm, findLease, findRenewal, findClock, findCarried,
 }
 
 // Thresholds of findings.
@@ -135,6 +136,12 @@ func memberFindings(s Status, add addFinding) {
 	alone := len(s.Members) < 2 && s.Joins > 0
 	if alone {
 		add(SeverityCritical, findAlone, s.Node, "no other node was reached", "check mesh.join, the firewall for the mesh port (UDP) and that both certificates are of one CA: `tern doctor`")
+	}
+	for to, by := range s.Direct.Carriers {
+		if aliveMember(s, to) {
+			add(SeverityWarning, findCarried, s.Node+" > "+to, "no direct connection between two voters: "+by+" carries raft and policy changes",
+				"check the network and both firewalls for the mesh port (UDP); the direct way is tried every ten seconds")
+		}
 	}
 	for _, l := range s.Links {
 		if l.From == s.Node && l.Down && aliveMember(s, l.To) {

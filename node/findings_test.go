@@ -71,6 +71,7 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.Clocks = []ClockStatus{{"iad", 3600}, {"sin", 3599}, {"gru", 0.01}}
 		}, SeverityCritical, "fra"},
 		{findClock, func(s *Status) { s.Clocks = []ClockStatus{{"iad", 0.2}, {"sin", -7}, {"gru", 0.01}} }, SeverityWarning, "sin"},
+		{findCarried, func(s *Status) { s.Direct.Carriers = map[string]string{"iad": "sin", "gone": "sin"} }, SeverityWarning, "fra > iad"},
 		{findAlone, func(s *Status) { s.Members, s.Braids, s.Links = s.Members[:1], nil, nil }, SeverityCritical, "fra"},
 	}
 	if got := findings(well(now), now); len(got) != 0 {

@@ -19,7 +19,7 @@ var (
 	descInfo       = metric("node_info", "Always 1; says which node, region and version this is.", "node", "region", "version", "filter")
 	descFinding    = metric("findings", "Things that are not as they should be, as tern status lists them.", "name", "severity")
 	descExpires    = metric("certificate_expires_seconds", "When the node's certificate ends, as seconds since 1970.")
-	descLeaseEnd   = metric("lease_expires_seconds", "When the node's lease ends, as seconds since 1970; no series without authorities.")
+	descLeaseEnd   = metric("lease_expires_seconds", "When the node's lease ends, as seconds since 1970; no series without authorities, or without a lease that can be read.")
 	descLeaseGood  = metric("lease_good", "1 if the node's lease lets it take clients; no series without authorities.")
 	descLeaseWarn  = metric("lease_warnings_total", "Looks at the lease that found less than five days left.")
 	descRenewals   = metric("lease_renewals_total", "Rounds of renewal, by result (ok, failed).", "result")
@@ -91,7 +91,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectFindings(s, gauge)
 	gauge(descExpires, float64(s.CertificateExpires.Unix()))
 	if l := s.Lease; l != nil {
-		gauge(descLeaseEnd, float64(l.Expires.Unix()))
+		if !l.Expires.IsZero() {
+			gauge(descLeaseEnd, float64(l.Expires.Unix()))
+		}
 		gauge(descLeaseGood, truth(l.Good))
 		counter(descLeaseWarn, l.Warned)
 		counter(descRenewals, l.Renewed, "ok")

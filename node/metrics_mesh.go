@@ -9,6 +9,9 @@ var (
 	descOverfull = metric("mesh_strangers_refused_total", "Nodes that gossip named and that were refused because too many had shown no card.")
 	descLoad     = metric("node_load", "How busy this node is, as a share of what makes it full; the highest is what the others are told.", "by")
 	descLinks    = metric("mesh_links", "Neighbours, by what their link is measured by.", "by")
+	descCarried  = metric("direct_carried_streams_total", "Streams between voters that a third node carries, by what became of them.", "result")
+	descCarriedB = metric("direct_carried_bytes_total", "Bytes that this node carried for others.")
+	descCarriers = metric("direct_voters_carried", "Voters that this node reaches only by way of another node.")
 	descProbes   = metric("mesh_probes_total", "Link probes and replies, by what became of them.", "result")
 )
 
@@ -33,6 +36,12 @@ func (c *collector) collectGossip(gauge func(*prometheus.Desc, float64, ...strin
 		counter(descProbes, v, result)
 	}
 	counter(descOverfull, s.Overfull)
+	d := c.node.direct.Stats()
+	for result, v := range map[string]uint64{"dialed": d.Dialed, "failed": d.Failed, "taken": d.Taken, "carried": d.Carried, "refused": d.Refused} {
+		counter(descCarried, v, result)
+	}
+	counter(descCarriedB, d.Bytes)
+	gauge(descCarriers, float64(len(d.Carriers)))
 	by := map[string]int{"traffic": 0, "fast_probes": 0, "slow_probes": 0}
 	for _, l := range c.node.mesh.Links() {
 		switch {

@@ -47,7 +47,14 @@ type kernelRelay struct {
 	nextHop func(netip.Addr) (hop, bool)
 	dropped func(index int) (uint64, bool) // frames that an interface did not send
 	asks    chan onwardAsk                 // nil unless the configuration asks for it
-	life    atomic.Uint64                  // counts up when decisions end early
+	life    atomic.Uint64                  // counts up when decisions end early; written under turn
+	still   func(braid.Onward) bool        // whether the policy and the membership of now have the frames relayed
+	send    func(ebpf.Onward) bool         // to the kernel
+	drop    func()                         // all that the kernel has
+
+	// turn is held from the last judgement of a decision until the kernel has it, and while decisions end: none of before a
+	// new policy gets there after it.
+	turn sync.Mutex
 
 	mu    sync.Mutex // guards asked
 	asked map[braid.Onward]time.Time
@@ -79,6 +86,9 @@ func newKernelRelay(n *Node) *kernelRelay {
 	r := &kernelRelay{
 		node: n, nextHop: nextHop, dropped: dropped, asked: make(map[braid.Onward]time.Time),
 		hops: make(map[netip.Addr]knownHop), exits: make(map[int]*exit),
+		still: n.relays,
+		send:  func(o ebpf.Onward) bool { return n.filter.SendOnward(o) },
+		drop:  func() { n.filter.ForgetOnward() },
 	}
 	if n.cfg.Filter.Relay == RelayKernel {
 		r.asks = make(chan onwardAsk, onwardQueue)
@@ -115,9 +125,17 @@ func (r *kernelRelay) saw(o braid.Onward) {
 // forget ends all decisions at once: who may carry what has changed.
 func (r *kernelRelay) forget() {
 	if r.asks != nil {
+		r.turn.Lock()
+		defer r.turn.Unlock()
 		r.life.Add(1)
-		r.node.filter.ForgetOnward()
+		r.drop()
 	}
+}
+
+// relays says whether this node would relay such frames now: what the braid asks of each.
+func (n *Node) relays(o braid.Onward) bool {
+	_, member := n.member(o.Source)
+	return member && o.Fence != meshFence && n.allowHop(o.Fence, braid.NodeID(n.id.ID())) && n.allowHop(o.Fence, o.Next)
 }
 
 // run hands over decisions and counts until ctx ends.
@@ -134,7 +152,7 @@ func (r *kernelRelay) run(ctx context.Context) error {
 			return nil
 		case a := <-r.asks:
 			if a.life == r.life.Load() {
-				r.hand(a.Onward)
+				r.hand(a)
 			}
 		case <-tick.C:
 			r.node.filter.Relayed(r.count)
@@ -170,7 +188,8 @@ func (r *kernelRelay) inspect() {
 }
 
 // hand gives one decision to the kernel, if the way to the next node is known.
-func (r *kernelRelay) hand(o braid.Onward) {
+func (r *kernelRelay) hand(a onwardAsk) {
+	o := a.Onward
 	h, ok := r.way(o.To.Addr())
 	if !ok || !r.exit(h.index) {
 		return
@@ -186,7 +205,17 @@ func (r *kernelRelay) hand(o braid.Onward) {
 	for i, k := range keys {
 		x.Keys[i] = k
 	}
-	r.node.filter.SendOnward(x)
+	r.give(a, x)
+}
+
+// give lets the kernel have a decision that still stands. The braid's judgement may be older than the policy although its ask is
+// not, so it is made again.
+func (r *kernelRelay) give(a onwardAsk, x ebpf.Onward) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if a.life == r.life.Load() && r.still(a.Onward) {
+		r.send(x)
+	}
 }
 
 // exit says whether the kernel may relay by an interface, and keeps an eye on it from now on.

@@ -54,6 +54,32 @@ func TestDecisionsAreHandedOverNowAndThen(t *testing.T) {
 	}
 }
 
+// A new policy ends all decisions at once: none comes between the last judgement of one and the kernel, and one that the braid made
+// under the old policy and told of under the new does not get there.
+func TestNoDecisionOutlivesItsPolicy(t *testing.T) {
+	r := newOnwardNode(t, &bytes.Buffer{}).relay
+	var order []string
+	allowed := true
+	step := func(what string) {
+		if order = append(order, what); r.turn.TryLock() {
+			t.Errorf("%s: the other may come between", what)
+		}
+	}
+	r.still = func(braid.Onward) bool { return allowed }
+	r.send = func(ebpf.Onward) bool { step("sent"); return true }
+	r.drop = func() { step("dropped") }
+	r.give(onwardAsk{}, ebpf.Onward{})
+	r.forget()
+	r.give(onwardAsk{}, ebpf.Onward{}) // from before the new policy
+	allowed = false
+	r.give(onwardAsk{life: r.life.Load()}, ebpf.Onward{}) // judged before, told after
+	allowed = true
+	r.give(onwardAsk{life: r.life.Load()}, ebpf.Onward{})
+	if got := strings.Join(order, " "); got != "sent dropped sent" {
+		t.Errorf("the kernel saw: %s", got)
+	}
+}
+
 // An interface that does not send what the kernel gives it is left to user space, and the log says so once.
 func TestKernelStopsRelayingWhereItsFramesAreLost(t *testing.T) {
 	var log bytes.Buffer

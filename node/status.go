@@ -11,6 +11,7 @@ import (
 	"github.com/ternmesh/tern/media/braid"
 	"github.com/ternmesh/tern/mesh"
 	"github.com/ternmesh/tern/node/access"
+	"github.com/ternmesh/tern/node/direct"
 	"github.com/ternmesh/tern/routing"
 )
 
@@ -52,6 +53,8 @@ type Status struct {
 	Media    media.Stats    `json:"media"`
 	// Load is how busy this node is; the highest share is what the others are told.
 	Load LoadStatus `json:"load"`
+	// Direct counts streams between voters that a third node carries.
+	Direct direct.Stats `json:"direct"`
 
 	alarms control.Alarms // of the policy
 }
@@ -199,7 +202,7 @@ func (n *Node) status(links func() []routing.Link) Status {
 	s.Braids = n.braidStatus()
 	s.Access = accessStatus(n.access.Stats())
 	s.Media = n.hub.Stats()
-	s.Load = n.loadStatus()
+	s.Load, s.Direct = n.loadStatus(), n.direct.Stats()
 	s.Trouble, s.alarms = n.control.Enforcement().Trouble, n.control.Policy().Alarms
 	s.Clocks = n.clocks.status(time.Now())
 	s.Findings = findings(s, n.now())

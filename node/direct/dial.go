@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -19,12 +20,21 @@ type link struct {
 	err   error
 }
 
-// Dial opens a stream of a kind to a member. The certificate at the other end must be that node's.
+// Dial opens a stream of a kind to a member. The certificate at the other end must be that node's. Between voters, streams of
+// Config.Carried go by way of another node while there is no direct connection.
 func (l *Layer) Dial(ctx context.Context, node, kind string) (net.Conn, error) {
 	addr, ok := l.cfg.Resolve(node)
 	if !ok {
 		return nil, fmt.Errorf("direct: node %q is not a member of the mesh", node)
 	}
+	if l.mayRelay(kind) {
+		return l.dialEither(ctx, addr, node, kind)
+	}
+	return l.dialStraight(ctx, addr, node, kind)
+}
+
+// dialStraight opens a stream on a connection of our own.
+func (l *Layer) dialStraight(ctx context.Context, addr netip.AddrPort, node, kind string) (net.Conn, error) {
 	conn, peer, err := l.open(ctx, addr, node, kind)
 	if err != nil {
 		return nil, fmt.Errorf("direct: %s stream to %s at %s: %w", kind, node, addr, err)
@@ -56,10 +66,13 @@ func (l *Layer) open(ctx context.Context, addr netip.AddrPort, node, kind string
 		s, err := k.conn.OpenStreamSync(ctx)
 		if err == nil {
 			c := newStream(k.conn, s)
-			if err = writeHeader(ctx, k.conn, c, kind); err == nil {
+			if err = writeHeader(ctx, k.conn.ConnectionState().TLS.NegotiatedProtocol == alpn2, c, kind); err == nil {
 				return c, k.peer, nil
 			}
 			c.reset()
+		}
+		if ctx.Err() != nil && k.conn.Context().Err() == nil {
+			return nil, identity.Peer{}, err // the caller gave up; the connection is as good as before
 		}
 		l.drop(addr, k)
 		if attempt > 0 || ctx.Err() != nil {
@@ -107,12 +120,30 @@ func (l *Layer) dial(addr netip.AddrPort, k *link, node string) {
 	if k.err == nil {
 		k.peer, k.err = identity.PeerOf(k.conn.ConnectionState().TLS)
 	}
+	l.remember(addr, k.err)
 	close(k.ready)
 	if k.err != nil {
 		l.drop(addr, k)
 		return
 	}
 	context.AfterFunc(k.conn.Context(), func() { l.drop(addr, k) })
+}
+
+// maxDead bounds the failed dials that are remembered; beyond it all are forgotten.
+const maxDead = 1024
+
+// remember keeps in mind how a dial ended, for who could go another way.
+func (l *Layer) remember(addr netip.AddrPort, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		delete(l.dead, addr)
+		return
+	}
+	if len(l.dead) >= maxDead {
+		clear(l.dead)
+	}
+	l.dead[addr] = time.Now()
 }
 
 // known tells the owner that an address belongs to the mesh, or is about to be asked.

@@ -10,10 +10,15 @@
 //	accept.go  incoming connections, and what strangers may cost
 //	stream.go  one stream as a net.Conn, and its header: one byte of length, then the kind; with the byte's highest bit set,
 //	           25 bytes of a trace's identity follow (protocol 2 alone, see package tracing)
+//	relayed.go the ends of a stream between two voters that a third node carries, where there is no direct way
+//	carry.go   the third node: whom it carries, how much, how fast
 //	call.go    one request, one answer over a stream of its own
 //
 // Ownership: Layer.mu guards the cache of outgoing connections; an accepted connection belongs to the
 // goroutine that accepted it. Run waits for every goroutine, dials included.
+//
+// A carried stream has a header of its own kind towards the carrier ("carry", then one byte of length and the name of the node that
+// is wanted) and towards that node ("carried"); what follows is TLS between the two ends, and inside it the stream as above.
 //
 // Invariants: a connection exists only between certificates of one mesh; Dial reaches the node that was
 // named or fails; kinds that nobody handles are reset, not ignored.

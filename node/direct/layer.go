@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -48,8 +49,13 @@ type Config struct {
 	Resolve func(node string) (netip.AddrPort, bool)
 	// Known is told every address that this node dials, before it does, and every one whose certificate it has checked,
 	// again at each of its streams. It must not block. May be nil.
-	Known  func(netip.Addr)
-	Logger *slog.Logger
+	Known func(netip.Addr)
+	// Carriers lists live members by way of which a voter may be reached while it gets no direct connection, the likeliest
+	// first; none for a node that is not alive. The caller owns the list. Nil: streams are never carried from here.
+	Carriers func(node string) []string
+	// Carried are the kinds of streams between voters that a third node may carry.
+	Carried []string
+	Logger  *slog.Logger
 }
 
 // Handler serves one accepted stream; it owns conn and must close it. ctx ends with the layer and carries the caller's
@@ -68,12 +74,21 @@ type Layer struct {
 	end      context.CancelFunc // ends life
 	dials    sync.WaitGroup     // running dials; added to under mu while not gone
 
+	carrying, arrivals *quota        // of streams carried for others, and carried to this node
+	pace               *rate.Limiter // bytes carried for others
+	carriedTLS         *tls.Config   // of carried streams' ends
+	counts             counts
+
 	mu    sync.Mutex
 	out   map[netip.AddrPort]*link     // guarded by mu
 	in    map[string]int               // accepted connections by node, guarded by mu
 	total int                          // sum of in, guarded by mu
 	live  map[*quic.Conn]identity.Peer // accepted connections, guarded by mu
 	gone  bool                         // guarded by mu
+
+	dead    map[netip.AddrPort]time.Time // when a direct dial last failed, guarded by mu
+	last    map[string]string            // node -> who carried last, guarded by mu
+	relayed map[*relayed]bool            // ends of carried streams, guarded by mu
 }
 
 // New checks the configuration and prepares the transport; nothing is sent before Run or Dial.
@@ -93,7 +108,14 @@ func New(cfg Config) (*Layer, error) {
 		out:      make(map[netip.AddrPort]*link),
 		in:       make(map[string]int),
 		live:     make(map[*quic.Conn]identity.Peer),
+		carrying: newQuota(), arrivals: newQuota(),
+		pace:       rate.NewLimiter(carriedBytes, carriedBytesBurst),
+		carriedTLS: cfg.Identity.ServerTLS(alpnCarried),
+		dead:       make(map[netip.AddrPort]time.Time),
+		last:       make(map[string]string),
+		relayed:    make(map[*relayed]bool),
 	}
+	l.handlers[kindCarry], l.handlers[kindCarried] = l.carry, l.arrive
 	l.life, l.end = context.WithCancel(context.Background())
 	l.transport = &quic.Transport{Conn: cfg.Conn, StatelessResetKey: key, VerifySourceAddress: l.throttle.mustProve}
 	return l, nil
@@ -145,6 +167,7 @@ func (l *Layer) Run(ctx context.Context) error {
 			g.Go(func() error { return l.serve(ctx, conn) })
 		}
 	})
+	g.Go(func() error { return l.straighten(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		l.closeAll()
@@ -158,10 +181,16 @@ func (l *Layer) Run(ctx context.Context) error {
 	return err
 }
 
-// Expel closes every connection, of either direction, with a peer that gone names. New ones are for the identity to refuse.
+// Expel closes every connection, of either direction, and every carried stream, with a peer that gone names. New ones are for the identity to refuse.
 func (l *Layer) Expel(gone func(identity.Peer) bool) (closed int) {
 	var conns []*quic.Conn
+	var ends []*relayed
 	l.mu.Lock()
+	for r := range l.relayed {
+		if gone(r.peer) {
+			ends = append(ends, r)
+		}
+	}
 	for conn, peer := range l.live {
 		if gone(peer) {
 			conns = append(conns, conn)
@@ -180,7 +209,10 @@ func (l *Layer) Expel(gone func(identity.Peer) bool) (closed int) {
 	for _, conn := range conns {
 		_ = conn.CloseWithError(codeRefused, "revoked")
 	}
-	return len(conns)
+	for _, r := range ends {
+		_ = r.Close()
+	}
+	return len(conns) + len(ends)
 }
 
 // closeAll refuses new links and says goodbye on those that exist.

@@ -63,13 +63,13 @@ func (s *stream) reset() {
 // traced is the bit of the header's first byte that says: a trace's identity follows the kind.
 const traced = 0x80
 
-// writeHeader sends the kind, and the identity of ctx's trace if the peer knows what that is.
-func writeHeader(ctx context.Context, conn *quic.Conn, w io.Writer, kind string) error {
+// writeHeader sends the kind, and the identity of ctx's trace if the peer knows traces.
+func writeHeader(ctx context.Context, traces bool, w io.Writer, kind string) error {
 	if len(kind) == 0 || len(kind) > maxKind {
 		return fmt.Errorf("kind %q must be 1 to %d bytes", kind, maxKind)
 	}
 	b := append([]byte{byte(len(kind))}, kind...)
-	if conn.ConnectionState().TLS.NegotiatedProtocol == alpn2 {
+	if traces {
 		var ok bool
 		if b, ok = tracing.Append(b, ctx); ok {
 			b[0] |= traced
