@@ -50,8 +50,7 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		{findTooNarrow, func(s *Status) {
 			s.Braids[0].Budget = BudgetStatus{Copies: 1, DemandKbps: 20_000, LimitKbps: 11_000, LimitedBy: "path"}
 		}, SeverityCritical, "fra > sin"},
-		{findFilterFull, func(s *Status) { s.FilterFull = true }, SeverityWarning, "fra"},
-		{findFilter, func(s *Status) { s.FilterWhy = "no privilege" }, SeverityWarning, "fra"},
+		{findFilterFull, func(s *Status) { s.FilterFull = true }, SeverityWarning, "fra"}, {findFilter, func(s *Status) { s.FilterWhy = "no privilege" }, SeverityWarning, "fra"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(10 * 24 * time.Hour) }, SeverityWarning, "identity.cert"},
 		{findCertificate, func(s *Status) { s.CertificateExpires = now.Add(-time.Hour) }, SeverityCritical, "identity.cert"},
 		{findEnforce, func(s *Status) { s.Trouble = "version 2: the filter did not take its rules" }, SeverityCritical, "fra"},

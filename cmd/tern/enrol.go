@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,7 @@ import (
 )
 
 func enrolCommand() *cobra.Command {
-	var config, invitation string
+	var config, invitation, runsAs string
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "enrol --config FILE",
@@ -27,10 +29,11 @@ func enrolCommand() *cobra.Command {
 not approved, it prints what the operator must approve, and asks again until --wait is over.
 
 It makes identity.key if it is not there, writes the lease, and with an invitation identity.ca. Run it as the user that runs the
-node, or as root: what it writes belongs to the owner of its folder.`,
+node, or as root: what it writes belongs to the owner of its folder. Folders that are not there it makes; as root, for --user.`,
 		Example: `  tern enrol --config /etc/tern/node.yaml --invitation sin1.invitation
   ssh authority tern authority invite --node sin1 --region ap | tern enrol --config node.yaml --invitation -
-  tern enrol --config /etc/tern/node.yaml --wait 10m`,
+  tern enrol --config /etc/tern/node.yaml --wait 10m
+  sudo tern enrol --config node.yaml --user tern --invitation sin1.invitation`,
 		Args: args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := leaseConfig(config)
@@ -43,13 +46,50 @@ node, or as root: what it writes belongs to the owner of its folder.`,
 					return err
 				}
 			}
+			if err := makeFolders(cmd, c, runsAs); err != nil {
+				return err
+			}
 			return enrolMachine(cmd, c, i, wait)
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "the node's configuration file (YAML)")
 	cmd.Flags().StringVar(&invitation, "invitation", "", "file with the invitation; - reads standard input")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "without an invitation: how long to wait for the approval")
+	cmd.Flags().StringVar(&runsAs, "user", "", "as root: the user that runs the node, whose the folders are that have to be made")
 	return cmd
+}
+
+// makeFolders makes those of the configuration that are not there, for the user that runs the node.
+func makeFolders(cmd *cobra.Command, c node.Config, runsAs string) error {
+	var owner *user.User
+	if runsAs != "" {
+		if os.Geteuid() != 0 {
+			return usageError{errors.New("--user is for root: run tern enrol as the user that runs the node")}
+		}
+		var err error
+		if owner, err = user.Lookup(runsAs); err != nil {
+			return usageError{fmt.Errorf("--user: %w", err)}
+		}
+	}
+	for _, dir := range []string{c.DataDir, filepath.Dir(c.LeaseFile()), filepath.Dir(c.Identity.Key), filepath.Dir(c.Identity.CA)} {
+		made, err := enrol.MakeFolder(dir, owner)
+		if err != nil {
+			return err
+		}
+		if made && owner == nil && ownedByRoot(dir) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "made %s, which only root can enter: if another user runs the node, `chown -R USER %s` after this; --user does that\n", dir, dir)
+		}
+	}
+	return nil
+}
+
+func ownedByRoot(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && s.Uid == 0
 }
 
 // leaseConfig reads a configuration that names authorities.
@@ -84,11 +124,6 @@ func readInvitation(stdin io.Reader, file string) (*lease.Invitation, error) {
 const askAgain = 10 * time.Second
 
 func enrolMachine(cmd *cobra.Command, c node.Config, i *lease.Invitation, wait time.Duration) error {
-	for _, dir := range []string{c.DataDir, filepath.Dir(c.LeaseFile()), filepath.Dir(c.Identity.Key), filepath.Dir(c.Identity.CA)} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-	}
 	client, err := c.LeaseClient("", true)
 	if err != nil {
 		return err

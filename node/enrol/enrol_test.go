@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -507,5 +509,40 @@ func TestTheFingerprint(t *testing.T) {
 	}
 	if _, err := Fingerprint(file); err == nil {
 		t.Error("an empty file made a fingerprint")
+	}
+}
+
+func TestFoldersThatRootMakesAreTheNodesUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give folders away")
+	}
+	owner := func(path string) int {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Fatalf("%s: %v, %v", path, info.Mode(), err)
+		}
+		return int(info.Sys().(*syscall.Stat_t).Uid)
+	}
+	top := t.TempDir()
+	for _, c := range []struct {
+		above int
+		user  *user.User
+		want  int
+	}{
+		{0, nil, 0},
+		{4321, nil, 4321}, // a user's own folder
+		{0, &user.User{Uid: "4322", Gid: "4322"}, 4322},
+	} {
+		if err := os.Chown(top, c.above, -1); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(top, strconv.Itoa(c.want), "data")
+		made, err := MakeFolder(dir, c.user)
+		if err != nil || !made || owner(dir) != c.want || owner(filepath.Dir(dir)) != c.want {
+			t.Errorf("beneath a folder of %d: made %v for %d, want %d; %v", c.above, made, owner(dir), c.want, err)
+		}
+		if made, err := MakeFolder(dir, &user.User{Uid: "1", Gid: "1"}); made || err != nil || owner(dir) != c.want {
+			t.Errorf("a folder that was there: made %v, of %d, %v", made, owner(dir), err)
+		}
 	}
 }

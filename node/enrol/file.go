@@ -9,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -139,6 +141,31 @@ func sameOwner(dir string, chown func(uid, gid int) error) error {
 // SameOwner gives a file that root has written to whom its folder belongs; what a link points to is left alone.
 func SameOwner(path string) error {
 	return sameOwner(filepath.Dir(path), func(uid, gid int) error { return os.Lchown(path, uid, gid) })
+}
+
+// MakeFolder makes a folder for its owner alone (mode 0700), and those above it that are not there. What root makes belongs to owner,
+// or without one (nil) to whom the folder above belongs; a folder that is there stays whose it is. made: it was not there.
+func MakeFolder(dir string, owner *user.User) (made bool, err error) {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if above := filepath.Dir(dir); above != dir {
+		if _, err := MakeFolder(above, owner); err != nil {
+			return false, err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return false, err
+	}
+	if owner == nil {
+		return true, SameOwner(dir)
+	}
+	uid, uidErr := strconv.Atoi(owner.Uid)
+	gid, gidErr := strconv.Atoi(owner.Gid)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return true, err
+	}
+	return true, os.Lchown(dir, uid, gid) // no link is followed: the folder above may be a user's
 }
 
 func syncDir(dir string) error {
