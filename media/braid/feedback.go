@@ -21,6 +21,11 @@ const (
 	deadAfter = 300 * time.Millisecond
 	// unmentionedMS is when a path that brings nothing leaves the reports, in milliseconds.
 	unmentionedMS = 10_000
+	// askAgain is how long after it was asked for a missing frame is asked for once more, if it has not come: requests are lost as well,
+	// and the source sends a frame again once, however often it is asked.
+	askAgain = 15 * time.Millisecond
+	// maxAgain bounds the frames that are asked for once more.
+	maxAgain = 4 * maxAsked
 	// silentAfter is when a sender that hears no reports takes all paths for dead.
 	silentAfter = 3 * time.Second
 )
@@ -31,11 +36,13 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 	defer tick.Stop()
 	quick := time.NewTicker(paceInterval)
 	defer quick.Stop()
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
 	var (
 		r       report
 		p       paceReport
 		buf     []byte
-		asks    []uint64
+		asked   []uint64 // once
 		idle    int
 		changed uint64 // sum of the last report
 		before  uint64 // sum at the last tick
@@ -53,6 +60,9 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 				buf, last, moved = s.sendReport(&r, buf), now, r.moved
 			}
 		case <-quick.C:
+		case <-again.C:
+			buf = s.sendAsks(s.unseen(asked), buf)
+			asked = asked[:0]
 		case now := <-tick.C:
 			s.settle(now)
 			s.f.probeSize(now)
@@ -77,16 +87,40 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			buf = p.append(buf[:0])
 			_ = s.conn.SendDatagram(buf)
 		}
-		s.f.rxMu.Lock()
-		asks = append(asks[:0], s.rx.asks...)
-		s.rx.asks = s.rx.asks[:0]
-		s.f.rxMu.Unlock()
-		if len(asks) > 0 {
-			s.asksSent.Add(uint64(len(asks)))
-			buf = appendRepair(buf[:0], asks)
-			_ = s.conn.SendDatagram(buf)
+		before := len(asked)
+		asked = s.takeAsks(asked)
+		buf = s.sendAsks(asked[before:], buf)
+		if before == 0 && len(asked) > 0 {
+			again.Reset(askAgain)
 		}
+		s.asksSent.Add(uint64(len(asked) - before))
+		asked = asked[:min(len(asked), maxAgain)]
 	}
+}
+
+// takeAsks appends the frames to ask for now.
+func (s *Session) takeAsks(asked []uint64) []uint64 {
+	s.f.rxMu.Lock()
+	defer s.f.rxMu.Unlock()
+	asked = append(asked, s.rx.asks...)
+	s.rx.asks = s.rx.asks[:0]
+	return asked
+}
+
+// unseen keeps, in place, the frames that have not come.
+func (s *Session) unseen(asked []uint64) []uint64 {
+	s.f.rxMu.Lock()
+	defer s.f.rxMu.Unlock()
+	return slices.DeleteFunc(asked, s.rx.window.Seen)
+}
+
+// sendAsks asks for frames.
+func (s *Session) sendAsks(asked []uint64, buf []byte) []byte {
+	for some := range slices.Chunk(asked, maxAsked) {
+		buf = appendRepair(buf[:0], some)
+		_ = s.conn.SendDatagram(buf)
+	}
+	return buf
 }
 
 func (s *Session) sendReport(r *report, buf []byte) []byte {

@@ -13,9 +13,9 @@ const (
 // hole is a frame that newer ones overtook.
 type hole struct{ seq, atMS uint64 }
 
-// missing decides which frames to ask the source for again. A hole is asked for once: as soon as every live path has
-// on which its neighbours went out has delivered something newer (each path keeps its order, so none of them will bring
-// it), or after holeMS.
+// missing decides which frames to ask the source for again. A hole is found once (feedback.go asks for it twice): as soon as
+// every live path on which its neighbours went out has delivered something newer (each path keeps its order, so none of them
+// will bring it), or after holeMS.
 // The zero value is ready. Guarded by flow.rxMu.
 type missing struct {
 	holes    []hole // ring; sequence numbers and times ascend

@@ -76,6 +76,33 @@ func TestWhatAllPathsLostIsRepaired(t *testing.T) {
 	})
 }
 
+// All paths lose a frame, and all lose the request for it.
+func TestALostRequestForRepairIsMadeAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		n.set(func() { n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0 } })
+		s := a.session(2)
+		stream(s, 0, 300, 1150, time.Millisecond)
+		began, answers := time.Now(), 0
+		n.set(func() {
+			n.slot = func(from NodeID, at time.Time) bool {
+				since := at.Sub(began)
+				lost := from == 1 && since < time.Millisecond || from == 2 && since > 50*time.Millisecond && since < 112*time.Millisecond
+				if from == 2 && lost {
+					answers++
+				}
+				return lost
+			}
+		})
+		stream(s, 300, 300, 1150, time.Millisecond)
+		pause(time.Second)
+		st := b.session(1).Stats()
+		if b.rec.got() != 600 || st.Undelivered != 0 || st.Repaired == 0 || answers == 0 {
+			t.Errorf("%d of 600 packets, %d undelivered, %d repaired; %d frames of the receiver were lost", b.rec.got(), st.Undelivered, st.Repaired, answers)
+		}
+	})
+}
+
 func TestKeyEpochsRotateWithoutLoss(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *testNet) {
 		a, b, _, _ := four(n)

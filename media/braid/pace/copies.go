@@ -10,6 +10,9 @@ const (
 	backMost  = 80 * time.Second
 	// settleFor, beyond a round trip: what is lost in this time after a step or a move was sent before it.
 	settleFor = 250 * time.Millisecond
+	// moveAgain is how soon another move may hide losses: a choice that goes back and forth with every burst of losses would else hide
+	// them all.
+	moveAgain = 2 * time.Second
 	// residualLeast is how many frames must be lost before their share says anything; one path's loss is acted upon sooner.
 	residualLeast = 1.5
 	// DefaultResidual is the share of frames that adaptive redundancy may leave undelivered before repair.
@@ -102,7 +105,11 @@ func (r *Residual) Add(now time.Time, frames, lost float64, target float64, most
 
 // Moved notes that the paths' own losses have changed the choice of paths: what is lost until that has had its effect says
 // nothing about steps.
-func (r *Residual) Moved(now time.Time) { r.movedAt = now }
+func (r *Residual) Moved(now time.Time) {
+	if now.Sub(r.movedAt) >= moveAgain {
+		r.movedAt = now
+	}
+}
 
 // Extra is the number of steps beyond what the paths' own losses ask for.
 func (r *Residual) Extra() int { return r.extra }

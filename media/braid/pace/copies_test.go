@@ -156,6 +156,29 @@ func TestResidualAsksForStepsAndGivesThemBack(t *testing.T) {
 	}
 }
 
+// Bursts on all paths at once move the choice, too, forth with the burst and back behind it. What they lose counts all the same.
+func TestAChoiceThatGoesBackAndForthHidesNoLoss(t *testing.T) {
+	var r Residual
+	now := time.Unix(1000, 0)
+	r.Add(now, 100, 0, 1e-3, 3, testRTT)
+	for began := now; r.Extra() == 0; {
+		for i := range 4 {
+			now = now.Add(50 * time.Millisecond)
+			if i < 2 {
+				r.Moved(now)
+			}
+			lost := 0.0
+			if i == 0 {
+				lost = 5
+			}
+			r.Add(now, 50, lost, 1e-3, 3, testRTT)
+		}
+		if now.Sub(began) > 2*time.Second {
+			t.Fatal("2.5 % of the frames are lost on all paths, and no step is taken in 2 s")
+		}
+	}
+}
+
 func TestTrialsGoRound(t *testing.T) {
 	counts := map[int]int{}
 	for n := range uint64(1000 * trialEvery) {
