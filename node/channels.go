@@ -13,6 +13,7 @@ import (
 
 	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/access"
 )
 
 const (
@@ -55,6 +56,13 @@ type StreamAt struct {
 	Delivered   uint64       `json:"delivered"`
 	Undelivered uint64       `json:"undelivered"`
 	Repaired    uint64       `json:"repaired"`
+	// Of the WebRTC viewers that are there now: gaps in the frames written to them, how many viewers had any, keyframes that they
+	// asked for, which is how frames lost on the last mile show, and the longest round trip to one.
+	Freezes       int     `json:"freezes"`
+	FrozenSeconds float64 `json:"frozen_seconds"`
+	FrozenViewers int     `json:"frozen_viewers"`
+	KeyframeAsks  uint64  `json:"keyframe_asks"`
+	TripMS        float64 `json:"trip_ms"`
 }
 
 // Channels is what the mesh carries, as the nodes that answered say.
@@ -69,6 +77,8 @@ type inventory struct {
 	Node   string        `json:"node"`
 	Held   []media.Held  `json:"held"`
 	Braids []BraidStatus `json:"braids"` // In alone
+
+	Watched []access.Watched `json:"watched"` // nodes of older versions say none
 }
 
 // channelsCache shares one round of questions among all who look.
@@ -79,7 +89,7 @@ type channelsCache struct {
 }
 
 func (n *Node) ownInventory() inventory {
-	inv := inventory{Node: n.cfg.Node, Held: n.hub.Inventory(maxInventory), Braids: n.braidStatus()}
+	inv := inventory{Node: n.cfg.Node, Held: n.hub.Inventory(maxInventory), Braids: n.braidStatus(), Watched: n.access.Watched()}
 	for i := range inv.Braids {
 		inv.Braids[i].Out = nil
 	}
@@ -151,6 +161,10 @@ func assembleChannels(parts []inventory, limit int) Channels {
 	streams := make(map[room]map[string]*StreamOnMesh)
 	viewers := make(map[room]int)
 	for _, part := range parts {
+		fares := make(map[media.Key]access.Watched, len(part.Watched))
+		for _, w := range part.Watched {
+			fares[media.Key{App: w.App, Channel: w.Channel, Stream: w.Stream}] = w
+		}
 		for _, h := range part.Held {
 			r := room{h.App, h.Channel}
 			if streams[r] == nil {
@@ -167,7 +181,7 @@ func assembleChannels(parts []inventory, limit int) Channels {
 			}
 			if h.Viewers > 0 {
 				viewers[r] += h.Viewers
-				s.At = append(s.At, streamAt(part, h))
+				s.At = append(s.At, streamAt(part, h, fares[media.Key{App: h.App, Channel: h.Channel, Stream: h.Stream}]))
 			}
 		}
 	}
@@ -189,14 +203,16 @@ func assembleChannels(parts []inventory, limit int) Channels {
 	return out
 }
 
-// streamAt adds what the braid from the stream's source did. A node has one braid per fence with a peer; the one that
+// streamAt adds how its viewers fare, and what the braid from the stream's source did. A node has one braid per fence with a peer; the one that
 // delivered most stands for the stream's.
-func streamAt(part inventory, h media.Held) StreamAt {
+func streamAt(part inventory, h media.Held, w access.Watched) StreamAt {
 	at := StreamAt{Node: part.Node, Viewers: h.Viewers, Source: h.Source}
 	for _, b := range part.Braids {
 		if b.Peer == h.Source && h.Source != part.Node && (at.Paths == nil || b.PacketsDelivered > at.Delivered) {
 			at.Paths, at.Delivered, at.Undelivered, at.Repaired = b.In, b.PacketsDelivered, b.Undelivered, b.Repaired
 		}
 	}
+	at.Freezes, at.FrozenSeconds, at.FrozenViewers = w.Freezes, w.Frozen.Seconds(), w.FrozenViewers
+	at.KeyframeAsks, at.TripMS = w.KeyframeAsks, float64(w.Trip.Microseconds())/1000
 	return at
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/node/access"
 )
 
 func TestChannelsArePutTogetherFromAllNodes(t *testing.T) {
@@ -21,6 +22,7 @@ func TestChannelsArePutTogetherFromAllNodes(t *testing.T) {
 			{Peer: "fra", Fence: "2", PacketsDelivered: 90, Undelivered: 3, Repaired: 4, In: []PathStatus{{Hops: []string{"fra", "iad", "sin"}, Rescued: 7}}},
 		}},
 	}
+	parts[1].Watched = []access.Watched{{App: "demo", Channel: "stage", Stream: "a", Freezes: 2, Frozen: 1500 * time.Millisecond, FrozenViewers: 1, KeyframeAsks: 4, Trip: 30 * time.Millisecond}}
 	got := assembleChannels(parts, 2)
 	if len(got.Channels) != 2 || got.More != 1 {
 		t.Fatalf("%d channels, %d more", len(got.Channels), got.More)
@@ -37,7 +39,10 @@ func TestChannelsArePutTogetherFromAllNodes(t *testing.T) {
 	if at.Viewers != 5 || at.Source != "fra" || at.Delivered != 90 || at.Undelivered != 3 || at.Repaired != 4 || len(at.Paths) != 1 || at.Paths[0].Rescued != 7 {
 		t.Errorf("at sin: %+v, not the braid that carries most", at)
 	}
-	if s.At[0].Paths != nil {
+	if at.Freezes != 2 || at.FrozenSeconds != 1.5 || at.FrozenViewers != 1 || at.KeyframeAsks != 4 || at.TripMS != 30 {
+		t.Errorf("viewers at sin fare like %+v", at)
+	}
+	if s.At[0].Paths != nil || s.At[0].Freezes != 0 {
 		t.Errorf("viewers at the ingress have paths: %+v", s.At[0])
 	}
 	if far := got.Channels[1]; far.Channel != "far" || far.Streams[0].Origin != "" {

@@ -58,6 +58,8 @@ var (
 	descRequests   = metric("access_repair_requests_total", "Packets of WebRTC publishers that were missing and asked for, each time.")
 	descRepairs    = metric("access_repairs_total", "Packets that viewers missed and asked for, by what became of it.", "result")
 	descAsks       = metric("access_bitrate_asks_total", "REMB sent to publishers whose stream the mesh does not carry whole, or whose app has a limit.")
+	descFreezes    = metric("access_freezes_total", "Gaps in the frames written to WebRTC viewers, above three times the mean and 150 ms more than it.")
+	descFrozen     = metric("access_frozen_seconds_total", "How long these gaps were.")
 	descLayers     = metric("access_layer_changes_total", "Times that a viewer was moved to another simulcast layer.")
 	descStreamed   = metric("access_event_streams", "Event streams that clients read now.")
 	descMoves      = metric("access_moves_told_total", "Clients that were told to move to another node.")
@@ -134,6 +136,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descTraces, v, result)
 	}
 	c.collectEdge(s, gauge, counter)
+	ch <- prometheus.MustNewConstMetric(descFrozen, prometheus.CounterValue, n.access.Stats().Frozen.Seconds())
 	c.collectFilter(gauge, counter)
 	f := n.filter.Stats()
 	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {

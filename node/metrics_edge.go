@@ -32,6 +32,7 @@ func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, 
 	counter(descAccessPkt, a.PacketsOut, "out")
 	counter(descAsks, a.BitrateAsks)
 	counter(descLayers, a.LayerChanges)
+	counter(descFreezes, a.Freezes)
 	gauge(descStreamed, float64(a.EventStreams))
 	counter(descMoves, a.MovesTold)
 	gauge(descEstimated, float64(a.Estimated))

@@ -40,10 +40,14 @@ const out = {
   verdict: await page.locator(".verdict").innerText(),
 };
 
-// By keyboard alone: to the peer's node, and choose it.
+// By keyboard alone: to the peer's node, and choose it; in a large mesh, to the list of nodes, and name it.
 let steps = 0;
 for (; steps < 60; steps++) {
   await page.keyboard.press("Tab");
+  if (await page.evaluate(() => document.activeElement?.tagName === "SELECT")) {
+    await page.keyboard.type(plan.peer);
+    break;
+  }
   const label = await page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? "");
   if (label.startsWith(`${plan.peer} in`)) break;
 }

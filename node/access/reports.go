@@ -24,6 +24,7 @@ func (v *viewer) listen(t *viewerTrack, sender *webrtc.RTPSender) {
 		now := time.Now()
 		if asksKeyframe(all) && now.Sub(last) >= keyframeEvery {
 			last = now
+			v.asked.Add(1)
 			v.askKeyframe(int(t.at.Load()))
 		}
 		for _, p := range all {

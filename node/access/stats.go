@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Event is a kind of session ("whip", "whep", "rtp", "rtp_out") with a result or reason.
@@ -43,6 +44,9 @@ type Stats struct {
 	EventStreams int    // event streams that clients read now
 	MovesTold    uint64 // events that told a client to move to another node
 
+	Freezes uint64        // gaps in the frames written to WebRTC viewers; see Watched
+	Frozen  time.Duration // how long these were
+
 	LayerChanges   uint64  // simulcast layers that viewers were moved to
 	Estimated      int     // viewers whose last mile is known
 	EstimateLeast  float64 // bit/s, of the viewer with the narrowest; 0: none is known
@@ -55,7 +59,7 @@ type counters struct {
 	joins  map[Event]uint64
 	endeds map[Event]uint64
 
-	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone, nacked, moves atomic.Uint64
+	in, out, queue, early, size, ingest, write, stale, asked, sent, blocked, blockedRTP, renewed, asks, bitrate, switches, repaired, repairLimit, repairGone, nacked, moves, freezes, frozen atomic.Uint64
 
 	reading atomic.Int64 // event streams
 }
@@ -87,6 +91,7 @@ func (a *Access) Stats() Stats {
 		DropsBlocked: c.blockedRTP.Load(), RequestsBlocked: c.blocked.Load(),
 		Renewed: c.renewed.Load(), Repaired: c.repaired.Load(), RepairLimited: c.repairLimit.Load(), RepairGone: c.repairGone.Load(), Requested: c.nacked.Load(),
 		KeyframesAsked: c.asked.Load(), KeyframesSent: c.sent.Load(),
+		Freezes: c.freezes.Load(), Frozen: time.Duration(c.frozen.Load()),
 		BitrateAsks: c.asks.Load(), LayerChanges: c.switches.Load(),
 		EventStreams: int(c.reading.Load()), MovesTold: c.moves.Load(),
 	}

@@ -46,6 +46,7 @@ type viewer struct {
 	tracks []*viewerTrack // by track, nil where the viewer wants none; layers of one picture share theirs; fixed
 
 	estimate atomic.Uint64 // bit/s, what its last mile carries; 0: not known
+	asked    atomic.Uint64 // keyframes that the client asked for
 
 	// Guarded by the shard's lock.
 	mile   estimator
@@ -74,6 +75,7 @@ type viewerTrack struct {
 	octets  uint32
 	last    uint32 // timestamp sent last
 	lastAt  time.Time
+	still   still
 	rtxSeq  uint16
 	trip    time.Duration        // round trip by the last report
 	again   [againMemory]againAt // at the end: what every packet needs stands together
@@ -181,6 +183,12 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 			continue
 		}
 		out++
+		if t.Kind() == webrtc.RTPCodecTypeVideo && (t.packets == 0 || int32(h.Timestamp-t.last) > 0) {
+			if frozen := t.still.frame(now); frozen > 0 {
+				counts.freezes.Add(1)
+				counts.frozen.Add(uint64(frozen))
+			}
+		}
 		t.packets++
 		t.octets += uint32(p.size)
 		t.last, t.lastAt = h.Timestamp, now

@@ -37,13 +37,24 @@ export function Map_({ state, peer, choose }) {
   const places = useMemo(() => (old.current = layout(state.members, state.links, old.current)), [names]);
   const chosen = state.braids.filter((b) => b.peer === peer);
   const dense = state.members.length > 60;
+  const named = new Set([state.node, peer, ...chosen.flatMap((b) => b.out.filter((p) => p.active).flatMap((p) => p.hops))]);
+  const known = new Set(state.braids.map((b) => b.peer));
+  const order = [...state.members].sort((a, b) => dense * (named.has(a.node) - named.has(b.node))); // named ones lie above the others
   return (
-    <figure class="map">
+    <figure class={dense ? "map dense" : "map"}>
+      {dense && (
+        <label class="search">Paths to <select value={peer} onChange={(e) => choose(e.currentTarget.value || peer)}>
+          <option value="">choose a node</option>
+          {[...state.members].filter((m) => m.node !== state.node).sort((a, b) => known.has(b.node) - known.has(a.node)).map((m) => (
+            <option key={m.node} value={m.node}>{m.node} in {m.region}{known.has(m.node) ? ", media flows" : ""}</option>
+          ))}
+        </select></label>
+      )}
       <svg viewBox={`0 0 ${size.width} ${size.height}`} role="group" aria-label={`${state.members.length} nodes and the links between them`}>
         {state.links.map((l) => <Link key={`${l.a}-${l.b}`} link={l} a={places.get(state.members[l.a]?.node)} b={places.get(state.members[l.b]?.node)} />)}
         {chosen.flatMap((b) => b.out.filter((p) => p.active).map((p, i) => <Path key={`${b.fence}${p.id}`} path={p} places={places} order={i} />))}
-        {state.members.map((m) => (
-          <Node key={m.node} member={m} at={places.get(m.node)} self={m.node === state.node} chosen={m.node === peer} label={!dense || m.node === peer || m.node === state.node} choose={choose} />
+        {order.map((m) => (
+          <Node key={m.node} member={m} at={places.get(m.node)} self={m.node === state.node} chosen={m.node === peer} label={!dense || named.has(m.node)} stop={!dense} choose={choose} />
         ))}
       </svg>
       <figcaption>
@@ -74,7 +85,8 @@ function Path({ path, places, order }) {
   );
 }
 
-function Node({ member, at, self, chosen, label, choose }) {
+// In a dense mesh the nodes are no stops of the keyboard, which chooses from the list above the map.
+function Node({ member, at, self, chosen, label, stop, choose }) {
   if (!at) return null;
   const kind = !member.alive ? "dead" : member.state === "serving" ? "well" : "other";
   const press = (e) => {
@@ -85,7 +97,7 @@ function Node({ member, at, self, chosen, label, choose }) {
   };
   const side = at.x < size.width * 0.12 ? "start" : at.x > size.width * 0.88 ? "end" : "middle"; // labels stay on the map
   return (
-    <g class={`node ${kind}${self ? " self" : ""}${chosen ? " chosen" : ""}`} transform={`translate(${at.x} ${at.y})`} tabindex="0" role="button"
+    <g class={`node ${kind}${self ? " self" : ""}${chosen ? " chosen" : ""}`} transform={`translate(${at.x} ${at.y})`} tabindex={stop ? "0" : "-1"} role="button"
       aria-pressed={chosen} aria-label={`${member.node} in ${member.region}, ${member.alive ? member.state : "dead"}, ${member.sessions} clients`} onClick={press} onKeyDown={press}>
       <circle r={self ? 9 : 7} />
       {label && <text y="-13" text-anchor={side}>{member.node}</text>}

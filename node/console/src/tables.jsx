@@ -96,6 +96,7 @@ function Channel({ channel }) {
   const places = channel.streams.flatMap((s) => s.at);
   const delivered = places.reduce((n, a) => n + a.delivered, 0), undelivered = places.reduce((n, a) => n + a.undelivered, 0);
   const rescued = places.flatMap((a) => a.paths || []).reduce((n, p) => n + p.rescued, 0);
+  const freezes = places.reduce((n, a) => n + (a.freezes || 0), 0), frozen = places.reduce((n, a) => n + (a.frozen_seconds || 0), 0);
   const origins = [...new Set(channel.streams.map((s) => s.origin).filter(Boolean))];
   return (
     <details class="card channel">
@@ -104,6 +105,7 @@ function Channel({ channel }) {
         <span>from {origins.join(", ") || "?"}</span>
         <span><b>{number(channel.viewers)}</b> watching</span>
         <span>lost {percent(undelivered, delivered + undelivered)}</span>
+        <span>frozen <b class={freezes > 0 ? "bad" : ""}>{number(freezes)}</b>{freezes > 0 && ` times, ${frozen.toFixed(1)} s`}</span>
         <span>rescued <b>{number(rescued)}</b></span>
       </summary>
       {channel.streams.map((s) => (
@@ -113,12 +115,25 @@ function Channel({ channel }) {
           {s.at.map((a) => (
             <div key={a.node}>
               <p><b>{number(a.viewers)}</b> at {a.node}{a.source && a.source !== a.node && <>, from {a.source}: {number(a.delivered)} delivered, {number(a.undelivered)} not, {number(a.repaired)} repaired</>}</p>
+              <Fares at={a} />
               {a.paths?.length > 0 && <table>{pathHead}<tbody><PathRows paths={a.paths} direction="in" /></tbody></table>}
             </div>
           ))}
         </div>
       ))}
     </details>
+  );
+}
+
+// Fares is how the viewers at one node fare. A freeze is a gap in the frames written to them; what is lost after the node shows
+// as keyframes that they ask for.
+function Fares({ at }) {
+  return (
+    <p class="sums">
+      <span>frozen <b class={at.freezes > 0 ? "bad" : ""}>{number(at.freezes || 0)}</b> times{at.freezes > 0 && <> at {number(at.frozen_viewers)} viewers, {at.frozen_seconds.toFixed(1)} s</>}</span>
+      <span>keyframes asked for <b>{number(at.keyframe_asks || 0)}</b></span>
+      {at.trip_ms > 0 && <span>longest last mile <b>{at.trip_ms.toFixed(0)} ms</b> there and back</span>}
+    </p>
   );
 }
 
