@@ -236,6 +236,7 @@ func loopback() (*net.UDPConn, netip.AddrPort, error) {
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
+	_ = c.SetReadBuffer(udp.BufferBytes) // as much as the kernel grants: the measurement must lose nothing itself
 	return c, c.LocalAddr().(*net.UDPAddr).AddrPort(), nil
 }
 

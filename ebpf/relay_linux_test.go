@@ -146,7 +146,7 @@ func TestKernelRelaysWhatTheNodeWould(t *testing.T) {
 		d := drawRelayed(r, b, time.Now())
 		frame := d.inIPv4(r)
 		*wire, decided = written{}, nil
-		b.HandleRun(bytes.Clone(d.bytes), len(d.bytes), netip.AddrPort{}, d.marked)
+		b.HandleRun(bytes.Clone(d.bytes), len(d.bytes), netip.AddrPort{}, d.marked, 0)
 		if decided != nil {
 			k.Put(onwardOf(b, *decided, i))
 		}
@@ -229,7 +229,7 @@ func TestKernelRelayKeepsToTheBudget(t *testing.T) {
 	for decided == nil || !d.clean || len(d.bytes) < 1000 {
 		d = drawRelayed(r, b, time.Now())
 		decided = nil
-		b.HandleRun(bytes.Clone(d.bytes), len(d.bytes), netip.AddrPort{}, d.marked)
+		b.HandleRun(bytes.Clone(d.bytes), len(d.bytes), netip.AddrPort{}, d.marked, 0)
 	}
 	k.Put(onwardOf(b, *decided, 0))
 	begin, size := k.Clock(), 0

@@ -41,7 +41,7 @@ type ClientNetwork interface {
 // runConn is what a network's conn may offer beyond net.PacketConn: several packets in one system call.
 type runConn interface {
 	WriteRun(run []byte, segment int, to netip.AddrPort) error
-	ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error
+	ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error
 }
 
 // PortStats counts packets of the mesh port since start.
@@ -54,7 +54,7 @@ type PortStats struct {
 type port struct {
 	conn   net.PacketConn
 	allow  func(src netip.AddrPort, packet []byte) bool // the filter's twin; nil admits everything
-	frames func(run []byte, segment int, from netip.AddrPort, marked bool)
+	frames func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)
 	gossip *classConn
 	quic   *classConn
 
@@ -84,7 +84,7 @@ func (p *port) run() error {
 			return p.ended(err)
 		}
 		if ua, ok := from.(*net.UDPAddr); ok {
-			p.handle(buf[:n], n, unmap(ua.AddrPort()), false)
+			p.handle(buf[:n], n, unmap(ua.AddrPort()), false, 0)
 		}
 	}
 }
@@ -99,14 +99,14 @@ func (p *port) ended(err error) error {
 }
 
 // handle sorts the packets of one run by their first byte; path frames in a row stay together. run is valid during the call.
-func (p *port) handle(run []byte, segment int, from netip.AddrPort, marked bool) {
+func (p *port) handle(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration) {
 	frames := 0 // where the path frames in a row begin
 	for at := 0; ; {
 		end := min(at+max(1, segment), len(run))
 		isFrame := p.sort(run[at:end:end], from)
 		if !isFrame {
 			if p.frames != nil && frames < at {
-				p.frames(run[frames:at:at], segment, from, marked)
+				p.frames(run[frames:at:at], segment, from, marked, waited)
 			}
 			frames = end
 		}
@@ -115,7 +115,7 @@ func (p *port) handle(run []byte, segment int, from netip.AddrPort, marked bool)
 		}
 	}
 	if p.frames != nil && frames < len(run) {
-		p.frames(run[frames:], segment, from, marked)
+		p.frames(run[frames:], segment, from, marked, waited)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestThePortTellsClassesApart(t *testing.T) {
 		n, a, b := pairOfPorts(t)
 		defer n.Close()
 		var frames int
-		b.frames = func([]byte, int, netip.AddrPort, bool) { frames++ }
+		b.frames = func([]byte, int, netip.AddrPort, bool, time.Duration) { frames++ }
 		done := make(chan error, 1)
 		go func() { done <- b.run() }()
 
@@ -136,9 +136,9 @@ func FuzzPort(f *testing.F) {
 	f.Add([]byte{classPath})
 	f.Add([]byte{0xc3, 0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		p := &port{frames: func([]byte, int, netip.AddrPort, bool) {}}
+		p := &port{frames: func([]byte, int, netip.AddrPort, bool, time.Duration) {}}
 		p.gossip, p.quic = newClassConn(p, classGossip), newClassConn(p, 0)
-		p.handle(packet, len(packet), netip.AddrPort{}, false)
+		p.handle(packet, len(packet), netip.AddrPort{}, false, 0)
 		if p.received.Load() != 1 {
 			t.Fatal("a packet was not counted")
 		}

@@ -116,11 +116,11 @@ func (c *Conn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 
 // ReadRuns waits for at least one packet and hands over all that wait, up to readRunPackets, each as a run of one. A packet
 // is valid during its call only, and never marked: the emulated network's queues drop, they do not mark.
-func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
+func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
 	var batch [readRunPackets]*packet
 	n, err := c.pop(batch[:])
 	for _, p := range batch[:n] {
-		handle(p.payload, len(p.payload), p.from, false)
+		handle(p.payload, len(p.payload), p.from, false, 0)
 		p.release()
 	}
 	return err

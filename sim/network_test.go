@@ -251,7 +251,7 @@ func TestReceiveQueueIsBoundedAndCounts(t *testing.T) {
 		}
 		got := 0
 		for range receiveQueuePackets / readRunPackets {
-			if err := b.ReadRuns(func(segment []byte, _ int, from netip.AddrPort, _ bool) {
+			if err := b.ReadRuns(func(segment []byte, _ int, from netip.AddrPort, _ bool, _ time.Duration) {
 				if string(segment) != "x" || from != toA {
 					t.Fatalf("read %q from %v", segment, from)
 				}
@@ -473,7 +473,7 @@ func BenchmarkNetwork(b *testing.B) {
 		_ = src.(*Conn).WriteRun(payload, len(payload), toB)
 		if i%32 == 31 {
 			for got := 0; got < 32; {
-				_ = dst.(*Conn).ReadRuns(func([]byte, int, netip.AddrPort, bool) { got++ })
+				_ = dst.(*Conn).ReadRuns(func([]byte, int, netip.AddrPort, bool, time.Duration) { got++ })
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"time"
 	"slices"
 
 	"github.com/ternmesh/tern/node/udp"
@@ -24,7 +25,7 @@ func ServeRaw(conn *udp.Conn) error {
 		burst = burst[:0]
 	}
 	for {
-		err := conn.ReadRuns(func(run []byte, size int, from netip.AddrPort, _ bool) {
+		err := conn.ReadRuns(func(run []byte, size int, from netip.AddrPort, _ bool, _ time.Duration) {
 			if len(run) == 1 {
 				if !slices.Contains(viewers, from) {
 					viewers = append(viewers, from)

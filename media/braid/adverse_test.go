@@ -156,7 +156,7 @@ func (n *testNet) later(to NodeID, frame []byte, after time.Duration) {
 	n.unique = (n.unique + 1) % 1000
 	time.AfterFunc(after+n.unique, func() {
 		select {
-		case x.inbox <- frame:
+		case x.inbox <- arrived{frame, time.Now()}:
 		default:
 		}
 	})

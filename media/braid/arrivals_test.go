@@ -31,6 +31,43 @@ func TestPathLossByGapsAndByReports(t *testing.T) {
 	}
 }
 
+// Frames that arrive at once, having waited together, tell of a delay by the last of them; a queue, by each.
+func TestABurstOfLateFramesIsNoStandingDelay(t *testing.T) {
+	var burst, queue lull
+	ms := uint64(1000)
+	burst.add(20, ms)
+	for range 20 { // 100 ms of nothing, then what has come meanwhile, read within 20 ms
+		ms += 80
+		for late := int64(100); late >= 0; late -= 5 {
+			burst.add(20+late, ms)
+			if ms++; burst.delay() > 25 {
+				t.Fatalf("%d ms into a burst the delay is %d ms, want 20 to 25", 100-late, burst.delay())
+			}
+		}
+	}
+	for i := range uint64(2*lullMS + 1) {
+		queue.add(20, 1000+i)
+	}
+	for i := range uint64(2*lullMS + 1) {
+		queue.add(60, 1100+i)
+	}
+	if queue.delay() != 60 {
+		t.Errorf("a queue that has stood for %d ms shows %d ms of delay, want 60", 2*lullMS, queue.delay())
+	}
+}
+
+// What a frame has waited in this node's own socket is no delay of its path; what it has waited beyond all patience is.
+func TestWaitingForTheReaderIsNoDelay(t *testing.T) {
+	var in inbound
+	for i, waited := range []uint16{0, 80, 150} {
+		h := pathHeader{path: 1, seq: uint32(i), time: 100, waitedMS: waited}
+		in.arrive(&h, 100, 120+uint64(waited))
+	}
+	if p := &in.paths[1]; p.delay != 20 || p.floor != 20 || p.jitter != 0 {
+		t.Errorf("delay %v, floor %v, jitter %v ms; want 20, 20, 0", p.delay, p.floor, p.jitter)
+	}
+}
+
 func TestPathNeverHeardIsLostWhole(t *testing.T) {
 	var in inbound
 	p := in.path(3, 0, [maxRelays]NodeID{})

@@ -109,7 +109,7 @@ type paceState struct {
 // noted counts one copy of a media frame and reports whether the sender should hear of the state at once.
 func (s *paceState) noted(p *inPath, nowMS uint64) bool {
 	s.copies++
-	high := p.leastN >= paceSure && p.least > p.floor+paceHigh
+	high := p.leastN >= paceSure && p.standing() > p.floor+paceHigh
 	if (p.lost() > p.toldLost || high && !p.toldHigh) && !s.lossy {
 		s.lossy = true
 		return nowMS >= s.toldMS+uint64(paceLeast.Milliseconds())
@@ -159,13 +159,14 @@ func (s *Session) composePace(r *paceReport, now time.Time) bool {
 		if !p.used || p.received == p.toldReceived && p.lost() == p.toldLost {
 			continue
 		}
-		one := pacePath{id: p.id, delayMS: int32(p.least)}
+		low := p.standing()
+		one := pacePath{id: p.id, delayMS: int32(low)}
 		one.received, one.lost, one.congested, one.bytes = p.received, p.lost(), p.congested, p.bytes
 		r.paths = append(r.paths, one)
-		if p.leastN > 0 && p.least > p.floor+alertMS {
+		if p.leastN > 0 && low > p.floor+alertMS {
 			st.alertMS = ms
 		}
-		p.toldHigh = p.leastN > 0 && p.least > p.floor+paceHigh
+		p.toldHigh = p.leastN > 0 && low > p.floor+paceHigh
 		p.toldReceived, p.toldLost, p.leastN = p.received, one.lost, 0
 	}
 	return true

@@ -48,6 +48,8 @@ type pathHeader struct {
 	source NodeID
 	dest   NodeID
 	relays [maxRelays]NodeID
+
+	waitedMS uint16 // in this node's socket; not on the wire
 }
 
 func headerLen(relays int) int { return fixedHeader + 4*relays + macSize*(relays+1) }

@@ -52,6 +52,7 @@ type inPath struct {
 	toldHigh                 bool                    // that message told of a high delay
 	least                    int64                   // lowest one-way delay since then, ms
 	leastN                   int                     // frames that it is the lowest of
+	stands                   lull
 
 	seal   sealHistory
 	window window // sequences that arrived; replaySpan wide
@@ -96,7 +97,8 @@ func (p *inPath) arrive(h *pathHeader, sentMS, nowMS uint64) {
 	p.base = min(p.base, seq)
 	p.lastMS, p.sentMS, p.dueMS = nowMS, max(p.sentMS, sentMS), 0
 	p.missed, p.overMS = 0, 0
-	p.time(int64(nowMS-sentMS), nowMS)
+	at := nowMS - uint64(h.waitedMS)
+	p.time(int64(at-sentMS), at)
 }
 
 // replayed reports whether a frame has been counted before, or belongs to a count that a newer one has replaced. A replay
@@ -142,6 +144,7 @@ func (p *inPath) time(transit int64, nowMS uint64) {
 		p.least = transit
 	}
 	p.leastN++
+	p.stands.add(transit, nowMS)
 	if p.floorAt == 0 || transit < p.floor || nowMS > p.floorAt+floorMS {
 		p.floor, p.floorAt = transit, nowMS
 	}
@@ -269,6 +272,33 @@ func (p *inPath) silent(nowMS uint64) bool {
 func (p *inPath) alive(nowMS uint64) bool {
 	return p.lastMS != 0 && !p.silent(nowMS) && !p.seal.broken(nowMS)
 }
+
+// lull is the delay below which nothing has come lately. Frames that come all at once, because their sender or this node's reader
+// did not run for a while, are one piece of news, told by the last of them: it has waited least. So the lowest counts of at least
+// lullMS of arrivals, and an earlier one goes on counting until so much time has seen arrivals again. The zero value knows nothing.
+type lull struct {
+	at       uint64 // when the present span began, Unix ms; 0 = nothing came yet
+	now, old int64
+}
+
+// lullMS is longer than a processor takes for what has waited for it, and short beside what a queue must last to count.
+const lullMS = 25
+
+func (l *lull) add(delay int64, nowMS uint64) {
+	switch {
+	case l.at == 0:
+		l.at, l.now, l.old = nowMS, delay, delay
+	case nowMS >= l.at+lullMS:
+		l.at, l.now, l.old = nowMS, delay, l.now
+	}
+	l.now = min(l.now, delay)
+}
+
+// delay in ms.
+func (l *lull) delay() int64 { return min(l.now, l.old) }
+
+// standing is the lowest delay since the last message of pacefeed.go, or of the lull if that is lower.
+func (p *inPath) standing() int64 { return min(p.least, p.stands.delay()) }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 

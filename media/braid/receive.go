@@ -9,17 +9,24 @@ import (
 // A frame's way: HandleRun -> (relay.go | egress) -> authenticate -> probe | QUIC | media -> inMedia.accept (check, open,
 // mark) -> Session.deliver (records, fragments) -> Handler.Packet.
 
+// lateMost is how late this node's reader may come to its socket before that counts as delay of the path: a node that is busy for a
+// moment is no queue, one that does not keep up is.
+const lateMost = 200 * time.Millisecond
+
 // HandleRun takes path frames from the mesh port's reader: one behind the other, of segment bytes each, the last may be
-// shorter. marked: the network marked them as having waited (ECN). It allocates nothing; run is valid during the call, and
+// shorter. marked: the network marked them as having waited (ECN). waited is how long they were in this node's socket: a reader that
+// comes late is no delay of a path. It allocates nothing; run is valid during the call, and
 // the call may change it in place. Frames to be relayed have been written to Config.Wire, or dropped, when it returns.
-func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool) {
+func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool, waited time.Duration) {
 	nowMS := b.unixMS(time.Now())
+	waitedMS := uint16(min(max(0, waited), lateMost).Milliseconds())
 	var onward forward
 	for at := 0; at < len(run); {
 		end := min(at+max(1, segment), len(run))
 		frame := run[at:end:end]
 		var h pathHeader
 		why := parsePathFrame(frame, &h)
+		h.waitedMS = waitedMS
 		if why == DropNone && marked {
 			h.flags |= flagCongestion
 			frame[1] |= flagCongestion
@@ -44,7 +51,7 @@ func (b *Braid) HandleRun(run []byte, segment int, _ netip.AddrPort, marked bool
 
 // HandleFrame is HandleRun for one frame.
 func (b *Braid) HandleFrame(frame []byte, from netip.AddrPort) {
-	b.HandleRun(frame, len(frame), from, false)
+	b.HandleRun(frame, len(frame), from, false, 0)
 }
 
 // member: the node is one, so its frames are worth checking.

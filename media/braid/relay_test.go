@@ -41,7 +41,7 @@ func TestRelayForwardsInRuns(t *testing.T) {
 	for at := 0; at < len(want); at += segment {
 		advanceHop(want[at:])
 	}
-	b.HandleRun(run, segment, netip.AddrPort{}, false)
+	b.HandleRun(run, segment, netip.AddrPort{}, false, 0)
 	if len(w.runs) != 3 || !bytes.Equal(bytes.Join(w.runs, nil), want) || len(w.runs[0]) != 3*segment || w.to[1] != addrOf(4) {
 		t.Errorf("%d writes to %v, want runs of 3, 2 and 1 frames to nodes 2, 4 and 2", len(w.runs), w.to)
 	}
@@ -51,7 +51,7 @@ func TestRelayForwardsInRuns(t *testing.T) {
 	// A forged frame in the middle costs itself alone.
 	run, segment = relayRun(b, 2, 2, 2)
 	run[segment+7]++
-	b.HandleRun(run, segment, netip.AddrPort{}, false)
+	b.HandleRun(run, segment, netip.AddrPort{}, false, 0)
 	if st := b.Stats(); st.Frames["relayed"] != 8 || st.Frames["bad_mac"] != 1 {
 		t.Errorf("with one forged frame of three: %v", st.Frames)
 	}
@@ -82,7 +82,7 @@ func TestRelayAsksOnceForEachWay(t *testing.T) {
 		}
 		run, segment = append(run, frame...), len(frame)
 	}
-	b.HandleRun(run, segment, netip.AddrPort{}, false)
+	b.HandleRun(run, segment, netip.AddrPort{}, false, 0)
 	from1 := b.Traffic(1).Arrived
 	from5 := b.Traffic(5).Arrived
 	got := b.Stats().Frames
@@ -109,7 +109,7 @@ func TestRelaySaysThatItIsCongested(t *testing.T) {
 		w.runs = nil
 		b.pressure.lookedMS.Store(since)
 		run, segment := relayRun(b, 2)
-		b.HandleRun(run, segment, netip.AddrPort{}, marked)
+		b.HandleRun(run, segment, netip.AddrPort{}, marked, 0)
 		if len(w.runs) != 1 {
 			t.Fatalf("%d writes; %v", len(w.runs), b.Stats().Frames)
 		}
@@ -129,7 +129,7 @@ func TestRelaySaysThatItIsCongested(t *testing.T) {
 	}
 	w.err = errors.New("full")
 	run, segment := relayRun(b, 2, 2)
-	b.HandleRun(run, segment, netip.AddrPort{}, false)
+	b.HandleRun(run, segment, netip.AddrPort{}, false, 0)
 	if st := b.Stats(); st.Frames["relay_write_failed"] != 2 {
 		t.Errorf("a refused run of two: %v", st.Frames)
 	}

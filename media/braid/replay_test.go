@@ -28,7 +28,7 @@ func TestReplaysHideNoLoss(t *testing.T) {
 				} else {
 					again = slices.Clone(kept[len(kept)/2])
 				}
-				time.AfterFunc(25*time.Millisecond, func() { n.nodes[2].inbox <- again })
+				time.AfterFunc(25*time.Millisecond, func() { n.nodes[2].inbox <- arrived{again, time.Now()} })
 				return !swallow
 			}
 		})
@@ -72,7 +72,7 @@ func TestReplayedHeaderSuppressesNothing(t *testing.T) {
 				}
 				forged := slices.Clone(frame)
 				copy(h.payload(forged), early)
-				time.AfterFunc(time.Millisecond, func() { n.nodes[2].inbox <- forged })
+				time.AfterFunc(time.Millisecond, func() { n.nodes[2].inbox <- arrived{forged, time.Now()} })
 				return true
 			}
 		})

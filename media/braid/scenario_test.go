@@ -272,7 +272,7 @@ func TestInjectorOnOnePathSuppressesNothing(t *testing.T) {
 					payload[len(payload)-1] ^= 1 // behind the path MAC, so that only the seal can tell
 					bad := slices.Clone(frame)
 					bad[6] ^= 1 // and one that the path MAC tells
-					time.AfterFunc(0, func() { n.nodes[2].inbox <- bad })
+					time.AfterFunc(0, func() { n.nodes[2].inbox <- arrived{bad, time.Now()} })
 				}
 				return true
 			}

@@ -37,6 +37,7 @@ type testNet struct {
 	slot    func(from NodeID, at time.Time) bool                      // true: all that from sends now is lost
 	media   int                                                       // frames, counted by watchMedia
 	inspect func(from, to NodeID, frame []byte) bool                  // false: swallowed
+	hold    func(from, to NodeID, now time.Time) time.Duration        // how much later a packet leaves than its sender meant
 
 	versions map[NodeID][]string // protocols that a node offers, if not all
 }
@@ -46,16 +47,24 @@ type testNode struct {
 	id     NodeID
 	braid  *Braid
 	cert   tls.Certificate
-	inbox  chan []byte
+	inbox  chan arrived
 	cancel context.CancelFunc
 	ended  chan struct{}
 	rec    *recorder
 	routes func(peer NodeID) []Path
+	late   atomic.Pointer[func() time.Duration] // nil: the reader takes frames as they come; else it comes so late to a batch
+	mute   atomic.Bool                          // its kernel does not say how long frames have waited
 
 	instead func(avoid []Path) []Path             // if not nil, what Paths returns
 	allow   atomic.Pointer[func(hop NodeID) bool] // nil: all
 	gone    atomic.Uint32                         // a node that is no member any more
 	secret  [32]byte
+}
+
+// arrived is a frame in a node's socket.
+type arrived struct {
+	frame []byte
+	at    time.Time
 }
 
 // recorder is a Handler that keeps what it got.
@@ -148,7 +157,7 @@ func addrOf(id NodeID) netip.AddrPort {
 func (n *testNet) add(id NodeID, incarnation uint32, routes func(peer NodeID) []Path, change ...func(*Config)) *testNode {
 	n.t.Helper()
 	x := &testNode{
-		net: n, id: id, cert: testCert(n.t, id), inbox: make(chan []byte, 1<<16), ended: make(chan struct{}), routes: routes,
+		net: n, id: id, cert: testCert(n.t, id), inbox: make(chan arrived, 1<<16), ended: make(chan struct{}), routes: routes,
 		rec: &recorder{packets: map[uint64]int{}, at: map[uint64]time.Time{}},
 	}
 	x.secret[0] = byte(id)
@@ -175,7 +184,10 @@ func (n *testNet) add(id NodeID, incarnation uint32, routes func(peer NodeID) []
 		for {
 			select {
 			case f := <-x.inbox:
-				b.HandleFrame(f, netip.AddrPort{})
+				if late := x.late.Load(); late != nil {
+					time.Sleep((*late)())
+				}
+				x.read(f)
 			case <-ctx.Done():
 				return
 			}
@@ -189,6 +201,22 @@ func (n *testNet) add(id NodeID, incarnation uint32, routes func(peer NodeID) []
 	go func() { wg.Wait(); close(x.ended) }()
 	n.t.Cleanup(x.stop)
 	return x
+}
+
+// read takes a frame and all that wait behind it.
+func (x *testNode) read(f arrived) {
+	for {
+		waited := time.Since(f.at)
+		if x.mute.Load() {
+			waited = 0
+		}
+		x.braid.HandleRun(f.frame, len(f.frame), netip.AddrPort{}, false, waited)
+		select {
+		case f = <-x.inbox:
+		default:
+			return
+		}
+	}
 }
 
 func (x *testNode) stop() {
@@ -250,6 +278,9 @@ func (x *testNode) WriteRun(run []byte, segment int, to netip.AddrPort) error {
 // carry is one packet's fate: how long it takes, or that it is lost. Holds mu.
 func (n *testNet) carry(from, to NodeID, size int) (time.Duration, bool) {
 	delay, loss := n.link(from, to)
+	if n.hold != nil {
+		delay += n.hold(from, to, time.Now())
+	}
 	if n.slot != nil && n.slot(from, time.Now()) || n.rng.Float64() < loss {
 		return 0, false
 	}
@@ -284,7 +315,7 @@ func (n *testNet) send(from, to NodeID, frame []byte) {
 			return
 		}
 		select {
-		case x.inbox <- frame:
+		case x.inbox <- arrived{frame, time.Now()}:
 		default:
 		}
 	})

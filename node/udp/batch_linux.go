@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,9 @@ const readMessages = 8
 
 const (
 	cmsgSegment = 18 + 6 // CMSG_LEN(2) rounded up: header 16, u16, padding
-	cmsgSpace   = 64
+	cmsgSpace   = 96     // of what is received: segment size, ECN field, time
+	// waitMost is what a packet can have waited for its reader; more is a clock that was set.
+	waitMost = time.Second
 )
 
 type mmsghdr struct {
@@ -58,6 +61,7 @@ func (c *Conn) initBatch() error {
 	_ = raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 		if domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_INET6 {
 			b.inet6 = true
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1)
@@ -123,7 +127,7 @@ func refused(err error) (remember, fallback bool) {
 	return remember, remember
 }
 
-func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
+func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
 	b := &c.batch
 	if b.bufs[0] == nil {
 		for i := range b.bufs {
@@ -147,35 +151,52 @@ func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPor
 	}
 	for i := range b.n {
 		m := &b.msgs[i]
-		segment, marked := controlOf(b.ctrl[i][:m.hdr.Controllen])
-		if segment == 0 {
-			segment = int(m.len)
+		about := controlOf(b.ctrl[i][:m.hdr.Controllen])
+		if about.segment == 0 {
+			about.segment = int(m.len)
 		}
-		handle(b.bufs[i][:m.len], segment, b.address(i), marked)
+		handle(b.bufs[i][:m.len], about.segment, b.address(i), about.marked, about.waited(time.Now()))
 	}
 	return nil
 }
 
-// controlOf finds the segment size among the control messages (0: one packet), and whether a router marked the packets.
-func controlOf(ctrl []byte) (segment int, marked bool) {
+// control is what control messages say of a run.
+type control struct {
+	segment int   // bytes; 0: one packet
+	marked  bool  // a router marked it
+	at      int64 // Unix nanoseconds when the kernel had it; 0: it does not say
+}
+
+// controlOf reads control messages.
+func controlOf(ctrl []byte) (c control) {
 	for len(ctrl) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&ctrl[0]))
 		size := int(h.Len)
 		if size <= unix.SizeofCmsghdr || size > len(ctrl) {
-			return segment, marked
+			return c
 		}
 		data := ctrl[unix.CmsgLen(0):size]
 		switch {
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
-			segment = int(int32(binary.NativeEndian.Uint32(data)))
+			c.segment = int(int32(binary.NativeEndian.Uint32(data)))
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS:
-			marked = data[0]&ecnMask == ecnCE
+			c.marked = data[0]&ecnMask == ecnCE
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
-			marked = binary.NativeEndian.Uint32(data)&ecnMask == ecnCE
+			c.marked = binary.NativeEndian.Uint32(data)&ecnMask == ecnCE
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPNS && len(data) == int(unsafe.Sizeof(unix.Timespec{})):
+			c.at = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
 		}
 		ctrl = ctrl[min(len(ctrl), unix.CmsgSpace(size-unix.CmsgLen(0))):]
 	}
-	return segment, marked
+	return c
+}
+
+// waited is how long a run has been in the socket by now.
+func (c control) waited(now time.Time) time.Duration {
+	if d := time.Duration(now.UnixNano() - c.at); c.at != 0 && d > 0 && d < waitMost {
+		return d
+	}
+	return 0
 }
 
 // address of message i. A scoped (link-local) IPv6 address loses its zone: nodes do not use them.

@@ -5,6 +5,7 @@ package udp
 import (
 	"net"
 	"net/netip"
+	"time"
 )
 
 type batch struct{}
@@ -26,7 +27,7 @@ func (*Conn) writeGSO([]byte, int, netip.AddrPort) error { return nil }
 
 func refused(error) (remember, fallback bool) { return true, true }
 
-func (c *Conn) readBatch(handle func([]byte, int, netip.AddrPort, bool)) error {
+func (c *Conn) readBatch(handle func([]byte, int, netip.AddrPort, bool, time.Duration)) error {
 	return c.readOne(handle)
 }
 

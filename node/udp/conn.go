@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -117,9 +118,10 @@ func (c *Conn) writeOne(run []byte, segment int, to netip.AddrPort, wait bool) e
 
 // ReadRuns waits for packets and calls handle for each run that one batched read brings: packets of segment bytes from one
 // sender, one behind the other, of which the last may be shorter. marked: a router on the way marked them as having waited
-// (ECN, congestion experienced). A run is valid, and may be changed, during the call. ReadRuns returns net.ErrClosed
+// (ECN, congestion experienced). waited is how long they were in this socket already, 0 where the kernel does not say: a reader that
+// comes late is no delay of the network. A run is valid, and may be changed, during the call. ReadRuns returns net.ErrClosed
 // (wrapped) once the socket is closed.
-func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
+func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
 	if c.batch.ready() {
 		return c.readBatch(handle)
 	}
@@ -127,7 +129,7 @@ func (c *Conn) ReadRuns(handle func(run []byte, segment int, from netip.AddrPort
 }
 
 // readOne is the portable way.
-func (c *Conn) readOne(handle func(run []byte, segment int, from netip.AddrPort, marked bool)) error {
+func (c *Conn) readOne(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
 	if c.buf == nil {
 		c.buf = make([]byte, readBytes)
 	}
@@ -135,7 +137,7 @@ func (c *Conn) readOne(handle func(run []byte, segment int, from netip.AddrPort,
 	if err != nil {
 		return err
 	}
-	handle(c.buf[:n], n, unmap(from), false)
+	handle(c.buf[:n], n, unmap(from), false, 0)
 	return nil
 }
 

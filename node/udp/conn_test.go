@@ -44,8 +44,8 @@ func run(count, size, last int) []byte {
 }
 
 // segments calls handle for each packet of a run.
-func segments(handle func(segment []byte, from netip.AddrPort)) func([]byte, int, netip.AddrPort, bool) {
-	return func(run []byte, segment int, from netip.AddrPort, _ bool) {
+func segments(handle func(segment []byte, from netip.AddrPort)) func([]byte, int, netip.AddrPort, bool, time.Duration) {
+	return func(run []byte, segment int, from netip.AddrPort, _ bool, _ time.Duration) {
 		for len(run) > segment {
 			handle(run[:segment], from)
 			run = run[segment:]
@@ -106,7 +106,7 @@ func testRuns(t *testing.T, write func(c *Conn, run []byte, segment int, to neti
 func TestClosingEndsReadRuns(t *testing.T) {
 	c := listen(t, "127.0.0.1:0")
 	ended := make(chan error, 1)
-	go func() { ended <- c.ReadRuns(func([]byte, int, netip.AddrPort, bool) {}) }()
+	go func() { ended <- c.ReadRuns(func([]byte, int, netip.AddrPort, bool, time.Duration) {}) }()
 	_ = c.Close()
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("ReadRuns on a closed socket: %v, want net.ErrClosed", err)
@@ -178,13 +178,34 @@ func TestCongestionMarksAreRead(t *testing.T) {
 		}
 		got := map[string]bool{}
 		for len(got) < 2 {
-			err := in.ReadRuns(func(run []byte, _ int, _ netip.AddrPort, marked bool) { got[string(run)] = marked })
+			err := in.ReadRuns(func(run []byte, _ int, _ netip.AddrPort, marked bool, _ time.Duration) { got[string(run)] = marked })
 			if err != nil {
 				t.Fatalf("%s: after %v: %v", host, got, err)
 			}
 		}
 		if !got["marked"] || got["capable"] {
 			t.Errorf("%s: read as marked: %v", host, got)
+		}
+	}
+}
+
+// A reader learns how long a packet was there before it came.
+func TestReadersLearnWhatHasWaited(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("arrival times are read on Linux only")
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		in, out := listen(t, netip.AddrPortFrom(netip.MustParseAddr(host), 0).String()), listen(t, "[::]:0")
+		began := time.Now()
+		if err := out.TryWriteRun([]byte("packet"), 6, addrOf(in, host)); err != nil {
+			t.Fatal(err)
+		}
+		var waited time.Duration
+		if err := in.ReadRuns(func(_ []byte, _ int, _ netip.AddrPort, _ bool, w time.Duration) { waited = w }); err != nil {
+			t.Fatal(err)
+		}
+		if most := time.Since(began); waited <= 0 || waited > most {
+			t.Errorf("%s: the packet has waited %v, want more than 0 and at most %v", host, waited, most)
 		}
 	}
 }

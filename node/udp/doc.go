@@ -5,7 +5,8 @@
 // the network card refuses, and on other systems, both fall back to one packet a call; the refusal is remembered, so it
 // costs one failed call. Runs are written without the runtime's lock of one writer at a time, so several goroutines write to
 // one socket at once. TryWriteRun is the write for media: it never waits for room in the socket's buffer, and marks its
-// packets as those of a sender that answers to congestion marks, which ReadRuns reports. A Conn is also an ordinary
+// packets as those of a sender that answers to congestion marks, which ReadRuns reports, as it does how long packets were in the
+// socket before they were read (SO_TIMESTAMPNS). A Conn is also an ordinary
 // net.PacketConn.
 //
 // Files: conn.go (Listen, net.PacketConn, the portable way), batch_linux.go (GSO, GRO, recvmmsg),
@@ -17,5 +18,5 @@
 // Invariants: no allocation per packet; addresses handed out are unmapped (an IPv4 peer is IPv4, also on a dual-stack
 // socket).
 //
-// What it does not do: no pacing, no path MTU; no ECN in WriteRun and on other systems, where TryWriteRun may wait; a run larger than 65,507 bytes or 64 segments is split.
+// What it does not do: no pacing, no path MTU; no ECN in WriteRun; no ECN and no waiting times on other systems, where TryWriteRun may wait; a run larger than 65,507 bytes or 64 segments is split.
 package udp

@@ -18,6 +18,8 @@ const (
 	flowIdle = 2 * time.Minute
 	// maxDatagram is the largest UDP payload there can be.
 	maxDatagram = 64 << 10
+	// socketBytes is asked for at each real port: an emulator that does not run for a moment must not lose what it emulates no loss of.
+	socketBytes = 4 << 20
 )
 
 // tunnel is one real port; what comes in goes through the link to one real address.
@@ -43,6 +45,7 @@ func newTunnel(l *Link, listen, to netip.AddrPort) (*tunnel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %v: %w", listen, err)
 	}
+	_ = conn.SetReadBuffer(socketBytes) // as much as the kernel grants
 	return &tunnel{link: l, conn: conn, at: conn.LocalAddr().(*net.UDPAddr).AddrPort(), to: to, flows: make(map[netip.AddrPort]*flow)}, nil
 }
 
@@ -99,14 +102,17 @@ func (t *tunnel) flow(from netip.AddrPort, wg *sync.WaitGroup) (*flow, error) {
 		_, _ = near.Close(), far.Close()
 		return nil, err
 	}
+	_ = out.SetReadBuffer(socketBytes)
 	f := &flow{near: near.(*sim.Conn), far: far.(*sim.Conn), out: out, used: time.Now()}
 	t.flows[from] = f
 	wg.Go(func() { // out of the link, to the server
-		for f.far.ReadRuns(func(p []byte, _ int, _ netip.AddrPort, _ bool) { _, _ = f.out.Write(p) }) == nil {
+		for f.far.ReadRuns(func(p []byte, _ int, _ netip.AddrPort, _ bool, _ time.Duration) { _, _ = f.out.Write(p) }) == nil {
 		}
 	})
 	wg.Go(func() { // out of the link, to the program
-		for f.near.ReadRuns(func(p []byte, _ int, _ netip.AddrPort, _ bool) { _, _ = t.conn.WriteToUDPAddrPort(p, from) }) == nil {
+		for f.near.ReadRuns(func(p []byte, _ int, _ netip.AddrPort, _ bool, _ time.Duration) {
+			_, _ = t.conn.WriteToUDPAddrPort(p, from)
+		}) == nil {
 		}
 	})
 	wg.Go(func() { t.answers(f) })

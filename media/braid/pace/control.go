@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// enough, of what is needed, is all of it, as rates are measured.
+const enough = 0.95
+
 // Scope says what limits a flow.
 type Scope uint8
 
@@ -129,6 +132,7 @@ type tally struct {
 	active, queueing, sure int
 	flows                  int // with an active path
 	delivered, sent        float64
+	arrives                float64       // delivered, over a longer time
 	queue, rtt             time.Duration // the longest
 }
 
@@ -136,6 +140,7 @@ func (t *tally) add(p *Path, now time.Time) {
 	t.active++
 	t.delivered += p.delivered
 	t.sent += p.sent
+	t.arrives += p.arrives
 	t.rtt = max(t.rtt, p.rtt)
 	if p.queues(now) {
 		t.queueing++
@@ -241,11 +246,37 @@ func (c *Control) wants(in func(*Path) bool) (sum float64) {
 	return sum
 }
 
+// needs is what a group of paths must carry of the needed copies: what the flows' other paths have no room for, in bytes/s.
+func (c *Control) needs(in func(*Path) bool) (sum float64) {
+	for _, f := range c.flows {
+		rest := f.demand
+		if !slices.ContainsFunc(f.paths, in) {
+			continue
+		}
+		for _, p := range f.paths {
+			if p.usable && !in(p) {
+				rest -= min(p.needed(), p.link.rate.Cap())
+			}
+		}
+		sum += max(0, rest)
+	}
+	return sum
+}
+
+// fitting is what a cut must leave: what is needed, while as much arrives. It fits then, whatever the delay says, and where nobody is
+// short of anything, the delay may be that of a machine that runs late.
+func fitting(needed, arrives float64) float64 {
+	if arrives < enough*needed {
+		return 0
+	}
+	return min(fits*needed, max(needed, arrives))
+}
+
 // cut lowers a group's cap. Its paths' evidence is used up: it says nothing about the paths themselves, and what they show
 // in the next round trip was sent before. A cap that something narrower got for the same trouble a moment ago is
 // lifted.
 func (c *Control) cut(now time.Time, r *Rate, t tally, in func(*Path) bool) {
-	r.Queue(now, t.delivered, t.queue, t.rtt)
+	r.Queue(now, t.delivered, fitting(c.needs(in), t.arrives), t.queue, t.rtt)
 	c.each(func(p *Path) {
 		if in(p) {
 			p.excuse(now, t.rtt)

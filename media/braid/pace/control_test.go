@@ -94,6 +94,38 @@ func TestSharedUplinkKeepsTheMediaAndDropsCopies(t *testing.T) {
 	}
 }
 
+// An uplink that carries the media and hardly more: the queue costs copies, and what arrives is not cut.
+func TestAQueueThatLetsTheMediaThroughCostsCopiesAlone(t *testing.T) {
+	w := newWorld(t)
+	up := w.pipe(12, 200*time.Millisecond)
+	s := w.send(10, 2, []*pipe{up}, []*pipe{up}, []*pipe{up})
+	w.run(time.Second)
+	lost := s.lost()
+	var longest time.Duration
+	for range 100 {
+		w.run(100 * time.Millisecond)
+		longest = max(longest, up.queue(w))
+	}
+	t.Logf("first second lost %d, the next ten %d, longest queue %v, scope %v", lost, s.lost()-lost, longest, s.f.Scope())
+	if s.lost()-lost > 50 { // those in flight
+		t.Errorf("%d of 10,000 frames lost after the first second", s.lost()-lost)
+	}
+	if longest > 150*time.Millisecond {
+		t.Errorf("a queue of %v", longest)
+	}
+}
+
+// What is needed, while as much arrives; a little headroom, if that much was seen.
+func TestACutLeavesWhatFits(t *testing.T) {
+	for _, c := range []struct{ needed, arrives, want float64 }{
+		{1e6, 0.9e6, 0}, {1e6, 0.96e6, 1e6}, {1e6, 1.05e6, 1.05e6}, {1e6, 3e6, 1.1e6}, {0, 1e6, 0},
+	} {
+		if got := fitting(c.needed, c.arrives); math.Abs(got-c.want) > 1 {
+			t.Errorf("needed %.0f, arrives %.0f: %.0f must be left, want %.0f", c.needed, c.arrives, got, c.want)
+		}
+	}
+}
+
 // Three paths of 4 Mbit/s and 20 Mbit/s of media: the sender learns what fits, drops the oldest, and nothing is old.
 func TestAllPathsTooNarrow(t *testing.T) {
 	w := newWorld(t)

@@ -224,7 +224,7 @@ func (f *Flow) conclude(c *Control) {
 	}
 	// Of the node's room, what the others' needed copies leave.
 	f.estimate = max(granted, min(reach, f.rate.Cap(), granted+c.dealer.node))
-	if len(f.paths) > 0 && granted >= f.demand {
+	if len(f.paths) > 0 && f.paths[f.first].grant.Needed >= f.demand {
 		p := f.paths[f.first]
 		room := min(p.needed()-p.grant.Needed, p.link.room, f.room, c.dealer.node)
 		p.grant.Needed += max(0, room)

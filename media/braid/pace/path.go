@@ -15,6 +15,7 @@ const (
 	sampleLeast = 8 // frames in a sample
 	sampleMost  = 200 * time.Millisecond
 	flowSpan    = 100 * time.Millisecond
+	longSpan    = 300 * time.Millisecond
 	clockSlack  = time.Second // for what two reports are on their way themselves
 	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
 	floorHalf   = 15 * time.Second
@@ -69,7 +70,9 @@ type Path struct {
 	queue     time.Duration
 	fair      float64 // bytes/s that the needed copy may have whatever the cap; 0 = none
 	lately    flowed
+	longer    flowed
 	delivered float64 // bytes/s, lately
+	arrives   float64 // the same, or over a longer time if that is more: what is sure to fit
 	sent      float64 // the same
 	peak      peak    // of delivered
 	rtt       time.Duration
@@ -116,7 +119,9 @@ func (p *Path) judge(now time.Time) {
 	s := p.sum
 	p.sum = Sample{}
 	p.at, p.rtt = now, s.RTT
-	p.delivered, p.sent = p.lately.take(s)
+	p.delivered, p.sent = p.lately.take(s, flowSpan)
+	longer, _ := p.longer.take(s, longSpan)
+	p.arrives = max(p.delivered, longer)
 	p.peak.take(now, p.delivered)
 	p.queue = s.MinDelay - p.floor.take(now, s.MinDelay, floorHalf)
 	p.rebase(now, s.MinDelay)
@@ -203,7 +208,8 @@ func (p *Path) step(now time.Time) {
 	}
 	switch {
 	case p.sure(now):
-		p.rate.Queue(now, p.delivered, p.queue, p.rtt)
+		needed := p.flow.c.needs(func(o *Path) bool { return o == p })
+		p.rate.Queue(now, p.delivered, fitting(needed, p.arrives), p.queue, p.rtt)
 		if p.others.IsZero() && p.rate.cap <= p.rate.limit/2 {
 			p.others = now
 		}
@@ -216,11 +222,11 @@ func (p *Path) step(now time.Time) {
 // queue, not less than a TCP flow would get.
 func (p *Path) needed() float64 { return max(p.rate.Cap(), p.fair) }
 
-// proven is what the path may carry of needed copies while its flow has less room than media: not much more than it has
-// carried lately. A path without a cap of its own would else get all, and its queue with it.
+// proven is what the path may carry of needed copies while its flow has a cap: not much more than it has carried lately. A path without
+// a cap of its own would else get all, and its queue with it.
 func (p *Path) proven() float64 {
 	f := p.flow
-	if f.demand <= f.rate.Cap() {
+	if f.rate.Open() {
 		return p.needed()
 	}
 	return min(p.needed(), max(fits*p.peak.most(), f.rate.Cap()/float64(2*len(f.paths))))
@@ -249,18 +255,18 @@ func fairRate(loss float64, rtt time.Duration) float64 {
 	return segmentSize / (r * (math.Sqrt(2*loss/3) + 12*math.Sqrt(3*loss/8)*loss*(1+32*loss*loss)))
 }
 
-// flowed is what a path has sent and delivered over the last one to two flowSpan: runs of frames come and go in lumps, which a
+// flowed is what a path has sent and delivered over the last one to two spans: runs of frames come and go in lumps, which a
 // shorter time would take for a rate.
 type flowed struct {
 	old, now struct{ seconds, bytes, sent float64 }
 }
 
 // take adds a sample and returns rates in bytes/s. A long one is a pause, which says nothing about rates.
-func (f *flowed) take(s Sample) (delivered, sent float64) {
+func (f *flowed) take(s Sample, span time.Duration) (delivered, sent float64) {
 	switch {
 	case s.Interval > 2*sampleMost:
 		*f = flowed{}
-	case f.now.seconds >= flowSpan.Seconds():
+	case f.now.seconds >= span.Seconds():
 		f.old, f.now = f.now, flowed{}.now
 	}
 	f.now.seconds += s.Interval.Seconds()

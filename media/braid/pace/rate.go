@@ -7,11 +7,12 @@ import (
 
 // Constants of the law of one bottleneck; ADR 5 has the reasons.
 const (
-	floorRate   = 16e3 // bytes/s below which nothing is cut: what keeps feedback alive
-	keepShare   = 0.85 // of the delivered rate after a cut with a short queue
-	keepLeast   = 0.25 // of the delivered rate after a cut with a long queue
-	backAt      = 0.7  // of the limit: where a cap is after a cut when the queue has drained
-	believe     = 0.5  // of the cap: less delivered than that says that little was sent, or that much was lost, more than what fits
+	floorRate   = 16e3                   // bytes/s below which nothing is cut: what keeps feedback alive
+	keepShare   = 0.85                   // of the delivered rate after a cut with a short queue
+	keepLeast   = 0.25                   // of the delivered rate after a cut with a long queue
+	backAt      = 0.7                    // of the limit: where a cap is after a cut when the queue has drained
+	believe     = 0.5                    // of the cap: less delivered than that says that little was sent, or that much was lost, more than what fits
+	longQueue   = 150 * time.Millisecond // media that waits longer is nearly too old: no cut is too deep for that
 	drainTime   = 300 * time.Millisecond
 	growEvery   = 100 * time.Millisecond
 	growFast    = 1.10
@@ -43,6 +44,7 @@ type Rate struct {
 	trouble bool          // a queue, and no clear sample since
 	height  time.Duration // of the queue at the last cut, or at the last look at a draining queue
 	base    float64       // bytes/s of which the last cut left a share
+	least   float64       // bytes/s that the last cut had to leave
 	cutAt   time.Time     // of the last cut, or of the last look at a draining queue
 	grewAt  time.Time
 	beyond  time.Duration // pause before limit is passed; doubles
@@ -66,12 +68,16 @@ func (r *Rate) forgive(now time.Time) {
 	}
 }
 
-// Queue takes notice that packets queue: delivered is the rate in bytes/s that arrives, queue the delay above the floor.
-func (r *Rate) Queue(now time.Time, delivered float64, queue, rtt time.Duration) {
+// Queue takes notice that packets queue: delivered is the rate in bytes/s that arrives, queue the delay above the floor, least what a
+// cut must leave, if the queue is new or short.
+func (r *Rate) Queue(now time.Time, delivered, least float64, queue, rtt time.Duration) {
 	if r.waits(now, rtt) {
 		return
 	}
 	was := r.Cap()
+	if r.least = floorRate; !r.trouble || queue <= longQueue {
+		r.least = max(floorRate, least)
+	}
 	if !r.trouble {
 		fresh := r.Open() || delivered < sameLimit*r.limit || delivered*sameLimit > r.limit
 		r.beyond = min(2*r.beyond, beyondMost)
@@ -88,7 +94,7 @@ func (r *Rate) Queue(now time.Time, delivered float64, queue, rtt time.Duration)
 	if r.base = delivered; !math.IsInf(was, 1) {
 		r.base = min(was, max(delivered, believe*was))
 	}
-	r.cap = max(floorRate, keep(queue)*r.base)
+	r.cap = min(was, max(r.least, keep(queue)*r.base))
 	r.cutAt, r.grewAt = now, now
 }
 
@@ -105,7 +111,7 @@ func (r *Rate) waits(now time.Time, rtt time.Duration) bool {
 func (r *Rate) Higher(now time.Time, queue, rtt time.Duration) {
 	if r.trouble && queue > r.height && r.waits(now, rtt) {
 		r.height = queue
-		r.cap = min(r.cap, max(floorRate, keep(queue)*r.base))
+		r.cap = min(r.cap, max(r.least, keep(queue)*r.base))
 	}
 }
 

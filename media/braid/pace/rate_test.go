@@ -23,21 +23,27 @@ func TestRateStates(t *testing.T) {
 		want float64 // cap; 0 = open
 	}{
 		{"open, clear", Rate{}, func(r *Rate) { r.Clear(at(time.Hour), 1e6, 1e6, testRTT) }, 0},
-		{"open, short queue: most of what arrived", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, testRTT) }, 0.85e6},
-		{"open, long queue: a quarter of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, time.Second, testRTT) }, 0.25e6},
-		{"open, nothing arrived: the least", Rate{}, func(r *Rate) { r.Queue(now, 0, time.Second, testRTT) }, floorRate},
-		{"capped, queue too soon", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(testRTT), 1e6, 0, testRTT) }, 1e6},
-		{"capped, queue again", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, testRTT) }, 0.85e6},
+		{"open, short queue: most of what arrived", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, 0, testRTT) }, 0.85e6},
+		{"open, long queue: a quarter of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, time.Second, testRTT) }, 0.25e6},
+		{"open, nothing arrived: the least", Rate{}, func(r *Rate) { r.Queue(now, 0, 0, time.Second, testRTT) }, floorRate},
+		{"capped, queue too soon", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(testRTT), 1e6, 0, 0, testRTT) }, 1e6},
+		{"capped, queue again", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, 0, testRTT) }, 0.85e6},
 		{"in trouble, queue still high", queued(capped(1e6, 2e6), 100*time.Millisecond),
-			func(r *Rate) { r.Queue(at(time.Second), 1e6, 90*time.Millisecond, testRTT) }, 0.55e6},
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, 90*time.Millisecond, testRTT) }, 0.55e6},
 		{"in trouble, queue drains", queued(capped(1e6, 2e6), 100*time.Millisecond),
-			func(r *Rate) { r.Queue(at(time.Second), 1e6, 50*time.Millisecond, testRTT) }, 1e6},
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, 50*time.Millisecond, testRTT) }, 1e6},
 		{"capped, queue again, hardly anything arrives: half of the cap counts", capped(1e6, 2e6),
-			func(r *Rate) { r.Queue(at(time.Second), 0.1e6, 0, testRTT) }, 0.425e6},
+			func(r *Rate) { r.Queue(at(time.Second), 0.1e6, 0, 0, testRTT) }, 0.425e6},
 		{"in trouble, the queue has grown since: the share for its height", queued(capped(0.85e6, 1e6), 20*time.Millisecond),
 			func(r *Rate) { r.base = 1e6; r.Higher(at(cutPause), 105*time.Millisecond, testRTT) }, 0.5e6},
 		{"in trouble, the queue is lower", queued(capped(0.5e6, 1e6), 105*time.Millisecond),
 			func(r *Rate) { r.base = 1e6; r.Higher(at(cutPause), 20*time.Millisecond, testRTT) }, 0.5e6},
+		{"a new queue, however long: what must be left", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0.9e6, time.Second, testRTT) }, 0.9e6},
+		{"in trouble, a short queue: what must be left", queued(capped(1e6, 2e6), 20*time.Millisecond),
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0.95e6, 100*time.Millisecond, testRTT) }, 0.95e6},
+		{"in trouble, a long queue: the share for it", queued(capped(1e6, 2e6), 20*time.Millisecond),
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0.95e6, time.Second, testRTT) }, 0.25e6},
+		{"what must be left is more than there was", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 5e6, 0, testRTT) }, 1e6},
 		{"out of trouble: back near the limit", queued(capped(0.5e6, 2e6), 100*time.Millisecond),
 			func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1.4e6},
 		{"capped, clear too soon", capped(1e6, 2e6), func(r *Rate) { r.Clear(at(testRTT/2), 1e6, 5e6, testRTT) }, 1e6},
@@ -66,7 +72,7 @@ func TestPauseBeyondTheLimitDoubles(t *testing.T) {
 	var r Rate
 	now := time.Unix(1000, 0)
 	for i, want := range []time.Duration{1, 2, 4, 8, 8} {
-		r.Queue(now, 1e6, 20*time.Millisecond, testRTT)
+		r.Queue(now, 1e6, 0, 20*time.Millisecond, testRTT)
 		if r.beyond != want*time.Second {
 			t.Errorf("cut %d: a pause of %v, want %v s", i+1, r.beyond, int(want))
 		}
@@ -77,7 +83,7 @@ func TestPauseBeyondTheLimitDoubles(t *testing.T) {
 			t.Fatalf("it took %v to come back to a known limit", now.Sub(r.cutAt))
 		}
 	}
-	r.Queue(now.Add(time.Second), 0.3e6, 20*time.Millisecond, testRTT)
+	r.Queue(now.Add(time.Second), 0.3e6, 0, 20*time.Millisecond, testRTT)
 	if r.beyond != beyondFirst {
 		t.Errorf("a bottleneck of a third: a pause of %v, want %v", r.beyond, beyondFirst)
 	}
@@ -122,15 +128,15 @@ func TestDeliveredRateIsSmoothOverLumps(t *testing.T) {
 		if i%2 == 0 {
 			lump.Bytes, lump.Sent = 50_000, 50_000
 		}
-		if got, sent := f.take(lump); i > 10 {
+		if got, sent := f.take(lump, flowSpan); i > 10 {
 			low, high = min(got, sent), max(got, sent)
 			if low < 0.8e6 || high > 1.25e6 {
 				t.Errorf("lumps of 1 MB/s on average count as %v to %v bytes/s", low, high)
 			}
 		}
 	}
-	f.take(Sample{Interval: time.Minute, Bytes: 10})
-	if got, _ := f.take(Sample{Interval: 50 * time.Millisecond, Bytes: 50_000}); got != 1e6 {
+	f.take(Sample{Interval: time.Minute, Bytes: 10}, flowSpan)
+	if got, _ := f.take(Sample{Interval: 50 * time.Millisecond, Bytes: 50_000}, flowSpan); got != 1e6 {
 		t.Errorf("1 MB/s after a pause counts as %v bytes/s", got)
 	}
 }
