@@ -123,13 +123,16 @@ func (o *oracle) share(path int) float64 {
 	return 1 - float64(o.arrived[path])/float64(max(1, o.copies[path]))
 }
 
+// runHandler takes a run that a port has read, as braid.HandleRun does.
+type runHandler = func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)
+
 // beside is handle, with got told of each frame whether it was sent again.
-func (o *oracle) beside(got *arrivals, handle func([]byte, int, netip.AddrPort, bool)) func([]byte, int, netip.AddrPort, bool) {
-	return func(run []byte, segment int, from netip.AddrPort, marked bool) {
+func (o *oracle) beside(got *arrivals, handle runHandler) runHandler {
+	return func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration) {
 		o.turn.Lock()
 		defer o.turn.Unlock()
 		got.resent(!o.first(run, pathOf(run)))
-		handle(run, segment, from, marked)
+		handle(run, segment, from, marked, waited)
 		got.resent(false)
 	}
 }

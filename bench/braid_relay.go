@@ -115,14 +115,14 @@ func (rig *relayRig) compare(n int) (plain, ours float64) {
 	segment := len(rig.frames[0])
 	run := bytes.Join(rig.frames[:n], nil)
 	to := portOf(rig.sink)
-	bare := func(run []byte, segment int, _ netip.AddrPort, _ bool) {
+	bare := func(run []byte, segment int, _ netip.AddrPort, _ bool, _ time.Duration) {
 		if err := rig.forward(run, segment, to); err != nil {
 			rig.failed = err
 		}
 	}
 	var spent [2]time.Duration
 	for range relayRounds {
-		for i, handle := range []func([]byte, int, netip.AddrPort, bool){bare, rig.node.HandleRun} {
+		for i, handle := range []runHandler{bare, rig.node.HandleRun} {
 			spent[i] += rig.round(run, segment, relayLoad/n, handle)
 		}
 	}
@@ -131,7 +131,7 @@ func (rig *relayRig) compare(n int) (plain, ours float64) {
 }
 
 // round puts runs into the relay's socket, and takes the time that reading, handling and writing them needs.
-func (rig *relayRig) round(run []byte, segment, runs int, handle func([]byte, int, netip.AddrPort, bool)) time.Duration {
+func (rig *relayRig) round(run []byte, segment, runs int, handle runHandler) time.Duration {
 	want := runs * ((len(run) + segment - 1) / segment)
 	to := portOf(rig.relay)
 	for range runs {
@@ -153,7 +153,9 @@ func (rig *relayRig) round(run []byte, segment, runs int, handle func([]byte, in
 	spent := threadTime() - before
 	_ = rig.sink.SetReadDeadline(time.Now().Add(relayWait))
 	for got := 0; got < rig.onward && rig.failed == nil; {
-		rig.failed = rig.sink.ReadRuns(func(run []byte, segment int, _ netip.AddrPort, _ bool) { got += (len(run) + segment - 1) / segment })
+		rig.failed = rig.sink.ReadRuns(func(run []byte, segment int, _ netip.AddrPort, _ bool, _ time.Duration) {
+			got += (len(run) + segment - 1) / segment
+		})
 	}
 	return spent
 }
@@ -250,14 +252,14 @@ func (m *relayMesh) capture(ctx context.Context) (frames [][]byte, err error) {
 func (m *relayMesh) read(i int) {
 	handle := m.nodes[i].HandleRun
 	if i == 2 {
-		handle = func(run []byte, segment int, from netip.AddrPort, marked bool) {
+		handle = func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration) {
 			if _, media := mediaSeq(run); media && len(run) <= segment && run[2]>>2&3 == 0 {
 				select {
 				case m.kept <- bytes.Clone(run):
 				default:
 				}
 			}
-			m.nodes[2].HandleRun(run, segment, from, marked)
+			m.nodes[2].HandleRun(run, segment, from, marked, waited)
 		}
 	}
 	for m.conns[i].ReadRuns(handle) == nil {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"time"
 	"slices"
+	"time"
 
 	"github.com/ternmesh/tern/node/udp"
 )

@@ -25,8 +25,9 @@ const (
 	burstGrows = 4
 	burstBytes = 12e3
 	burstLeast = 2 * time.Millisecond
-	// wireShare is what headers add to packets, roughly.
+	// wireShare is what headers add to packets at least, repairs and unevenness included; a small packet's may be more, up to wireMost.
 	wireShare = 1.08
+	wireMost  = 4
 )
 
 // budgets is the node's pace.Control with its lock. Of all locks this is the innermost.
@@ -128,6 +129,7 @@ func (b *Braid) step(now time.Time) (busy bool) {
 type copyTally struct {
 	frames, wanted, copies, withheld uint64 // wanted: beyond the first copy
 	offered                          uint64 // bytes, of the session that offered them
+	packets, wire                    uint64 // bytes of packets that left, and of one copy of the frames that they were in
 
 	judged, holes uint64 // frames, and the peer's count of holes, when residual loss was judged last
 	judgedAt      time.Time
@@ -138,7 +140,8 @@ type copyTally struct {
 	steady float64 // the lower of the last two steps
 	mean   float64 // copies per frame, lately
 	extra  float64 // wanted beyond the first, per frame, lately
-	before struct{ frames, wanted, copies, offered uint64 }
+	share  float64 // of wire in packets, lately; 0 = not known
+	before struct{ frames, wanted, copies, offered, packets, wire uint64 }
 }
 
 // step turns counts into averages.
@@ -154,7 +157,8 @@ func (t *copyTally) step(now time.Time) {
 		return
 	}
 	keep := math.Exp(-dt.Seconds() / demandOver.Seconds())
-	rate := float64(t.offered-min(t.offered, t.before.offered)) / dt.Seconds() * wireShare
+	t.measure(keep)
+	rate := float64(t.offered-min(t.offered, t.before.offered)) / dt.Seconds() * t.headers()
 	t.steady, t.newest = min(rate, t.newest), rate
 	t.demand = max(t.demand*keep+rate*(1-keep), min(rate, t.demand))
 	if frames := float64(t.frames - t.before.frames); frames > 0 {
@@ -163,6 +167,28 @@ func (t *copyTally) step(now time.Time) {
 	}
 	t.at = now
 	t.before.frames, t.before.wanted, t.before.copies, t.before.offered = t.frames, t.wanted, t.copies, t.offered
+}
+
+// left counts what left in the last moment, before the next one begins.
+func (t *copyTally) left(o *outMedia) {
+	t.packets += uint64(o.packets)
+	for _, frame := range o.frames {
+		t.wire += uint64(len(frame) + headerLen(1))
+	}
+	o.packets, o.frames = 0, o.frames[:0]
+}
+
+// measure averages what headers add.
+func (t *copyTally) measure(keep float64) {
+	if packets := float64(t.packets - t.before.packets); packets > 0 {
+		t.share = t.headers()*keep + (1-keep)*min(float64(t.wire-t.before.wire)/packets, wireMost)
+	}
+	t.before.packets, t.before.wire = t.packets, t.wire
+}
+
+// headers is what headers add to packets, as a factor.
+func (t *copyTally) headers() float64 {
+	return max(wireShare, t.share)
 }
 
 // offer tells the budgets what the flow would like to send.
@@ -213,11 +239,13 @@ func (f *flow) grant(now time.Time) {
 // limits it; by says what does: "path", "link" (a first hop), "peer", "node" or "none". The limit holds for the sum of
 // what goes to this peer under this fence. Publishers should be asked for less where it is below what they send.
 func (s *Session) Estimate() (bytesPerSecond float64, by string) {
+	s.f.sendMu.Lock()
+	defer s.f.sendMu.Unlock()
 	g := &s.b.budgets
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if e := s.f.pace.Estimate(); !math.IsInf(e, 1) {
-		bytesPerSecond = e / wireShare
+		bytesPerSecond = e / s.f.tally.headers()
 	}
 	return bytesPerSecond, s.f.pace.Scope().String()
 }
@@ -231,5 +259,5 @@ func (s *Session) Fit() float64 {
 	}
 	s.f.sendMu.Lock()
 	defer s.f.sendMu.Unlock()
-	return limit * wireShare / max(1, s.f.tally.demand)
+	return limit * s.f.tally.headers() / max(1, s.f.tally.demand)
 }

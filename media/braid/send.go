@@ -29,6 +29,7 @@ type outMedia struct {
 	frames  [][]byte        // of the moment, into slab
 	modes   [runFrames]mode // of frames
 	held    bool            // budgets hold back what is queued
+	packets int             // bytes of the moment's packets, until the flow's tally has them
 }
 
 // sendLoop takes what is queued, moment by moment, until ctx ends.
@@ -108,6 +109,7 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 		return s.sendDatagrams(now)
 	}
 	s.f.sendMu.Lock()
+	s.f.tally.left(&s.out)
 	room, burst := s.f.room(now), s.f.burst.Room(now)
 	s.f.sendMu.Unlock()
 	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room, burst)
@@ -150,7 +152,7 @@ func (s *Session) sendFrames(now time.Time) bool {
 // about budget bytes are out, or burst bytes, which do not stop audio.
 func (s *Session) pack(now time.Time, head, room int, budget, burst float64) (packets int, more bool) {
 	o := &s.out
-	o.frames = o.frames[:0]
+	o.frames, o.packets = o.frames[:0], 0
 	var stale uint64
 	s.queueMu.Lock()
 	for len(o.frames) <= runFrames-maxFragments && budget > 0 && (burst > 0 || s.queue.audio.n > 0) {
@@ -161,6 +163,7 @@ func (s *Session) pack(now time.Time, head, room int, budget, burst float64) (pa
 		o.put(q, head, room)
 		budget -= float64(len(q.buf))
 		burst -= float64(len(q.buf))
+		o.packets += len(q.buf)
 		s.queue.release(q.buf)
 		packets++
 	}

@@ -153,7 +153,7 @@ func (s *Session) Stats() SessionStats {
 	st.Out = s.f.outStats(now)
 	st.Limit, st.LimitedBy = s.Estimate()
 	s.f.sendMu.Lock()
-	st.Copies, st.Withheld, st.Demand = s.f.tally.mean, s.f.tally.withheld, s.f.tally.demand/wireShare
+	st.Copies, st.Withheld, st.Demand = s.f.tally.mean, s.f.tally.withheld, s.f.tally.demand/s.f.tally.headers()
 	s.f.sendMu.Unlock()
 	s.f.rxMu.Lock()
 	st.Duplicates, st.Undelivered, st.Repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
