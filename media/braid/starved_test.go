@@ -51,7 +51,7 @@ func lumps(s *Session, first uint64, rate float64, d time.Duration, gap func() t
 
 func TestAStarvedMachineIsNoQueue(t *testing.T) {
 	const low, high = 50 * time.Millisecond, 150 * time.Millisecond
-	even := func() time.Duration { return 500 * time.Microsecond }
+	even := func() time.Duration { return time.Millisecond }
 	set := func(x *testNode, seed uint64) {
 		f := lateness(seed, low, high)
 		x.late.Store(&f)
@@ -89,8 +89,8 @@ func TestAStarvedMachineIsNoQueue(t *testing.T) {
 				s := a.session(2)
 				pause(time.Second)
 				gap := c.setUp(n, a, b)
-				const d = 10 * time.Second
-				sent := lumps(s, 0, 2000, d, gap)
+				const d = 3 * time.Second
+				sent := lumps(s, 0, 1000, d, gap)
 				st := s.Stats()
 				pause(time.Second)
 				if b.rec.got() < int(sent) || st.Withheld > sent/100 {
