@@ -123,7 +123,7 @@ func runRedundantTransports(ctx context.Context, r *Recorder) error {
 		}
 	}
 	r.Note("%d packets of %d B a second, evenly, for %v after %v, over paths of %v and %v one-way, in real time on this machine's clock: sim/link carries each path. "+
-		"librist and SRT hold every packet for their buffer, so they deliver evenly and retransmit inside it; a braid hands on the first copy and asks once. "+
+		"librist and SRT hold every packet for their buffer, so they deliver evenly and retransmit inside it; a braid hands on the first copy and repairs once. "+
 		"Processor time is that of the tools' two processes, which also take the stream in and hand it out by UDP; that of braids is in braid-cpu. "+
 		"Debian's srt-tools has no bonding, so SRT has one path.", peerRate, peerSize, peerTime, peerWarm, peerDelays[0], peerDelays[1])
 	return nil
