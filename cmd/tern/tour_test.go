@@ -46,7 +46,7 @@ func TestTheTourOfTheReadme(t *testing.T) {
 	}
 	for _, want := range []string{
 		"fra in eu (mesh tour)", "policy version 1 applied", "sha256:", "verdict admitted",
-		"m=video", "path 2: fra > iad > sin", "path 1: fra > sin",
+		"m=video", ": fra > iad > sin (", "path 2: fra > ", "path 1: fra > sin", // which of two is faster on loopback nobody knows
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(string(out)), " "), want) {
 			t.Errorf("the tour's output lacks %q:\n%s", want, out)
