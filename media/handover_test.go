@@ -7,12 +7,11 @@ import (
 
 // moving is a stream that entered at a and was taken at b and c when its publisher begins to publish it at b too.
 type moving struct {
-	n           *memNet
-	old, young  *Publication
-	atB, atC    *viewer
-	atA         *viewer
-	oldK, newK  asks
-	keyframesAt int
+	n          *memNet
+	old, young *Publication
+	atB, atC   *viewer
+	atA        *viewer
+	oldK, newK asks
 }
 
 func begin(t *testing.T, n *memNet) *moving {
