@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,8 +16,13 @@ import (
 	"github.com/ternmesh/tern/bench/client"
 )
 
+// warmFfmpeg starts ffmpeg once: its first start on a machine, with all libraries still on a busy disk, may take longer than an
+// ingest waits for a first packet.
+var warmFfmpeg = sync.OnceFunc(func() {
+	_ = exec.Command("ffmpeg", strings.Fields("-nostdin -f lavfi -i testsrc2=size=64x64:rate=25 -f lavfi -i sine -map 0 -c:v libvpx -map 1 -c:a libopus -ac 2 -t 0.1 -f matroska -y /dev/null")...).Run()
+})
+
 func TestFfmpegFeedsThePlainRTPIngest(t *testing.T) {
-	t.Parallel() // mostly waits, beside the browser
 	if testing.Short() {
 		t.Skip("starts ffmpeg")
 	}
@@ -26,6 +33,7 @@ func TestFfmpegFeedsThePlainRTPIngest(t *testing.T) {
 		}
 		t.Skip("ffmpeg is not installed")
 	}
+	warmFfmpeg()
 	w := newWorld(t, nil)
 	res := w.do("POST", "/v1/apps/open/channels/room/rtp", "")
 	if res.code != 201 {
@@ -39,7 +47,7 @@ func TestFfmpegFeedsThePlainRTPIngest(t *testing.T) {
 		}
 	}})
 	// ffmpeg's own packet size (1,472 bytes) on purpose.
-	cmd := exec.Command(ffmpeg, "-nostdin", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-f", "lavfi", "-i", "sine",
+	cmd := exec.Command(ffmpeg, "-nostdin", "-hide_banner", "-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25", "-f", "lavfi", "-i", "sine",
 		"-map", "0", "-c:v", "libvpx", "-deadline", "realtime", "-b:v", "2M", "-payload_type", "96", "-f", "rtp", fmt.Sprintf("rtp://127.0.0.1:%d", ports["video"]),
 		"-map", "1", "-c:a", "libopus", "-ac", "2", "-payload_type", "111", "-f", "rtp", fmt.Sprintf("rtp://127.0.0.1:%d", ports["audio"]))
 	var said bytes.Buffer

@@ -366,6 +366,7 @@ func TestFfmpegSendsAndReceives(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts ffmpeg")
 	}
+	warmFfmpeg()
 	for _, suite := range []string{"", "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"} {
 		t.Run("suite "+suite, func(t *testing.T) {
 			w := newWorld(t, nil)
