@@ -501,6 +501,7 @@ func TestEndToEndFloodsHurtNeitherSessionsNorMesh(t *testing.T) {
 	if r := f.client("s", "rtp", nodeAAddr)(); r.Sent < leastIngest {
 		t.Errorf("%d packets of plain RTP were sent, not %d", r.Sent, leastIngest)
 	}
+	time.Sleep(2500 * time.Millisecond) // clients report by RTCP once a second: that belongs into the capture
 	frames := captured()
 	before := f.report("a")
 	total, r, cpu := 0, f.openRaw("s", "peer0", "a", "tern0", nodeAAddr), f.cpu()
