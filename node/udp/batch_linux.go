@@ -49,7 +49,7 @@ type batch struct {
 
 func (b *batch) ready() bool { return b.raw != nil }
 
-// initBatch switches GRO on and prepares the read. Kernels without GRO still read in batches.
+// initBatch prepares the read. GRO stays off until the first batched read: a run would reach ReadFrom as one long packet.
 func (c *Conn) initBatch() error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -59,7 +59,6 @@ func (c *Conn) initBatch() error {
 	b.oob.New = func() any { return new([cmsgSegment]byte) }
 	b.sends.New = newSend
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 		if domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_INET6 {
@@ -133,6 +132,9 @@ func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPor
 		for i := range b.bufs {
 			b.bufs[i] = make([]byte, readBytes)
 		}
+		_ = b.raw.Control(func(fd uintptr) { // a kernel without GRO still reads in batches
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		})
 	}
 	for i := range b.msgs {
 		h := &b.msgs[i].hdr

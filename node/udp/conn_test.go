@@ -125,6 +125,20 @@ func TestPlainPacketConn(t *testing.T) {
 	}
 }
 
+func TestAPlainReadNeverSeesARun(t *testing.T) {
+	in, out := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	if err := out.WriteRun(run(5, 1000, 300), 1000, addrOf(in, "127.0.0.1")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		buf := make([]byte, readBytes)
+		n, _, err := in.ReadFrom(buf)
+		if want := []int{1000, 1000, 1000, 1000, 300}[i]; err != nil || n != want || buf[0] != byte(i) {
+			t.Fatalf("packet %d: %d bytes that begin with %d, %v; want %d bytes", i, n, buf[0], err, want)
+		}
+	}
+}
+
 func TestBadAddressNamesIt(t *testing.T) {
 	_, err := Listen(context.Background(), netip.MustParseAddrPort("192.0.2.1:1"))
 	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("192.0.2.1:1")) {
