@@ -61,6 +61,9 @@ func TestCertificatesReachOnlyNodesInsideTheFence(t *testing.T) {
 		if p, err := m.get("f2-us").c.Committed(t.Context()); err != nil || p.Apps[0].Certificates[0] != Fingerprint(secretEU) {
 			t.Errorf("what is shown is a fingerprint, sealed or not: %+v %v", p.Apps[0], err)
 		}
+		for _, name := range []string{"v2-us", "f1-eu", "f2-us"} {
+			shownStands(t, m.get(name))
+		}
 		m.stopAll()
 		noSecretOnDisk(t, m.dir, secretEU, secretA, secretB)
 
@@ -84,6 +87,20 @@ func TestCertificatesReachOnlyNodesInsideTheFence(t *testing.T) {
 		m.start("v1-eu", 3)
 		m.until(20*time.Second, "keys handed out again", func() bool { return secretsOf(lone)["only-eu"] == secretEU })
 	})
+}
+
+// shownStands checks that what a node shows is the whole policy, also of apps whose fence leaves it out: whoever edits one
+// section there and applies the rest as it was shown changes nothing else.
+func shownStands(t *testing.T, n *node) {
+	t.Helper()
+	shown, err := n.c.Shown()
+	if err != nil || len(shown.Apps) != 3 || shown.Apps[0].Certificates[0] != Fingerprint(secretEU) || shown.Apps[1].Certificates[0] != Fingerprint(secretB) {
+		t.Errorf("%s shows %+v %v, want every certificate as its fingerprint", n.name, shown.Apps, err)
+	}
+	out, err := n.c.Propose(t.Context(), Proposal{Policy: &shown, Who: "test", DryRun: true})
+	if err != nil || len(out.Changes) > 0 || out.Base != shown.Version {
+		t.Errorf("%s: what it shows, applied, would change %v on top of version %d: %v", n.name, out.Changes, out.Base, err)
+	}
 }
 
 // noSecretOnDisk reads every file of the mesh.

@@ -146,7 +146,10 @@ func readOrder(w http.ResponseWriter, r *http.Request, into any) bool {
 // Secrets travel as fingerprints: this node need not know them. action names the act in the audit log.
 func (n *Node) editPolicy(r *http.Request, action string, edit func(*control.Policy)) (control.Policy, error) {
 	for try := 1; ; try++ {
-		p := control.Redact(n.control.Policy())
+		p, err := n.control.Shown()
+		if err != nil {
+			return p, err
+		}
 		version := p.Version
 		edit(&p)
 		written(&p)

@@ -16,7 +16,10 @@ func (n *Node) applyOwn(r *http.Request, proposal control.Proposal) (control.Out
 	caller := gate.From(r.Context())
 	document, wanted := *proposal.Policy, proposal.IfVersion
 	for try := 1; ; try++ {
-		base := control.Redact(n.control.Policy())
+		base, err := n.control.Shown()
+		if err != nil {
+			return control.Outcome{}, err
+		}
 		if wanted != nil && *wanted != base.Version {
 			return control.Outcome{}, &control.ConflictError{Expected: *wanted, Current: base.Version}
 		}

@@ -41,18 +41,20 @@ func (n *Node) servePolicy(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, err)
 		return
 	}
-	p := n.control.Policy()
+	var p control.Policy
 	switch {
 	case version != nil:
 		p, err = n.control.PolicyAt(r.Context(), *version)
 	case r.URL.Query().Get("committed") != "":
 		p, err = n.control.Committed(r.Context())
+	default:
+		p, err = n.control.Shown()
 	}
 	if err != nil {
 		writeError(w, statusOf(err), err)
 		return
 	}
-	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: own(control.Redact(p), gate.From(r.Context()))})
+	writeJSON(w, http.StatusOK, PolicyDocument{Version: p.Version, Policy: own(p, gate.From(r.Context()))})
 }
 
 // number reads an optional whole number of the query.
@@ -153,7 +155,11 @@ func (n *Node) serveHistory(w http.ResponseWriter, r *http.Request) {
 // serveExplain says whether ?app's media may go from ?from to ?to, by which lines of what tern policy get shows.
 func (n *Node) serveExplain(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	doc, err := control.Render(n.control.Policy())
+	p, err := n.control.Shown()
+	var doc []byte
+	if err == nil {
+		doc, err = control.Render(p)
+	}
 	if err != nil {
 		writeError(w, http.StatusInternalServerError, err)
 		return
