@@ -60,12 +60,25 @@ func BenchmarkLargePolicy(b *testing.B) {
 	b.ReportMetric(float64(len(s.document)), "stored-bytes")
 }
 
+// BenchmarkParseLargePolicy reads the document as an operator writes it, and as tern policy apply sends it.
 func BenchmarkParseLargePolicy(b *testing.B) {
-	doc := largePolicy()
-	for b.Loop() {
-		if _, err := Parse(doc); err != nil {
-			b.Fatal(err)
-		}
+	written := largePolicy()
+	p, err := Parse(written)
+	if err != nil {
+		b.Fatal(err)
+	}
+	sent, err := EncodePolicy(p)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, doc := range map[string][]byte{"written": written, "sent": sent} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Parse(doc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

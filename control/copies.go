@@ -436,9 +436,12 @@ func (c *Control) countServed(e *envelope, steps [][]byte) {
 	}
 }
 
-// hear takes a peer's news: it enforces the copy that came along, or notes whom to ask for one.
+// hear takes a peer's news: it enforces the copy that came along, or notes whom to ask for one. What a voter's log has applied is
+// on its way into force already.
 func (c *Control) hear(from string, req request) {
-	if req.Version <= c.Policy().Version {
+	var applied uint64
+	c.fsm.read(func(st *state) { applied = st.version })
+	if req.Version <= max(applied, c.Policy().Version) {
 		return
 	}
 	if req.Envelope != nil && req.Envelope.Version == req.Version && c.takeNews(from, req) {

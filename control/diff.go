@@ -46,22 +46,24 @@ func Diff(old, next Policy) []Difference {
 
 // withoutEqual takes away the apps and blocked prefixes that both have: of a large policy, most of what would be compared.
 func withoutEqual(old, next Policy) (Policy, Policy) {
-	apps := make(map[string]App, len(old.Apps))
-	for _, a := range old.Apps {
-		apps[a.ID] = a
+	apps := make(map[string]int, len(old.Apps))
+	for i, a := range old.Apps {
+		apps[a.ID] = i
 	}
-	blocked := make(map[netip.Prefix]bool, len(old.Blocklist))
+	both := make(map[netip.Prefix]bool, len(old.Blocklist)) // whether next has it too
 	for _, p := range old.Blocklist {
-		blocked[p] = true
+		both[p] = false
 	}
-	same, both := make(map[string]bool), make(map[netip.Prefix]bool)
+	same := make(map[string]bool)
 	for _, a := range next.Apps {
-		if was, had := apps[a.ID]; had && reflect.DeepEqual(was, a) {
+		if i, had := apps[a.ID]; had && reflect.DeepEqual(old.Apps[i], a) {
 			same[a.ID] = true
 		}
 	}
 	for _, p := range next.Blocklist {
-		both[p] = blocked[p]
+		if _, had := both[p]; had {
+			both[p] = true
+		}
 	}
 	for _, p := range []*Policy{&old, &next} {
 		p.Apps = slices.DeleteFunc(slices.Clone(p.Apps), func(a App) bool { return same[a.ID] })

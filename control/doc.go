@@ -11,7 +11,7 @@
 //	clients.go    which addresses are near which region
 //	bounds.go     the operator's bounds on routes: prefer, avoid, forbid, price
 //	validate.go   ids, references, modes, prefixes, limits; the text of problems
-//	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge)
+//	policy.go     Policy; secrets shown as fingerprints (Redact) and put back (Merge); encoded forms
 //	nodes.go      node states, revocations: types, reading, checks
 //	admins.go     tokens of the admin API
 //	owner.go      what somebody who owns some apps may change

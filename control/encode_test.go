@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -17,10 +18,37 @@ func TestAPolicyOnItsWayToTheLeaderStaysTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, read := range map[string]func([]byte) (Policy, error){"decoded": decodePolicy, "parsed": Parse} {
+		if _, fast := parseEncoded(doc); !fast {
+			t.Errorf("with %q: not taken for what EncodePolicy writes", further)
+		}
+		spaced := append([]byte(" "), doc...) // the long way
+		long := func([]byte) (Policy, error) { return Parse(spaced) }
+		for name, read := range map[string]func([]byte) (Policy, error){"decoded": decodePolicy, "parsed": Parse, "parsed as YAML": long} {
 			if got, err := read(doc); err != nil || !reflect.DeepEqual(got, p) {
 				t.Errorf("%s, with %q: %v\n%+v\n%+v", name, further, err, got, p)
 			}
+		}
+	}
+}
+
+// The short way of reading takes nothing that the long one would judge differently.
+func TestOnlyWhatIsWrittenByEncodePolicyIsReadTheShortWay(t *testing.T) {
+	const good = `{"regions":[{"id":"eu"}],"apps":[{"id":"a","auth":"app_id","redundancy":"full"}],"blocklist":[]}`
+	if _, fast := parseEncoded([]byte(good)); !fast {
+		t.Fatal("what EncodePolicy writes is not taken")
+	}
+	for name, c := range map[string]struct{ old, new string }{
+		"a key twice":       {`"id":"a"`, `"id":"b","id":"a"`},
+		"a key in capitals": {`"apps"`, `"APPS"`},
+		"an unknown key":    {`"auth"`, `"oath":"","auth"`},
+		"a default left to": {`"auth":"app_id",`, ``},
+		"no list":           {`"blocklist":[]`, `"blocklist":null`},
+		"white space":       {`{"id":"eu"}`, `{"id": "eu"}`},
+		"something invalid": {`"full"`, `"ful"`},
+		"more behind it":    {`"blocklist":[]}`, `"blocklist":[]}{}`},
+	} {
+		if _, fast := parseEncoded([]byte(strings.Replace(good, c.old, c.new, 1))); fast {
+			t.Errorf("%s: read the short way", name)
 		}
 	}
 }

@@ -79,19 +79,29 @@ func treeFields(path string, v any, known, used map[string]bool) {
 }
 
 // readableBy refuses a document with fields that a voter has said it does not know. Voters that have not said are not in the way:
-// they are gone, or the next leader's business.
+// they are gone, or the next leader's business. Voters that know all fields of this program, which wrote the document, know the
+// document's.
 func (c *Control) readableBy(voters []string, document []byte) error {
+	older := make(map[string][]string) // the fields that they know
+	c.mu.Lock()
+	for _, v := range voters {
+		fields := c.voterKeys[v].fields
+		if len(fields) > 0 && slices.ContainsFunc(c.fields, func(f string) bool { return !slices.Contains(fields, f) }) {
+			older[v] = fields
+		}
+	}
+	c.mu.Unlock()
+	if len(older) == 0 {
+		return nil
+	}
 	used, err := fieldsUsed(document)
 	if err != nil {
 		return err
 	}
 	var problems Problems
-	for _, v := range voters {
-		c.mu.Lock()
-		fields := c.voterKeys[v].fields
-		c.mu.Unlock()
+	for _, v := range slices.Sorted(maps.Keys(older)) {
 		for _, f := range used {
-			if len(fields) > 0 && !slices.Contains(fields, f) {
+			if !slices.Contains(older[v], f) {
 				c.askAgain(v)
 				problems.add(f, 0, "voter %s runs an older version of this program, which does not know this field and would stop: upgrade that node first", v)
 			}

@@ -143,6 +143,8 @@ type fenceKey struct {
 	ID    string   `json:"id"`
 	Fence []string `json:"fence"` // sorted
 	Key   []byte   `json:"key"`
+
+	ready cipher.AEAD // of Key, in the ring: a policy has thousands of certificates and few keys; safe for concurrent use
 }
 
 func newFenceKey(fence []string) fenceKey {
@@ -153,6 +155,9 @@ func newFenceKey(fence []string) fenceKey {
 }
 
 func (k fenceKey) aead() (cipher.AEAD, error) {
+	if k.ready != nil {
+		return k.ready, nil
+	}
 	block, err := aes.NewCipher(k.Key)
 	if err != nil {
 		return nil, err

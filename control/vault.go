@@ -62,9 +62,15 @@ func (c *Control) loadKeys() (err error) {
 		return &CorruptError{File: c.keptFile(), Remedy: remedyKept, Err: errors.New("not what this program wrote")}
 	}
 	for _, k := range kept {
-		c.ring[k.ID] = k
+		c.hold(k)
 	}
 	return nil
+}
+
+// hold takes a key into the ring; mu held, or before Run. A key that is none stays without its cipher: open says why.
+func (c *Control) hold(k fenceKey) {
+	k.ready, _ = k.aead()
+	c.ring[k.ID] = k
 }
 
 // keep adds keys to the ring and stores the ring, sealed to the node's own key. It returns whether any was new.
@@ -74,7 +80,8 @@ func (c *Control) keep(keys []fenceKey) bool {
 	fresh := false
 	for _, k := range keys {
 		if _, known := c.ring[k.ID]; !known && len(k.Key) == fenceKeyBytes && len(c.ring) < maxVault {
-			c.ring[k.ID], fresh = k, true
+			c.hold(k)
+			fresh = true
 		}
 	}
 	if !fresh {

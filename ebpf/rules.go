@@ -132,8 +132,9 @@ func repeat(p, wider netip.Prefix) Finding {
 
 // LockedOut returns those of addrs that the blocklist covers, so that a caller can refuse rules that would drop its
 // own members or operator. The rules must be valid.
-func (r Rules) LockedOut(addrs []netip.Addr) []netip.Addr {
-	t := compile(r)
+func (r Rules) LockedOut(addrs []netip.Addr) []netip.Addr { return compile(r).lockedOut(addrs) }
+
+func (t *Table) lockedOut(addrs []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range addrs {
 		if _, blocked := t.Blocked(a.Unmap()); blocked {
@@ -146,11 +147,12 @@ func (r Rules) LockedOut(addrs []netip.Addr) []netip.Addr {
 // CheckLockout returns an error that names who would be shut out, if the rules block every one of members (when there are
 // any) or any of operators. The rules must be valid.
 func (r Rules) CheckLockout(members, operators []netip.Addr) error {
+	t := compile(r)
 	var errs []error
-	if out := r.LockedOut(members); len(members) > 0 && len(out) == len(members) {
+	if out := t.lockedOut(members); len(members) > 0 && len(out) == len(members) {
 		errs = append(errs, fmt.Errorf("the blocklist covers every member: %v", out[:min(len(out), maxNamed)]))
 	}
-	for _, a := range r.LockedOut(operators) {
+	for _, a := range t.lockedOut(operators) {
 		errs = append(errs, fmt.Errorf("the blocklist covers the operator's own address %v", a))
 	}
 	return errors.Join(errs...)

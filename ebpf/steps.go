@@ -1,6 +1,9 @@
 package ebpf
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 const noRule int32 = -1
 
@@ -40,6 +43,11 @@ type node struct {
 
 // group is consecutive steps: the first holds where the others begin.
 type group struct{ first, n, level int }
+
+// grow makes room for n steps.
+func (s *steps) grow(n int) {
+	s.start, s.rule = slices.Grow(s.start, n), slices.Grow(s.rule, n)
+}
 
 func (s *steps) add(at wide, rule int32) {
 	s.start, s.rule = append(s.start, at), append(s.rule, rule)

@@ -51,14 +51,18 @@ type step struct {
 func compile(r Rules) *Table {
 	r.Blocklist, r.Allowlist = slices.Clone(r.Blocklist), slices.Clone(r.Allowlist)
 	t := &Table{rules: r}
-	for _, s := range cut(r.Allowlist, r.Blocklist, true) {
+	four := cut(r.Allowlist, r.Blocklist, true)
+	t.v4.grow(len(four))
+	for _, s := range four {
 		if s.at.lo > math.MaxUint32 {
 			break // the step behind 255.255.255.255
 		}
 		t.v4.add(wide{hi: s.at.lo}, s.rule)
 	}
 	t.v4.index()
-	for _, s := range cut(r.Allowlist, r.Blocklist, false) {
+	six := cut(r.Allowlist, r.Blocklist, false)
+	t.v6.grow(len(six))
+	for _, s := range six {
 		t.v6.add(s.at, s.rule)
 	}
 	t.v6.index()
@@ -74,7 +78,10 @@ type open struct {
 // cut turns nested prefixes of one family into disjoint steps in which the longest prefix wins, and among equal
 // ones the first. A range of allow is a step without a rule.
 func cut(allow, block []netip.Prefix, v4 bool) []step {
-	rules := slices.Concat(allow, block)
+	rules := block
+	if len(allow) > 0 {
+		rules = slices.Concat(allow, block)
+	}
 	order := make([]int32, 0, len(rules))
 	for i, p := range rules {
 		if p.Addr().Is4() == v4 {
@@ -86,7 +93,7 @@ func cut(allow, block []netip.Prefix, v4 bool) []step {
 	}
 	slices.SortStableFunc(order, func(a, b int32) int { return rules[a].Compare(rules[b]) })
 	order = slices.CompactFunc(order, func(a, b int32) bool { return rules[a] == rules[b] })
-	steps := []step{{rule: noRule}}
+	steps := append(make([]step, 0, 1+2*len(order)), step{rule: noRule}) // a rule begins a step, and may end one
 	var stack []open
 	for _, i := range order {
 		first, last := span(rules[i])

@@ -71,7 +71,7 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 		q.Add("own", a.String())
 	}
 	report := changeReport{}
-	if err := admin(ctx, *c.base, http.MethodPut, "/v1/policy?"+q.Encode(), doc, &report.Outcome); err != nil {
+	if err := admin(ctx, *c.base, http.MethodPut, "/v1/policy?"+q.Encode(), compact(doc), &report.Outcome); err != nil {
 		return err
 	}
 	if !c.asJSON {
@@ -90,6 +90,19 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 		}
 	}
 	return lag
+}
+
+// compact spares the node the reading of YAML, which of a large document takes more time and memory than all the rest of a change.
+// A document that cannot be read here goes as it is: the node, which may be newer, says by which lines it refuses it.
+func compact(doc []byte) []byte {
+	p, err := control.Parse(doc)
+	if err != nil {
+		return doc
+	}
+	if short, err := control.EncodePolicy(p); err == nil && len(short) <= control.MaxDocumentBytes {
+		return short
+	}
+	return doc
 }
 
 func (c *change) summary(out io.Writer, o control.Outcome) {
