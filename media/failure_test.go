@@ -11,12 +11,19 @@ import (
 	"github.com/ternmesh/tern/media/braid"
 )
 
+// fromAtoB is a stream that enters at a and that a viewer at b watches.
+func fromAtoB(t *testing.T, n *memNet) (b *Hub, s *Subscription, v *viewer) {
+	t.Helper()
+	mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+	settle(time.Second)
+	b = n.nodes["b"].hub
+	s, v = mustSubscribe(t, b, key("cam"))
+	return b, s, v
+}
+
 func TestOriginDiesAndReturns(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		_, v := mustSubscribe(t, b, key("cam"))
+		b, _, v := fromAtoB(t, n)
 		n.kill("a")
 		settle(20 * time.Second)
 		if v.end() != "" || b.Stats().Upstreams != 0 {
@@ -32,10 +39,7 @@ func TestOriginDiesAndReturns(t *testing.T) {
 
 func TestViewersOfALostSourceAreNotKeptForEver(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		_, patient := mustSubscribe(t, b, key("cam"))
+		b, _, patient := fromAtoB(t, n)
 		n.kill("a")
 		settle(orphanPatience + time.Minute)
 		if patient.end() != reasonLost || len(b.watches) != 0 {
@@ -46,10 +50,7 @@ func TestViewersOfALostSourceAreNotKeptForEver(t *testing.T) {
 
 func TestViewersLeaveWhileTheSourceIsLost(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		s, _ := mustSubscribe(t, b, key("cam"))
+		b, s, _ := fromAtoB(t, n)
 		n.kill("a")
 		settle(time.Second)
 		s.Close()
@@ -62,10 +63,7 @@ func TestViewersLeaveWhileTheSourceIsLost(t *testing.T) {
 
 func TestAPublisherThatFailsOverLocallyIsFoundAtOnce(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		_, v := mustSubscribe(t, b, key("cam"))
+		b, _, v := fromAtoB(t, n)
 		n.stop("a") // in order: withdrawn, said goodbye
 		settle(30 * time.Second)
 		p := mustPublish(t, b, key("cam"), nil)
@@ -78,10 +76,7 @@ func TestAPublisherThatFailsOverLocallyIsFoundAtOnce(t *testing.T) {
 
 func TestALocalPublisherEndsAHopelessTryElsewhere(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		_, v := mustSubscribe(t, b, key("cam"))
+		b, _, v := fromAtoB(t, n)
 		n.kill("a")
 		settle(time.Second) // b now dials the dead node, whose registration lives on
 		p := mustPublish(t, b, key("cam"), nil)
@@ -94,10 +89,7 @@ func TestALocalPublisherEndsAHopelessTryElsewhere(t *testing.T) {
 
 func TestANodeThatComesEndsAHopelessTry(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
-		settle(time.Second)
-		b := n.nodes["b"].hub
-		_, v := mustSubscribe(t, b, key("cam"))
+		b, _, v := fromAtoB(t, n)
 		n.kill("a")
 		settle(time.Second) // b now dials the dead node
 		p := mustPublish(t, n.start("a"), key("cam"), nil)

@@ -88,7 +88,8 @@ func (h *Hub) succeeded(r Registration) {
 	}
 }
 
-// depart ends a publication that has a successor when nobody takes it any more.
+// depart ends a publication that has a successor when nobody takes it any more. A successor that is gone by then was none: its
+// publisher did not get there, and still is here.
 func (p *Publication) depart(ctx context.Context) {
 	tick := time.NewTicker(handoverPoll)
 	defer tick.Stop()
@@ -99,12 +100,41 @@ func (p *Publication) depart(ctx context.Context) {
 		case <-p.done:
 			return
 		case now := <-tick.C:
-			if now.Sub(began) >= leastHandover && len(load(&p.out.list)) == 0 {
-				p.end(reasonReplaced)
+			if now.Sub(began) < leastHandover || len(load(&p.out.list)) > 0 {
+				continue
+			}
+			began = now // of the next try, if this one tells nothing
+			if p.settled(ctx) {
 				return
 			}
 		}
 	}
+}
+
+// settled ends a publication whose successor is there, and lets one stay whose successor is not; false if the directory does not
+// say which it is.
+func (p *Publication) settled(ctx context.Context) bool {
+	h := p.hub
+	h.mu.Lock()
+	successor := p.successor
+	h.mu.Unlock()
+	found, err := h.lookup(ctx, p.key.room())
+	if err != nil {
+		return false
+	}
+	for _, r := range found.regs {
+		if r.Stream == p.key.Stream && r.newer(p.generation, h.cfg.Self) {
+			p.end(reasonReplaced)
+			return true
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !found.conclusive() || p.successor != successor {
+		return false
+	}
+	p.successor = 0
+	return true
 }
 
 // handleMoved takes a source's word that its stream is now published elsewhere too, where it should be taken from.
@@ -240,7 +270,7 @@ func (m *handover) ended() bool {
 	return true
 }
 
-// close ends the search and the old source. The watch ends s itself.
+// close ends the search and all sources.
 func (m *handover) close() {
 	m.stop()
 	if m.found != nil {
@@ -251,6 +281,7 @@ func (m *handover) close() {
 	if m.old != nil {
 		m.end(m.old)
 	}
+	m.end(m.s)
 }
 
 // end lets a source go.

@@ -167,6 +167,51 @@ func TestAMoveThatNobodyWatchesEndsTheOldPublicationLater(t *testing.T) {
 	})
 }
 
+func TestAMoveThatFailsLeavesThePublisherWhereItIs(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		old := mustPublish(t, n.nodes["a"].hub, key("cam"), nil)
+		settle(time.Second)
+		young := mustPublish(t, n.nodes["b"].hub, key("cam"), nil)
+		settle(time.Second)
+		young.Close() // its publisher never connected, and nobody watches
+		settle(3 * leastHandover)
+		if old.Reason() != "" {
+			t.Fatalf("ended %q, and the publisher has no session left", old.Reason())
+		}
+		if _, v := mustSubscribe(t, n.nodes["c"].hub, key("cam")); !flows(old, v) {
+			t.Error("whoever comes gets nothing")
+		}
+		again := mustPublish(t, n.nodes["d"].hub, key("cam"), nil)
+		settle(time.Second)
+		again.Write(0, []byte("video"))
+		settle(startFlow + 2*leastHandover)
+		if old.Reason() != reasonReplaced {
+			t.Errorf("after the second move it ended %q", old.Reason())
+		}
+	})
+}
+
+// A watch may end between the moment at which a search has found the next source and the one at which the watch takes it.
+func TestAWatchThatEndsLeavesNoSourceBehind(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		h := n.nodes["a"].hub
+		p := mustPublish(t, h, key("cam"), nil)
+		w := newWatch(h, key("cam"))
+		s, err := w.findLocal(ending{})
+		next, err2 := w.findLocal(ending{})
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		m := newHandover(w, s)
+		m.found = make(chan *supply, 1)
+		m.found <- next
+		m.close()
+		if left := len(load(&p.out.list)); left != 0 || !s.over || !next.over {
+			t.Errorf("%d of two sources still deliver", left)
+		}
+	})
+}
+
 func TestAnEarlierClaimMovesNobody(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
 		a := n.nodes["a"].hub

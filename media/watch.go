@@ -180,7 +180,6 @@ func (w *watch) hold(ctx context.Context, s *supply) ending {
 	for {
 		now := time.Now()
 		if w.retire(now) {
-			w.hub.leave(w)
 			return ending{cause: causeIdle}
 		}
 		step := m.step(now)
@@ -194,7 +193,6 @@ func (w *watch) hold(ctx context.Context, s *supply) ending {
 		timer.Reset(min(wait, step, w.lingerLeft(now)))
 		select {
 		case <-ctx.Done():
-			w.hub.leave(w)
 			return ending{cause: causeLost}
 		case <-m.s.done:
 			if over := m.s.ending; !m.ended() {
