@@ -104,7 +104,7 @@ func (r *kernelRelay) onward() func(braid.Onward) {
 	return r.saw
 }
 
-// saw is called for every frame that the braid relays.
+// saw is called for what the braid relays, once for the frames of a run that go one way.
 func (r *kernelRelay) saw(o braid.Onward) {
 	now := time.Now()
 	r.mu.Lock()

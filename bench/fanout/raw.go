@@ -26,7 +26,7 @@ func ServeRaw(conn *udp.Conn) error {
 	}
 	for {
 		err := conn.ReadRuns(func(run []byte, size int, from netip.AddrPort, _ bool, _ time.Duration) {
-			if len(run) == 1 {
+			if len(run) < 2 {
 				if !slices.Contains(viewers, from) {
 					viewers = append(viewers, from)
 				}
@@ -36,6 +36,9 @@ func ServeRaw(conn *udp.Conn) error {
 				flush()
 			}
 			burst, segment = append(burst, run...), size
+			if len(run)%size != 0 { // the last packet is shorter: nothing can follow it
+				flush()
+			}
 		})
 		flush()
 		if errors.Is(err, net.ErrClosed) {

@@ -104,89 +104,76 @@ func (s *session) link(h http.Header) {
 	h.Set("Link", fmt.Sprintf("<%s/events>; rel=%q; events=%q", s.url(), relEvents, eventMove))
 }
 
-// listener finds the session whose events a request is about.
-func (a *Access) listener(kind string, r *http.Request) (*session, *problem) {
-	s, p := a.of(kind, r)
-	if p == nil && !a.patches.allow(r.RemoteAddr, a.now()) {
-		p = &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "event_rate", retryAfter: 1}
+// onEvents finds the session whose events a request is about, and lets f answer.
+func (a *Access) onEvents(kind string, f func(s *session, w http.ResponseWriter, r *http.Request) *problem) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem {
+		s, p := a.of(kind, r)
+		switch {
+		case p != nil:
+			return p
+		case !a.patches.allow(r.RemoteAddr, a.now()):
+			return &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "event_rate", retryAfter: 1}
+		}
+		return f(s, w, r)
 	}
-	return s, p
 }
 
 // makeEvents makes a stream of the events that the body lists, of all without a body.
-func (a *Access) makeEvents(kind string) handler {
-	return func(w http.ResponseWriter, r *http.Request) *problem {
-		s, p := a.listener(kind, r)
+func (s *session) makeEvents(w http.ResponseWriter, r *http.Request) *problem {
+	st := &eventStream{id: randomID(8)}
+	if r.ContentLength != 0 {
+		body, _, p := readBody(w, r, typeJSON)
 		if p != nil {
 			return p
 		}
-		st := &eventStream{id: randomID(8)}
-		if r.ContentLength != 0 {
-			body, _, p := readBody(w, r, typeJSON)
-			if p != nil {
-				return p
-			}
-			var wanted []string
-			if err := json.Unmarshal(body, &wanted); err != nil {
-				return bad("bad_events", "send a JSON list of event names", err)
-			}
-			st.mute = !slices.Contains(wanted, eventMove)
+		var wanted []string
+		if err := json.Unmarshal(body, &wanted); err != nil {
+			return bad("bad_events", "send a JSON list of event names", err)
 		}
-		s.streams.add(st)
-		w.Header().Set("Location", s.url()+"/events/"+st.id)
-		w.WriteHeader(http.StatusCreated)
-		return nil
+		st.mute = !slices.Contains(wanted, eventMove)
 	}
+	s.streams.add(st)
+	w.Header().Set("Location", s.url()+"/events/"+st.id)
+	w.WriteHeader(http.StatusCreated)
+	return nil
 }
 
 // dropEvents forgets a stream.
-func (a *Access) dropEvents(kind string) handler {
-	return func(w http.ResponseWriter, r *http.Request) *problem {
-		s, p := a.listener(kind, r)
-		if p != nil {
-			return p
-		}
-		st := s.streams.find(r.PathValue("stream"))
-		if st == nil {
-			return noStream
-		}
-		s.streams.drop(st)
-		w.WriteHeader(http.StatusOK)
-		return nil
+func (s *session) dropEvents(w http.ResponseWriter, r *http.Request) *problem {
+	st := s.streams.find(r.PathValue("stream"))
+	if st == nil {
+		return noStream
 	}
+	s.streams.drop(st)
+	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 var noStream = &problem{status: http.StatusNotFound, detail: "no such event stream", reason: "no_event_stream"}
 
 // readEvents streams events until the client goes, the session ends, or another reader comes. Without a stream's id it
 // makes one for the time, as EventSource on the Link's address expects.
-func (a *Access) readEvents(kind string) handler {
-	return func(w http.ResponseWriter, r *http.Request) *problem {
-		s, p := a.listener(kind, r)
-		if p != nil {
-			return p
-		}
-		st := s.streams.find(r.PathValue("stream"))
-		switch {
-		case st == nil && r.PathValue("stream") != "":
-			return noStream
-		case a.counts.reading.Add(1) > nodeStreams:
-			a.counts.reading.Add(-1)
-			return &problem{status: http.StatusServiceUnavailable, reason: "event_streams", detail: "try again", retryAfter: 30}
-		}
-		defer a.counts.reading.Add(-1)
-		if st == nil {
-			st = new(eventStream)
-			s.streams.add(st)
-			defer s.streams.drop(st)
-		}
-		h := w.Header()
-		h.Set("Content-Type", typeEvents)
-		h.Set("X-Accel-Buffering", "no") // reverse proxies that keep answers back
-		reader := &eventReader{s: s, w: w, ctl: http.NewResponseController(w), mute: st.mute}
-		reader.run(r, s.streams.attach(st))
-		return nil
+func (s *session) readEvents(w http.ResponseWriter, r *http.Request) *problem {
+	st, reading := s.streams.find(r.PathValue("stream")), &s.a.counts.reading
+	switch {
+	case st == nil && r.PathValue("stream") != "":
+		return noStream
+	case reading.Add(1) > nodeStreams:
+		reading.Add(-1)
+		return &problem{status: http.StatusServiceUnavailable, reason: "event_streams", detail: "try again", retryAfter: 30}
 	}
+	defer reading.Add(-1)
+	if st == nil {
+		st = new(eventStream)
+		s.streams.add(st)
+		defer s.streams.drop(st)
+	}
+	h := w.Header()
+	h.Set("Content-Type", typeEvents)
+	h.Set("X-Accel-Buffering", "no") // reverse proxies that keep answers back
+	reader := &eventReader{s: s, w: w, ctl: http.NewResponseController(w), mute: st.mute}
+	reader.run(r, s.streams.attach(st))
+	return nil
 }
 
 // eventReader writes one stream to one client.
@@ -265,9 +252,11 @@ func (e *eventReader) move(d *departure) bool {
 	return true
 }
 
-// write sends text at once; false when the client does not take it.
+// write sends text at once; false when the client does not take it. The deadline goes with the write: HTTP/2 resets a stream at its
+// deadline though nothing is being written.
 func (e *eventReader) write(text string) bool {
 	_ = e.ctl.SetWriteDeadline(time.Now().Add(writeWithin))
+	defer func() { _ = e.ctl.SetWriteDeadline(time.Time{}) }()
 	if _, err := e.w.Write([]byte(text)); err != nil {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -217,6 +218,31 @@ func TestReadersThatNeverRead(t *testing.T) {
 	w.until("both are told", func() bool { return w.a.Stats().MovesTold == sessionStreams })
 	w.a.EndAll("over")
 	w.until("all have gone", func() bool { return w.a.Stats().EventStreams == 0 })
+}
+
+// deadlined is a response that remembers its deadline, as a connection does.
+type deadlined struct {
+	*httptest.ResponseRecorder
+	until, written time.Time
+}
+
+func (d *deadlined) SetWriteDeadline(at time.Time) error { d.until = at; return nil }
+
+func (d *deadlined) Write(b []byte) (int, error) {
+	d.written = d.until
+	return d.ResponseRecorder.Write(b)
+}
+
+// A deadline that stayed would reset the stream of an HTTP/2 client seconds later, although nobody is late with anything.
+func TestOnlyAWriteOfAnEventStreamHasADeadline(t *testing.T) {
+	d := &deadlined{ResponseRecorder: httptest.NewRecorder()}
+	e := &eventReader{w: d, ctl: http.NewResponseController(d)}
+	if !e.write("text") || d.Body.String() != "text" || !d.Flushed {
+		t.Errorf("sent %q, at once %v", d.Body.String(), d.Flushed)
+	}
+	if d.written.IsZero() || !d.until.IsZero() {
+		t.Errorf("a deadline of %v in the write and %v after it; want one in it alone", d.written, d.until)
+	}
 }
 
 func TestANodeBoundsItsEventStreams(t *testing.T) {

@@ -55,8 +55,8 @@ func (a *Access) routes() http.Handler {
 	add("/whip/s/{id}", "", a.sessionMethods(kindWHIP))
 	add("/whep/s/{id}", "", a.sessionMethods(kindWHEP))
 	for _, kind := range []string{kindWHIP, kindWHEP} {
-		add("/"+kind+"/s/{id}/events", typeJSON, methods{"GET": a.readEvents(kind), "POST": a.makeEvents(kind)})
-		add("/"+kind+"/s/{id}/events/{stream}", "", methods{"GET": a.readEvents(kind), "DELETE": a.dropEvents(kind)})
+		add("/"+kind+"/s/{id}/events", typeJSON, methods{"GET": a.onEvents(kind, (*session).readEvents), "POST": a.onEvents(kind, (*session).makeEvents)})
+		add("/"+kind+"/s/{id}/events/{stream}", "", methods{"GET": a.onEvents(kind, (*session).readEvents), "DELETE": a.onEvents(kind, (*session).dropEvents)})
 	}
 	add("/v1/rtp/{id}", "", methods{"DELETE": a.deleteSession(kindRTP), "PATCH": a.renewSession(kindRTP), "GET": a.showSession(kindRTP), "HEAD": a.showSession(kindRTP)})
 	add("/v1/rtp-out/{id}", "", methods{"DELETE": a.deleteSession(kindRTPOut), "PATCH": a.renewSession(kindRTPOut), "GET": a.showSession(kindRTPOut), "HEAD": a.showSession(kindRTPOut)})

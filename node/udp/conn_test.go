@@ -103,6 +103,16 @@ func testRuns(t *testing.T, write func(c *Conn, run []byte, segment int, to neti
 	}
 }
 
+// A member's address may be of a family that this node's socket does not have.
+func TestAnAddressOfTheOtherFamilyIsAnError(t *testing.T) {
+	c := listen(t, "127.0.0.1:0")
+	for _, to := range []netip.AddrPort{netip.MustParseAddrPort("[::1]:9"), {}} {
+		if c.WriteRun([]byte("packet"), 6, to) == nil || c.TryWriteRun([]byte("packet"), 6, to) == nil {
+			t.Errorf("an IPv4 socket wrote to %v", to)
+		}
+	}
+}
+
 func TestClosingEndsReadRuns(t *testing.T) {
 	c := listen(t, "127.0.0.1:0")
 	ended := make(chan error, 1)

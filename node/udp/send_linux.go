@@ -48,10 +48,15 @@ func newSend() any {
 	return s
 }
 
+var errFamily = errors.New("an IPv4 socket reaches IPv4 addresses only: listen on [::] for both")
+
 // tryWrite sends one run, or one packet, in one call that never waits, marked as from a sender that answers to congestion
 // marks or not. It goes around the lock by which the runtime lets one goroutine write at a time: the kernel needs none, and two
 // writers on two processors would wake each other for every packet.
 func (c *Conn) tryWrite(run []byte, segment int, to netip.AddrPort, answers bool) error {
+	if !c.batch.inet6 && !to.Addr().Unmap().Is4() {
+		return errFamily
+	}
 	s := c.batch.sends.Get().(*send)
 	defer c.batch.sends.Put(s)
 	s.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.name)), Iov: &s.iov, Control: &s.ctrl[0]}
