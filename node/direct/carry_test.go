@@ -5,10 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,6 +21,7 @@ import (
 func carriedWorld(t *testing.T, do func(t *testing.T, w *world, nodes map[string]*Layer)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		w.carriers = []string{"c"}
 		defer w.net.Close()
 		nodes := make(map[string]*Layer)
 		for i, name := range []string{"a", "b", "c", "d"} {
@@ -41,36 +41,14 @@ func (w *world) cut(down bool) {
 
 // mayCarry is a node whose streams of kind "echo" and "hold" may be carried.
 func (w *world) mayCarry(name string, i byte) *Layer {
-	ca := filepath.Join(w.dir, "one")
-	long := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
-	o := identity.IssueOptions{Node: name, Region: "eu", Voter: name == "a" || name == "b", Valid: 50 * 365 * 24 * time.Hour, NotBefore: long}
-	if err := identity.Issue(ca, ca, o); err != nil {
-		w.t.Fatal(err)
-	}
-	id, err := identity.Load(filepath.Join(ca, "ca.crt"), filepath.Join(ca, name+".crt"), filepath.Join(ca, name+".key"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	conn, err := w.net.Host(name, addrOf(i).Addr()).ListenPacket(w.t.Context(), addrOf(i))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	l, err := New(Config{
-		Identity: id, Conn: conn, Logger: slog.New(slog.DiscardHandler),
+	l := w.layer("one", name, i, name == "a" || name == "b", Config{
 		Resolve: func(n string) (netip.AddrPort, bool) {
 			i := strings.Index("abcd", n)
 			return addrOf(byte(i + 1)), i >= 0 && len(n) == 1
 		},
-		Carriers: func(string) []string { return []string{"c"} },
+		Carriers: func(string) []string { return slices.Clone(w.carriers) },
 		Carried:  []string{"echo", "hold"},
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	echo := func(_ context.Context, peer identity.Peer, request []byte) []byte {
-		return append([]byte(peer.Node+":"), request...)
-	}
-	l.HandleCalls("echo", MaxMessage, echo)
 	l.HandleCalls("other", MaxMessage, echo)
 	l.Handle("hold", func(_ context.Context, _ identity.Peer, conn net.Conn) {
 		_, _ = io.Copy(io.Discard, conn)
@@ -119,6 +97,29 @@ func TestVotersWithoutADirectWayAreCarried(t *testing.T) {
 		}
 		if _, err := w.call(a, "b", "echo", nil); err != nil || c.Stats().Carried != 3 || a.Stats().Carriers != nil {
 			t.Errorf("after the direct way came back: %v, c %+v, a %+v", err, c.Stats(), a.Stats())
+		}
+	})
+}
+
+// Who is chosen to carry is asked, and nobody else: not even the one that served before, when the owner names none.
+func TestOnlyThoseThatTheOwnerNamesAreAsked(t *testing.T) {
+	carriedWorld(t, func(t *testing.T, w *world, nodes map[string]*Layer) {
+		a := nodes["a"]
+		for _, step := range []struct {
+			carriers []string
+			reached  bool
+			by       string
+		}{{[]string{"d", "c"}, true, "c"}, {[]string{"d", "a", "b", "c"}, true, "c"}, {nil, false, "c"}} {
+			w.carriers = step.carriers
+			begun := time.Now()
+			_, err := w.call(a, "b", "echo", nil)
+			if (err == nil) != step.reached || a.last["b"] != step.by {
+				t.Errorf("with %v: %v, by %q", step.carriers, err, a.last["b"])
+			}
+			t.Logf("with %v after %v", step.carriers, time.Since(begun))
+		}
+		if got := nodes["c"].Stats(); got.Carried != 2 {
+			t.Errorf("c carried %d streams, want 2", got.Carried)
 		}
 	})
 }

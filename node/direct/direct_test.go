@@ -27,6 +27,8 @@ type world struct {
 	t   *testing.T
 	net *sim.Network
 	dir string
+
+	carriers []string // whom nodes that may be carried ask
 }
 
 func newWorld(t *testing.T) *world {
@@ -43,33 +45,42 @@ func addrOf(i byte) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, i}), 7900)
 }
 
-// node makes a layer; run starts it and returns what stops it and waits.
-func (w *world) node(mesh, name string, i byte) *Layer {
+// layer makes one with a certificate of a mesh; conf lacks what all have. run starts it and returns what stops it and waits.
+func (w *world) layer(mesh, name string, i byte, voter bool, conf Config) *Layer {
 	w.t.Helper()
 	ca := filepath.Join(w.dir, mesh)
-	o := identity.IssueOptions{Node: name, Region: "eu", Valid: 50 * 365 * 24 * time.Hour, NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)}
+	o := identity.IssueOptions{Node: name, Region: "eu", Voter: voter, Valid: 50 * 365 * 24 * time.Hour, NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)}
 	if err := identity.Issue(ca, ca, o); err != nil {
 		w.t.Fatal(err)
 	}
-	id, err := identity.Load(filepath.Join(ca, "ca.crt"), filepath.Join(ca, name+".crt"), filepath.Join(ca, name+".key"))
+	var err error
+	if conf.Identity, err = identity.Load(filepath.Join(ca, "ca.crt"), filepath.Join(ca, name+".crt"), filepath.Join(ca, name+".key")); err != nil {
+		w.t.Fatal(err)
+	}
+	if conf.Conn, err = w.net.Host(name, addrOf(i).Addr()).ListenPacket(w.t.Context(), addrOf(i)); err != nil {
+		w.t.Fatal(err)
+	}
+	conf.Logger = slog.New(slog.DiscardHandler)
+	l, err := New(conf)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	conn, err := w.net.Host(name, addrOf(i).Addr()).ListenPacket(w.t.Context(), addrOf(i))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	l, err := New(Config{Identity: id, Conn: conn, Logger: slog.New(slog.DiscardHandler), Resolve: func(n string) (netip.AddrPort, bool) {
+	l.HandleCalls("echo", MaxMessage, echo)
+	return l
+}
+
+// echo says who asked, and what.
+func echo(_ context.Context, peer identity.Peer, request []byte) []byte {
+	return append([]byte(peer.Node+":"), request...)
+}
+
+// node is a layer that knows a and b.
+func (w *world) node(mesh, name string, i byte) *Layer {
+	w.t.Helper()
+	return w.layer(mesh, name, i, false, Config{Resolve: func(n string) (netip.AddrPort, bool) {
 		a, ok := map[string]netip.AddrPort{"a": addrOf(1), "b": addrOf(2), "wrong": addrOf(2)}[n]
 		return a, ok
 	}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	l.HandleCalls("echo", MaxMessage, func(_ context.Context, peer identity.Peer, request []byte) []byte {
-		return append([]byte(peer.Node+":"), request...)
-	})
-	return l
 }
 
 func (w *world) run(l *Layer) (stop func()) {

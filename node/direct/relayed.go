@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -71,7 +72,7 @@ func (w whole) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// mayRelay says whether streams of a kind to a node may be carried.
+// mayRelay says whether this node's streams of a kind may be carried.
 func (l *Layer) mayRelay(kind string) bool {
 	return l.cfg.Carriers != nil && l.cfg.Identity.Voter && slices.Contains(l.cfg.Carried, kind)
 }
@@ -122,7 +123,8 @@ func (l *Layer) nudge(addr netip.AddrPort, node string) {
 	_, _ = l.link(over, addr, node)
 }
 
-// dialCarried asks carriers one after the other, each a moment after the one before, and takes the first that gets through.
+// dialCarried asks carriers one after the other, each when the one before has failed or takes long, and takes the first that gets
+// through.
 func (l *Layer) dialCarried(ctx context.Context, node, kind string) (net.Conn, string, error) {
 	carriers := l.carriers(node)
 	if len(carriers) == 0 {
@@ -135,49 +137,60 @@ func (l *Layer) dialCarried(ctx context.Context, node, kind string) (net.Conn, s
 		carrier string
 		err     error
 	}
+	var won answer
+	var failed error // the first, of the likeliest carrier
 	answers := make(chan answer, len(carriers))
-	for i, c := range carriers {
+	late := time.NewTimer(carrierPatience)
+	defer late.Stop()
+	asked := 0
+	ask := func() {
+		if asked == len(carriers) || ctx.Err() != nil {
+			return
+		}
+		c := carriers[asked]
+		asked++
+		late.Reset(carrierPatience)
 		go func() {
-			if !pause(ctx, time.Duration(i)*carrierPatience) {
-				answers <- answer{err: ctx.Err()}
-				return
-			}
 			conn, err := l.through(ctx, c, node, kind)
 			answers <- answer{conn, c, err}
 		}()
 	}
-	var won answer
-	var errs []error
-	for range carriers { // all are waited for: none outlives the call
-		a := <-answers
-		switch {
-		case a.err != nil:
-			errs = append(errs, a.err)
-		case won.conn != nil:
-			_ = a.conn.Close()
-		default:
-			won = a
-			cancel()
+	ask()
+	for answered := 0; answered < asked; { // all are waited for: none outlives the call
+		select {
+		case <-late.C:
+			ask()
+			continue
+		case a := <-answers:
+			answered++
+			switch {
+			case a.err != nil:
+				failed = cmp.Or(failed, a.err)
+				ask()
+			case won.conn != nil:
+				_ = a.conn.Close()
+			default:
+				won = a
+				cancel()
+			}
 		}
 	}
 	if won.conn == nil {
 		l.counts.failed.Add(1)
-		return nil, "", errs[0]
+		return nil, "", failed
 	}
 	l.counts.dialed.Add(1)
 	return won.conn, won.carrier, nil
 }
 
-// carriers are whom to ask: the one that served last, then the owner's choice.
+// carriers are whom to ask: the owner's choice, of it the one that served last before the others.
 func (l *Layer) carriers(node string) []string {
 	l.mu.Lock()
-	last, ok := l.last[node]
+	last := l.last[node]
 	l.mu.Unlock()
-	list := slices.DeleteFunc(l.cfg.Carriers(node), func(c string) bool {
-		return c == node || c == l.cfg.Identity.Node || ok && c == last
-	})
-	if ok {
-		list = slices.Insert(list, 0, last)
+	list := slices.DeleteFunc(l.cfg.Carriers(node), func(c string) bool { return c == node || c == l.cfg.Identity.Node })
+	if i := slices.Index(list, last); i > 0 {
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, last)
 	}
 	return list[:min(len(list), maxCarriers)]
 }
@@ -190,18 +203,6 @@ func (l *Layer) carriedBy(node, carrier string) {
 	l.mu.Unlock()
 	if before != carrier {
 		l.cfg.Logger.Warn("no direct connection to a voter: another node carries raft and policy changes", "event", "carried", "peer", node, "carrier", carrier)
-	}
-}
-
-// pause waits; false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -300,30 +301,40 @@ func abort(conn net.Conn) {
 	}
 }
 
-// straighten ends carried streams that this node dialed once the direct way is there again; who used them dials anew.
+// straighten tries the direct way, now and then, while a carrier stands in for it.
 func (l *Layer) straighten(ctx context.Context) error {
-	for pause(ctx, straightenEvery) {
+	tick := time.NewTicker(straightenEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
 		for node, ends := range l.carriedEnds() {
-			addr, ok := l.cfg.Resolve(node)
-			if !ok {
-				continue
-			}
-			try, cancel := context.WithTimeout(ctx, handshakeTimeout)
-			_, err := l.link(try, addr, node)
-			cancel()
-			if err != nil {
-				continue
-			}
-			l.cfg.Logger.Info("a voter is connected directly again", "event", "straight", "peer", node)
-			l.mu.Lock()
-			delete(l.last, node)
-			l.mu.Unlock()
-			for _, r := range ends {
-				_ = r.Close()
-			}
+			l.replace(ctx, node, ends)
 		}
 	}
-	return nil
+}
+
+// replace ends carried streams that this node dialed if the direct way is there again; who used them dials anew.
+func (l *Layer) replace(ctx context.Context, node string, ends []*relayed) {
+	addr, ok := l.cfg.Resolve(node)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if _, err := l.link(ctx, addr, node); err != nil {
+		return
+	}
+	l.cfg.Logger.Info("a voter is connected directly again", "event", "straight", "peer", node)
+	l.mu.Lock()
+	delete(l.last, node)
+	l.mu.Unlock()
+	for _, r := range ends {
+		_ = r.Close()
+	}
 }
 
 func (l *Layer) carriedEnds() map[string][]*relayed {
