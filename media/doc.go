@@ -53,8 +53,8 @@
 //   - A registration names the authenticated node that sent it, or it is refused.
 //   - No answer from the directory is not an absence. Without any directory node, running media goes on; a lost
 //     source is looked for while viewers remain, for two minutes.
-//   - A publication with a later claim elsewhere goes on until nobody takes it any more; those who take it have then seen the
-//     stream flow from the other node. Meanwhile they get packets from both.
+//   - A publication with a later claim elsewhere goes on until nobody takes it any more and the claim still stands; those who took
+//     it have then seen the stream flow from the other node. Meanwhile they get packets from both.
 //   - At most two keyframe requests a second and track go upstream; a request inside that interval is sent at
 //     its end.
 //   - Of two claims to one stream id the higher generation wins, then the higher origin name. Generations are Unix
@@ -73,8 +73,8 @@
 //
 // It does not relay a remote stream to third nodes: only the ingress serves (depth 0), though the directory carries
 // depth. It does not buffer, reorder or repair; packets that arrive before the answer to our subscription are
-// counted as unknown and lost, and the keyframe request that a viewer's arrival causes makes up for them. Whether two claims to one
-// stream are one publisher that moves or two that quarrel it cannot tell. It does not know who a directory request's sender may ask about: any authenticated member may read. When a
-// stream continues from another source, RTP sequence numbers start anew unless its publisher says otherwise; a Sink that
-// minds is a Switcher.
+// counted as unknown and lost, and the keyframe request that a viewer's arrival causes makes up for them. Whether two claims to
+// one stream are one publisher that moves or two that quarrel it cannot tell. It does not know who a directory request's sender
+// may ask about: any authenticated member may read. When a stream continues from another source, RTP sequence numbers start anew
+// unless its publisher says otherwise; a Sink that minds is a Switcher.
 package media

@@ -95,14 +95,7 @@ func (g *glance) heard(h heading, at time.Time) {
 // report sends receiver reports until the viewer is closed.
 func (g *glance) report(ctx context.Context) {
 	defer close(g.done)
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for pause(ctx, reportEvery) == nil {
 		for _, r := range g.reports() {
 			_ = g.PeerConnection().WriteRTCP([]rtcp.Packet{&rtcp.ReceiverReport{Reports: []rtcp.ReceptionReport{r}}}) // the next one says it too
 		}

@@ -85,15 +85,9 @@ func viewRaw(to string, b *books, stream int) (session, error) {
 		}
 	})
 	r.group.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
+		for ctx.Err() == nil {
 			_, _ = w.WriteTo(rawHello, r.to) // said again in a second
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+			_ = pause(ctx, time.Second)
 		}
 	})
 	return r, nil

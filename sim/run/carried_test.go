@@ -27,20 +27,7 @@ links:
 // All direct links between the voters are cut; two other nodes reach all of them. There is a leader again, by way of those, and
 // policies spread; one of the two dies, and there still is; the links come back, and nothing is carried any more.
 func TestVotersThatReachEachOtherOnlyThroughOthersHaveALeader(t *testing.T) {
-	s := parse(t, cutVoters)
-	err := bubble(t)(func() {
-		g, err := prepare(t.TempDir(), s)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		m := newMesh(context.Background(), g, sim.New(s.Seed), Options{Bubble: bubble(t), Version: "test"})
-		m.clock, m.note = &clock{t0: time.Now()}, t.Logf
-		defer m.close()
-		if err := m.form(); err != nil {
-			t.Error(err)
-			return
-		}
+	inMesh(t, parse(t, cutVoters), func(m *mesh) {
 		if carried(m) != 0 {
 			t.Error("streams are carried although all links work")
 		}
@@ -69,9 +56,6 @@ func TestVotersThatReachEachOtherOnlyThroughOthersHaveALeader(t *testing.T) {
 			t.Errorf("%d streams were carried after the links came back", after-before)
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // cutBetween cuts or mends all links among some nodes.

@@ -4,8 +4,6 @@ import (
 	"os"
 	"slices"
 	"testing"
-
-	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
 func TestADrainedRelayLosesNoPacket(t *testing.T) {
@@ -64,14 +62,7 @@ func TestAllRelaysInUseAreDrainedAtOnce(t *testing.T) {
 		"before": policy,
 		"after":  policy + "nodes: {iad: {state: drained}, sfo: {state: drained}, sin: {state: drained}}\n",
 	}
-	s, err := scenario.Parse([]byte(lastRelay), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := simulate(t, lastRelay, documents)
 	cam := r.Streams[0]
 	if !r.Safe || cam.Delivered != cam.Sent || cam.Sent == 0 {
 		t.Errorf("%d of %d delivered\n%s", cam.Delivered, cam.Sent, r.Summary())
@@ -109,14 +100,7 @@ func TestClientsOfDrainedNodesMoveWithoutALoss(t *testing.T) {
 		"before": policy,
 		"after":  policy + "nodes: {fra: {state: drained}, sin: {state: drained}}\n",
 	}
-	s, err := scenario.Parse([]byte(clientsOfDrained), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := simulate(t, clientsOfDrained, documents)
 	cam := r.Streams[0]
 	if !r.Safe || cam.Sent == 0 || cam.Delivered != cam.Sent || cam.LongestGap > 500 {
 		t.Errorf("%d of %d delivered, the longest gap %v ms\n%s", cam.Delivered, cam.Sent, cam.LongestGap, r.Summary())

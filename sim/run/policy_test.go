@@ -9,9 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ternmesh/tern/sim"
-	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
 func fromEnv(key string, otherwise int) int {
@@ -40,21 +37,8 @@ func farVoters(nodes int) string {
 // virtual time. SIM_NODES and SIM_CHANGES ask for more than CI's.
 func TestAPolicyIsEnforcedEverywhereSoon(t *testing.T) {
 	nodes, changes := fromEnv("SIM_NODES", 9), fromEnv("SIM_CHANGES", 10)
-	s := parse(t, farVoters(nodes))
 	var took []time.Duration
-	err := bubble(t)(func() {
-		g, err := prepare(t.TempDir(), s)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		m := newMesh(context.Background(), g, sim.New(s.Seed), Options{Bubble: bubble(t), Version: "test"})
-		m.clock, m.note = &clock{t0: time.Now()}, t.Logf
-		defer m.close()
-		if err := m.form(); err != nil {
-			t.Error(err)
-			return
-		}
+	inMesh(t, parse(t, farVoters(nodes)), func(m *mesh) {
 		for i := range changes {
 			if d, ok := applyEverywhere(t, m, i); ok {
 				took = append(took, d)
@@ -62,8 +46,8 @@ func TestAPolicyIsEnforcedEverywhereSoon(t *testing.T) {
 			time.Sleep(time.Duration(2000+137*i) * time.Millisecond)
 		}
 	})
-	if err != nil || len(took) != changes {
-		t.Fatalf("%d of %d changes, %v", len(took), changes, err)
+	if len(took) != changes {
+		t.Fatalf("%d of %d changes", len(took), changes)
 	}
 	slices.Sort(took)
 	t.Logf("%d nodes, voters 150 ms apart, %d changes: apply to enforced on all nodes p50 %v, p99 %v, max %v", nodes, changes,
@@ -139,14 +123,7 @@ func TestWithoutAQuorumMediaGoesOnAndStarts(t *testing.T) {
 		"base":    "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n",
 		"changed": "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: other, auth: app_id}]\n",
 	}
-	s, err := scenario.Parse([]byte(text), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := simulate(t, text, documents)
 	for _, stream := range r.Streams {
 		if stream.Sent == 0 || stream.Delivered < stream.Sent {
 			t.Errorf("%s: %d of %d delivered without a quorum", stream.Name, stream.Delivered, stream.Sent)

@@ -1,10 +1,6 @@
 package run
 
-import (
-	"testing"
-
-	"github.com/ternmesh/tern/sim/run/scenario"
-)
+import "testing"
 
 const revoked = `
 name: revoked
@@ -33,14 +29,7 @@ events:
 func TestARevokedNodeIsCutOffAndNobodyElseNotices(t *testing.T) {
 	const policy = "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n"
 	documents := map[string]string{"before": policy, "after": policy + "revoked: [{node: iad, reason: stolen}]\n"}
-	s, err := scenario.Parse([]byte(revoked), func(name string) ([]byte, error) { return []byte(documents[name]), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := simulate(t, revoked, documents)
 	through, of := r.Streams[0], r.Streams[1]
 	if through.Sent == 0 || through.Delivered != through.Sent {
 		t.Errorf("%d of %d packets delivered that went through the node at first", through.Delivered, through.Sent)

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ternmesh/tern/sim"
 	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
@@ -26,20 +27,61 @@ func bubble(t *testing.T) Bubble {
 
 func parse(t *testing.T, text string) *scenario.Scenario {
 	t.Helper()
-	s, err := scenario.Parse([]byte(text), func(name string) ([]byte, error) { return os.ReadFile("library/" + name) })
+	return parseWith(t, text, func(name string) ([]byte, error) { return os.ReadFile("library/" + name) })
+}
+
+// parseWith reads a scenario whose other documents come from file.
+func parseWith(t *testing.T, text string, file func(name string) ([]byte, error)) *scenario.Scenario {
+	t.Helper()
+	s, err := scenario.Parse([]byte(text), file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// virtually runs a scenario in virtual time and demands that it is safe and live.
-func virtually(t *testing.T, text string) *Report {
+// simulate runs a scenario, with these policies, in virtual time.
+func simulate(t *testing.T, text string, policies map[string]string) *Report {
 	t.Helper()
-	r, err := Run(context.Background(), parse(t, text), Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
+	return runIn(t, parseWith(t, text, func(name string) ([]byte, error) { return []byte(policies[name]), nil }))
+}
+
+func runIn(t *testing.T, s *scenario.Scenario) *Report {
+	t.Helper()
+	r, err := Run(t.Context(), s, Options{Bubble: bubble(t), Version: "test", Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+// inMesh calls f in virtual time with a scenario's mesh that has formed.
+func inMesh(t *testing.T, s *scenario.Scenario, f func(m *mesh)) {
+	t.Helper()
+	err := bubble(t)(func() {
+		g, err := prepare(t.TempDir(), s)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		m := newMesh(context.Background(), g, sim.New(s.Seed), Options{Bubble: bubble(t), Version: "test"})
+		m.clock, m.note = &clock{t0: time.Now()}, t.Logf
+		defer m.close()
+		if err := m.form(); err != nil {
+			t.Error(err)
+			return
+		}
+		f(m)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// virtually runs a scenario in virtual time and demands that it is safe and live.
+func virtually(t *testing.T, text string) *Report {
+	t.Helper()
+	r := runIn(t, parse(t, text))
 	if !r.Safe {
 		t.Errorf("replay with: go test -run '^%s$' ./sim/run\n%s", t.Name(), r.Summary())
 	}
