@@ -135,8 +135,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for result, v := range map[string]uint64{"sent": t.Sent, "dropped": t.Dropped, "failed": t.Failed} {
 		counter(descTraces, v, result)
 	}
-	c.collectEdge(s, gauge, counter)
-	ch <- prometheus.MustNewConstMetric(descFrozen, prometheus.CounterValue, n.access.Stats().Frozen.Seconds())
+	a := n.access.Stats()
+	c.collectEdge(s, a, gauge, counter)
+	ch <- prometheus.MustNewConstMetric(descFrozen, prometheus.CounterValue, a.Frozen.Seconds())
 	c.collectFilter(gauge, counter)
 	f := n.filter.Stats()
 	for where, counts := range map[string][]ebpf.Count{"xdp": f.XDP, "go": f.Go} {

@@ -2,11 +2,12 @@ package node
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ternmesh/tern/node/access"
 )
 
 // collectEdge adds the clients' side and the streams.
-func (c *collector) collectEdge(s Status, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
-	a := c.node.access.Stats()
+func (c *collector) collectEdge(s Status, a access.Stats, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	for kind, k := range a.Sessions {
 		gauge(descSessions, float64(k), kind)
 	}
