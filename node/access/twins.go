@@ -19,7 +19,7 @@ type twins struct {
 	ssrc       uint32 // under which the source counts
 	other      uint32 // under which it comes too
 	twin       bool   // other is meant
-	left       uint32 // the source before, which was no twin
+	left, too  uint32 // the source before, which was no twin: how it counted, and how it came too
 	seq        uint16 // newest packet
 	markTS     uint32 // timestamp of a packet, and when that came
 	marked     int64  // nanoseconds
@@ -34,20 +34,22 @@ func (t *twins) source(ssrc uint32, seq uint16, ts uint32, rate uint32, now func
 		t.start(ssrc, seq, ts, now())
 	case ssrc == t.ssrc || t.twin && ssrc == t.other:
 		t.note(seq, ts, now)
-	case ssrc == t.left:
-		return ssrc // late: it is dropped behind this
+	case ssrc == t.left || ssrc == t.too:
+		return t.left // late: it is dropped behind this
 	case t.fits(seq, ts, rate, now()):
 		t.other, t.twin = ssrc, true
 		t.note(seq, ts, now)
 	default:
-		t.left = t.ssrc
+		if t.left, t.too = t.ssrc, t.ssrc; t.twin {
+			t.too = t.other
+		}
 		t.start(ssrc, seq, ts, now())
 	}
 	return t.ssrc
 }
 
 func (t *twins) start(ssrc uint32, seq uint16, ts uint32, now int64) {
-	*t = twins{started: true, ssrc: ssrc, left: t.left, seq: seq, markTS: ts, marked: now}
+	*t = twins{started: true, ssrc: ssrc, left: t.left, too: t.too, seq: seq, markTS: ts, marked: now}
 }
 
 func (t *twins) note(seq uint16, ts uint32, now func() int64) {
