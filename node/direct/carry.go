@@ -43,7 +43,7 @@ func (q *quota) take(peer string) (release func(), ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.total >= maxCarried || q.by[peer] >= maxCarriedPerPeer || !q.begin.Allow() {
-		return func() {}, false
+		return nil, false
 	}
 	q.total++
 	q.by[peer]++
@@ -95,12 +95,16 @@ func (l *Layer) Stats() Stats {
 // carry copies a stream between a voter and another one that it does not reach: only for voters and to voters, to the member's
 // own address, and directly. What comes in goes out once.
 func (l *Layer) carry(ctx context.Context, peer identity.Peer, conn net.Conn) {
-	release, ok := l.carrying.take(peer.Node)
-	defer release()
-	if !ok || !peer.Voter {
-		l.refuse(conn, peer, kindCarry, "too many, or the peer does not vote")
+	if !peer.Voter { // and takes no voter's turn
+		l.refuse(conn, peer, kindCarry, "the peer does not vote")
 		return
 	}
+	release, ok := l.carrying.take(peer.Node)
+	if !ok {
+		l.refuse(conn, peer, kindCarry, "too many")
+		return
+	}
+	defer release()
 	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout))
 	node, err := readName(conn)
 	_ = conn.SetReadDeadline(time.Time{})

@@ -140,6 +140,17 @@ func TestACarrierRefuses(t *testing.T) {
 				t.Errorf("%s to %s: counted %+v", one.from, one.to, got)
 			}
 		}
+		before := nodes["c"].carrying.begin.Tokens()
+		for range 10 { // who may not be carried leaves the voters theirs
+			conn, err := nodes["d"].Dial(t.Context(), "c", kindCarry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(conn)
+		}
+		if after := nodes["c"].carrying.begin.Tokens(); after < before {
+			t.Errorf("a node that does not vote has used up %v streams of the voters", before-after)
+		}
 	})
 }
 

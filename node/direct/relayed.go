@@ -253,10 +253,13 @@ func (l *Layer) track(r *relayed) (*relayed, error) {
 
 // arrive takes a stream that a carrier brings: who dialed it proves that to this node, whatever the carrier says.
 func (l *Layer) arrive(ctx context.Context, carrier identity.Peer, conn net.Conn) {
+	if !l.cfg.Identity.Voter {
+		l.refuse(conn, carrier, kindCarried, "this node does not vote")
+		return
+	}
 	release, ok := l.arrivals.take(carrier.Node)
-	if !ok || !l.cfg.Identity.Voter {
-		l.refuse(conn, carrier, kindCarried, "too many, or this node does not vote")
-		release()
+	if !ok {
+		l.refuse(conn, carrier, kindCarried, "too many")
 		return
 	}
 	inner := tls.Server(whole{conn}, l.carriedTLS)
