@@ -96,6 +96,7 @@ type Control struct {
 	chain  deltaChain // guarded by mu: the way to copy from older versions
 	copy   envelope   // guarded by mu: what this node enforces, signed; zero before the first
 	policy Policy     // guarded by mu: the same, decoded, certificates in the clear as far as this node may read them
+	since  time.Time  // guarded by mu: when it came into force here, or was taken from disk
 
 	ring       map[string]fenceKey  // guarded by mu: by id
 	vault      []vaultKey           // guarded by mu: of the copy
@@ -243,6 +244,7 @@ type Status struct {
 	Commit        uint64   `json:"commit"`         // log index
 	Applied       uint64   `json:"applied"`        // log index
 	PolicyVersion uint64   `json:"policy_version"` // in force here
+	PolicySeconds float64  `json:"policy_seconds"` // for how long, or since the start
 	Voters        []string `json:"voters"`         // as raft has them; on a subscriber, as Members has them
 	LastError     string   `json:"last_error"`     // the latest thing that went wrong, if it still matters
 	Fetched       uint64   `json:"fetched"`        // copies taken from peers
@@ -262,6 +264,9 @@ func (c *Control) Status() Status {
 	r := c.node()
 	c.mu.Lock()
 	s := Status{Voter: c.cfg.Voter, Role: "subscriber", PolicyVersion: c.policy.Version, LastError: c.lastErr}
+	if s.PolicyVersion > 0 {
+		s.PolicySeconds = time.Since(c.since).Seconds()
+	}
 	c.mu.Unlock()
 	c.fsm.read(func(st *state) {
 		if st.stopped != nil {

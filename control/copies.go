@@ -142,7 +142,7 @@ func (c *Control) load() error {
 	if err != nil {
 		return &CorruptError{File: c.copyFile(), Remedy: remedyCopy, Err: err}
 	}
-	c.copy, c.vault = e, p.vault // before Run: nobody else is there
+	c.copy, c.vault, c.since = e, p.vault, time.Now() // before Run: nobody else is there
 	c.policy, c.sealedApps = c.unseal(p)
 	return nil
 }
@@ -175,7 +175,7 @@ func (c *Control) install(e envelope, p Policy) {
 		p.Change = e.Change
 	}
 	c.mu.Lock()
-	c.unsaved = unsaved
+	c.unsaved, c.since = unsaved, time.Now()
 	c.copy, c.chain, c.vault, c.policy, c.sealedApps = e, chain, p.vault, p, missing
 	c.mu.Unlock()
 	c.cfg.Enforce(p)

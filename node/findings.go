@@ -65,6 +65,7 @@ const (
 	certificateNow   = 3 * 24 * time.Hour
 	undeliveredShare = 0.001 // of the media frames sent to this node over a braid's life
 	undeliveredLeast = 10    // frames; fewer prove nothing
+	behindAfter      = 5.0   // seconds: a change takes up to three to be in force everywhere, and gossip another to say so
 )
 
 // findings judges a status; pure. The worst come first, then by name and place, so that two looks compare.
@@ -128,7 +129,7 @@ func memberFindings(s Status, add addFinding) {
 			}
 		case !m.Alive:
 			add(SeverityWarning, findDead, m.Node, "gossip has declared it dead", "start it, or ignore this if it was taken away: it is forgotten after an hour")
-		case m.PolicyVersion < s.PolicyVersion:
+		case m.PolicyVersion < s.PolicyVersion && s.Control.PolicySeconds >= behindAfter:
 			add(SeverityWarning, findBehind, m.Node, fmt.Sprintf("enforces policy %d, %s has %d", m.PolicyVersion, s.Node, s.PolicyVersion),
 				"it fetches copies by itself within seconds; if this lasts, look at its log")
 		}

@@ -13,7 +13,7 @@ import (
 func well(now time.Time) Status {
 	return Status{
 		Node: "fra", PolicyVersion: 3, Joins: 2, CertificateBegins: now.Add(-275 * 24 * time.Hour), CertificateExpires: now.Add(90 * 24 * time.Hour),
-		Control: control.Status{Voter: true, Leader: "iad", Voters: []string{"fra", "iad", "sin"}},
+		Control: control.Status{Voter: true, Leader: "iad", Voters: []string{"fra", "iad", "sin"}, PolicySeconds: 60},
 		Members: []MemberStatus{
 			{Node: "fra", Alive: true, PolicyVersion: 3}, {Node: "iad", Alive: true, PolicyVersion: 3}, {Node: "sin", Alive: true, PolicyVersion: 3},
 			{Node: "old", State: mesh.StateLeft}, // stopped by its operator: nothing to do
@@ -94,6 +94,20 @@ func TestFindingsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("no case makes %s", name)
 		}
+	}
+}
+
+// A change is in force everywhere after a few seconds: until then nobody is behind.
+func TestAChangeOfThisMomentIsNoFinding(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	s := well(now)
+	s.PolicyVersion, s.Control.PolicySeconds = 4, 1 // nobody else has it yet
+	if found := findings(s, now); len(found) > 0 {
+		t.Errorf("%+v", found)
+	}
+	s.Control.PolicySeconds = 10
+	if found := findings(s, now); len(found) != 2 || found[0].Name != findBehind {
+		t.Errorf("ten seconds later the two others must be named: %+v", found)
 	}
 }
 

@@ -161,13 +161,32 @@ func auditVerifyCommand() *cobra.Command {
 		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/audit/witnesses", nil, &witnesses); err != nil {
 			return fmt.Errorf("the chain fits, but no node could be asked for its mark: %w", err)
 		}
-		return judgeWitnesses(out, entries, witnesses)
+		if file == "" {
+			return judgeWitnesses(out, "the log was rewritten or cut", entries, witnesses)
+		}
+		if err := judgeWitnesses(out, "the file was rewritten or cut, or is older than the log", entries, witnesses); err != nil {
+			return err
+		}
+		return judgeBeginning(cmd.Context(), *base, entries)
 	}
 	return cmd
 }
 
-// judgeWitnesses holds the nodes' marks against the chain.
-func judgeWitnesses(out io.Writer, entries []control.AuditEntry, witnesses []control.AuditWitness) error {
+// judgeBeginning holds an exported log's first entry against the first one that the voters keep: a chain fits from wherever it
+// begins, so what was cut off there shows nowhere else.
+func judgeBeginning(ctx context.Context, base gate.Target, entries []control.AuditEntry) error {
+	var kept []control.AuditEntry
+	if err := admin(ctx, base, http.MethodGet, "/v1/audit?after=0", nil, &kept); err != nil {
+		return fmt.Errorf("the chain fits, but no voter could be asked where the log begins: %w", err)
+	}
+	if len(kept) > 0 && kept[0].Seq < entries[0].Seq {
+		return fmt.Errorf("the log was cut: it begins with entry %d, the voters keep entries from %d on", entries[0].Seq, kept[0].Seq)
+	}
+	return nil
+}
+
+// judgeWitnesses holds the nodes' marks against the chain; verdict is what a mark that does not fit means.
+func judgeWitnesses(out io.Writer, verdict string, entries []control.AuditEntry, witnesses []control.AuditWitness) error {
 	hashes := make(map[uint64]string, len(entries))
 	for _, e := range entries {
 		hashes[e.Seq] = e.Hash
@@ -185,13 +204,13 @@ func judgeWitnesses(out io.Writer, entries []control.AuditEntry, witnesses []con
 		case !known && w.Mark.Seq < entries[0].Seq:
 			fmt.Fprintf(out, "  %s: entry %d is no longer kept\n", w.Node, w.Mark.Seq)
 		case !known:
-			bad = append(bad, fmt.Sprintf("%s has seen entry %d, the log ends at %d", w.Node, w.Mark.Seq, entries[len(entries)-1].Seq))
+			bad = append(bad, fmt.Sprintf("%s has seen entry %d, this ends at %d", w.Node, w.Mark.Seq, entries[len(entries)-1].Seq))
 		default:
 			bad = append(bad, fmt.Sprintf("%s remembers entry %d as %s, the log has %s", w.Node, w.Mark.Seq, w.Mark.Hash, hash))
 		}
 	}
 	if len(bad) > 0 {
-		return fmt.Errorf("the log was rewritten or cut:\n  %s", strings.Join(bad, "\n  "))
+		return fmt.Errorf("%s:\n  %s", verdict, strings.Join(bad, "\n  "))
 	}
 	return nil
 }

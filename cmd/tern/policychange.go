@@ -23,6 +23,9 @@ import (
 // waitStep is how often --wait asks who enforces.
 const waitStep = 250 * time.Millisecond
 
+// maxStrandedShown bounds what people see of the apps that a change takes away.
+const maxStrandedShown = 20
+
 // change is how a change of the policy is made and reported, for apply, diff and rollback.
 type change struct {
 	base      *gate.Target
@@ -114,8 +117,11 @@ func (c *change) summary(out io.Writer, o control.Outcome) {
 	for _, d := range o.Changes {
 		fmt.Fprintf(out, "  %s\n", d)
 	}
-	for _, s := range o.Stranded {
+	for _, s := range o.Stranded[:min(len(o.Stranded), maxStrandedShown)] {
 		fmt.Fprintf(out, "  ! %s\n", s)
+	}
+	if more := len(o.Stranded) - maxStrandedShown; more > 0 {
+		fmt.Fprintf(out, "  ! and %d more (--json has all)\n", more)
 	}
 	if o.DryRun && len(o.Stranded) > 0 {
 		fmt.Fprintln(out, "it would be refused without --force")
@@ -166,7 +172,7 @@ func printEnforcers(out io.Writer, version uint64, list []control.Enforcer) {
 			yes = append(yes, e.Node)
 		}
 	}
-	fmt.Fprintf(out, "enforced now by %d of %d live nodes: %s\n", len(yes), live, strings.Join(yes, ", "))
+	fmt.Fprintf(out, "enforced now by %d of %d live nodes: %s\n", len(yes), live, orNone(strings.Join(yes, ", ")))
 	for _, e := range list {
 		if e.Version >= version && e.Error == "" {
 			continue

@@ -88,11 +88,11 @@ func applyEverywhere(t *testing.T, m *mesh, i int) (time.Duration, bool) {
 	return 0, false
 }
 
-// noQuorum loses two of three voters after 5 s and never gets them back. Media that runs goes on, new media starts, a node that
-// restarts comes up with the policy on its disk, and a change fails.
+// noQuorum loses two of three voters after 5 s and never gets them back. Media that runs goes on, new media starts, nodes that
+// restart, the last voter among them, come up with the policy on their disk, and a change fails.
 const noQuorum = `
 name: no-quorum
-duration: %s
+duration: %[1]s
 warmup: 2s
 seed: 9
 nodes:
@@ -107,18 +107,20 @@ links:
 policy: base
 streams:
   - {name: running, from: lhr, to: [nrt], app: demo, packets_per_second: 20, size: 400}
-  - {name: fresh, from: sfo, to: [nrt, lhr], app: demo, packets_per_second: 20, size: 400, start: %s}
+  - {name: fresh, from: sfo, to: [nrt, lhr], app: demo, packets_per_second: 20, size: 400, start: %[2]s}
+  - {name: voters, from: fra, to: [nrt, sfo], app: demo, packets_per_second: 20, size: 400, start: %[2]s}
 events:
   - {at: 5s, node: iad, action: kill}
   - {at: 5s, node: sin, action: kill}
-  - {at: %s, node: sfo, action: restart}
-  - {at: %s, node: lhr, policy: changed}
+  - {at: %[3]s, node: sfo, action: restart}
+  - {at: %[4]s, node: fra, action: restart}
+  - {at: %[5]s, node: lhr, policy: changed}
 `
 
 // SIM_MINUTES asks for more than CI's two minutes without a quorum.
 func TestWithoutAQuorumMediaGoesOnAndStarts(t *testing.T) {
 	whole := time.Duration(fromEnv("SIM_MINUTES", 2)) * time.Minute
-	text := fmt.Sprintf(noQuorum, whole, whole*2/3, whole/3, whole/2)
+	text := fmt.Sprintf(noQuorum, whole, whole*2/3, whole/3, whole*5/12, whole/2)
 	documents := map[string]string{
 		"base":    "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: demo, auth: app_id}]\n",
 		"changed": "regions: [{id: eu}, {id: us}, {id: ap}]\napps: [{id: other, auth: app_id}]\n",
@@ -132,5 +134,5 @@ func TestWithoutAQuorumMediaGoesOnAndStarts(t *testing.T) {
 	if text := r.Summary(); !strings.Contains(text, "no leader") {
 		t.Errorf("the change must have failed with a clear error:\n%s", text)
 	}
-	t.Logf("%v without a quorum: %d and %d packets, all delivered", whole, r.Streams[0].Delivered, r.Streams[1].Delivered)
+	t.Logf("%v without a quorum: %d, %d and %d packets, all delivered", whole, r.Streams[0].Delivered, r.Streams[1].Delivered, r.Streams[2].Delivered)
 }
