@@ -167,20 +167,20 @@ func auditVerifyCommand() *cobra.Command {
 		if err := judgeWitnesses(out, "the file was rewritten or cut, or is older than the log", entries, witnesses); err != nil {
 			return err
 		}
-		return judgeBeginning(cmd.Context(), *base, entries)
+		var kept []control.AuditEntry // a page of what the voters keep
+		if err := admin(cmd.Context(), *base, http.MethodGet, "/v1/audit?after=0", nil, &kept); err != nil {
+			return fmt.Errorf("the chain fits, but no voter could be asked where the log begins: %w", err)
+		}
+		return judgeBeginning(entries, kept)
 	}
 	return cmd
 }
 
 // judgeBeginning holds an exported log's first entry against the first one that the voters keep: a chain fits from wherever it
 // begins, so what was cut off there shows nowhere else.
-func judgeBeginning(ctx context.Context, base gate.Target, entries []control.AuditEntry) error {
-	var kept []control.AuditEntry
-	if err := admin(ctx, base, http.MethodGet, "/v1/audit?after=0", nil, &kept); err != nil {
-		return fmt.Errorf("the chain fits, but no voter could be asked where the log begins: %w", err)
-	}
+func judgeBeginning(entries, kept []control.AuditEntry) error {
 	if len(kept) > 0 && kept[0].Seq < entries[0].Seq {
-		return fmt.Errorf("the log was cut: it begins with entry %d, the voters keep entries from %d on", entries[0].Seq, kept[0].Seq)
+		return fmt.Errorf("the file was cut: it begins with entry %d, the voters keep entries from %d on", entries[0].Seq, kept[0].Seq)
 	}
 	return nil
 }

@@ -110,9 +110,9 @@ func compact(doc []byte) []byte {
 
 func (c *change) summary(out io.Writer, o control.Outcome) {
 	if o.DryRun {
-		fmt.Fprintf(out, "dry run: version %d would become version %d: %d changes\n", o.Base, o.Version, len(o.Changes))
+		fmt.Fprintf(out, "dry run: version %d would become version %d: %s\n", o.Base, o.Version, howMany(o.Changes))
 	} else {
-		fmt.Fprintf(out, "policy version %d applied (was %d): %d changes\n", o.Version, o.Base, len(o.Changes))
+		fmt.Fprintf(out, "policy version %d applied (was %d): %s\n", o.Version, o.Base, howMany(o.Changes))
 	}
 	for _, d := range o.Changes {
 		fmt.Fprintf(out, "  %s\n", d)
@@ -125,6 +125,20 @@ func (c *change) summary(out io.Writer, o control.Outcome) {
 	}
 	if o.DryRun && len(o.Stranded) > 0 {
 		fmt.Fprintln(out, "it would be refused without --force")
+	}
+}
+
+// howMany counts differences in words; control.Diff names the first 200, and one more line says how many follow.
+func howMany(d []control.Difference) string {
+	switch n := len(d); {
+	case n == 0:
+		return "no change"
+	case n == 1:
+		return "1 change"
+	case d[n-1].Path == "...":
+		return fmt.Sprintf("more than %d changes", n-1)
+	default:
+		return fmt.Sprintf("%d changes", n)
 	}
 }
 

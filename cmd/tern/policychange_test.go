@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 
@@ -25,5 +26,42 @@ func TestPolicyInputIsBounded(t *testing.T) {
 	cmd.SetIn(strings.NewReader(strings.Repeat(" ", control.MaxDocumentBytes)))
 	if doc, err := readInput(cmd, "-"); err != nil || len(doc) != control.MaxDocumentBytes {
 		t.Errorf("the longest that is allowed: %d bytes (%v)", len(doc), err)
+	}
+}
+
+// What the command sends is the policy that it read; what it cannot read goes as it is, so that the node names the lines.
+func TestAPolicyIsSentAsJSON(t *testing.T) {
+	sent := compact([]byte("regions: [{id: eu}]\napps: [{id: a, auth: app_id}]\n"))
+	if want := `{"regions":[{"id":"eu"}],"apps":[{"id":"a","auth":"app_id","redundancy":"full"}],"blocklist":[]}`; string(sent) != want {
+		t.Errorf("sent %s, want %s", sent, want)
+	}
+	for _, doc := range []string{"regions: [", "apps: [{id: a, oath: x}]", ""} {
+		if got := string(compact([]byte(doc))); got != doc {
+			t.Errorf("%q is sent as %q", doc, got)
+		}
+	}
+}
+
+// An exported log is held against what every node remembers, and its beginning against what the voters keep.
+func TestAnExportThatWasCutIsFound(t *testing.T) {
+	log := []control.AuditEntry{{Seq: 1, Hash: "a"}, {Seq: 2, Hash: "b"}, {Seq: 3, Hash: "c"}}
+	seen := []control.AuditWitness{{Node: "fra", Mark: control.AuditMark{Seq: 3, Hash: "c"}}}
+	changed := []control.AuditEntry{log[0], log[1], {Seq: 3, Hash: "x"}}
+	for name, c := range map[string]struct {
+		entries []control.AuditEntry
+		fits    bool
+	}{
+		"whole": {log, true}, "its beginning cut": {log[1:], false}, "its end cut": {log[:2], false}, "changed": {changed, false},
+	} {
+		err := judgeWitnesses(io.Discard, "bad", c.entries, seen)
+		if err == nil {
+			err = judgeBeginning(c.entries, log)
+		}
+		if (err == nil) != c.fits {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := judgeBeginning(log, log[2:]); err != nil {
+		t.Errorf("an export from before the voters let go of old entries: %v", err)
 	}
 }
