@@ -57,6 +57,18 @@ func (q *quota) take(peer string) (release func(), ok bool) {
 	}), true
 }
 
+// turn takes a half of a carried stream from a peer, or refuses it; votes says whether the end does that must. Who does not
+// takes no voter's turn.
+func (l *Layer) turn(q *quota, votes bool, conn net.Conn, peer identity.Peer, kind string) (release func(), ok bool) {
+	if votes {
+		release, ok = q.take(peer.Node)
+	}
+	if !ok {
+		l.refuse(conn, peer, kind, "too many, or no voter's")
+	}
+	return release, ok
+}
+
 // counts of carried streams; see Stats.
 type counts struct{ dialed, failed, taken, carried, refused, bytes atomic.Uint64 }
 
@@ -95,13 +107,8 @@ func (l *Layer) Stats() Stats {
 // carry copies a stream between a voter and another one that it does not reach: only for voters and to voters, to the member's
 // own address, and directly. What comes in goes out once.
 func (l *Layer) carry(ctx context.Context, peer identity.Peer, conn net.Conn) {
-	if !peer.Voter { // and takes no voter's turn
-		l.refuse(conn, peer, kindCarry, "the peer does not vote")
-		return
-	}
-	release, ok := l.carrying.take(peer.Node)
+	release, ok := l.turn(l.carrying, peer.Voter, conn, peer, kindCarry)
 	if !ok {
-		l.refuse(conn, peer, kindCarry, "too many")
 		return
 	}
 	defer release()

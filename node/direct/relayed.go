@@ -253,13 +253,8 @@ func (l *Layer) track(r *relayed) (*relayed, error) {
 
 // arrive takes a stream that a carrier brings: who dialed it proves that to this node, whatever the carrier says.
 func (l *Layer) arrive(ctx context.Context, carrier identity.Peer, conn net.Conn) {
-	if !l.cfg.Identity.Voter {
-		l.refuse(conn, carrier, kindCarried, "this node does not vote")
-		return
-	}
-	release, ok := l.arrivals.take(carrier.Node)
+	release, ok := l.turn(l.arrivals, l.cfg.Identity.Voter, conn, carrier, kindCarried)
 	if !ok {
-		l.refuse(conn, carrier, kindCarried, "too many")
 		return
 	}
 	inner := tls.Server(whole{conn}, l.carriedTLS)
