@@ -205,6 +205,9 @@ func TestSplice(t *testing.T) {
 		{"and keeps its distances", 2, 503, 77 + 3000, 2 * second, 5, 4000 + 93000, true},
 		{"the old source is dropped", 1, 2, 5000, 2 * second, 0, 0, false},
 		{"a third source", 3, 9, 9, 2 * second, 6, 4000 + 93001, true},
+		{"the one before it is late", 2, 504, 77 + 6000, 3 * second, 0, 0, false},
+		{"and back once the third is silent", 2, 600, 77 + 9000, 4 * second, 7, 4000 + 93001 + 180000, true},
+		{"then the third is late", 3, 10, 10, 4 * second, 0, 0, false},
 	} {
 		seq, ts, ok := step(tc.ssrc, tc.seq, tc.ts, tc.now)
 		if ok != tc.ok || (ok && (seq != tc.wantSeq || ts != tc.wantTS)) {

@@ -6,6 +6,9 @@ import (
 	"github.com/pion/rtp"
 )
 
+// backAfter is how long the current source must have been silent for the one before to be back, and not late.
+const backAfter = 2 * time.Second
+
 // splice joins the packets of one source after another (a publisher that came back
 // has another SSRC, sequence and clock) into one sequence, so that a viewer's decoder
 // sees a stream that goes on. Within a source packets pass with their distances kept:
@@ -32,7 +35,7 @@ func (s *splice) apply(h *rtp.Header, now time.Time, rate uint32) bool {
 		s.from = h.SequenceNumber - keptPackets // what arrives out of order at the beginning passes
 		s.mark(h.SequenceNumber, h.Timestamp, now)
 		return true
-	case h.SSRC == s.before && h.SSRC != s.ssrc:
+	case h.SSRC == s.before && h.SSRC != s.ssrc && now.Sub(s.lastAt) < backAfter:
 		return false
 	case h.SSRC != s.ssrc:
 		s.before, s.ssrc = s.ssrc, h.SSRC
