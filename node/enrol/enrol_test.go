@@ -512,6 +512,18 @@ func TestTheFingerprint(t *testing.T) {
 	}
 }
 
+func TestAFolderMayBeWrittenWithASlashAtItsEnd(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "above", "data")
+	for _, made := range []bool{true, false} {
+		if got, err := MakeFolder(dir+"/", nil); got != made || err != nil {
+			t.Errorf("made %v, want %v; %v", got, made, err)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestFoldersThatRootMakesAreTheNodesUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give folders away")

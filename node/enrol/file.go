@@ -146,6 +146,7 @@ func SameOwner(path string) error {
 // MakeFolder makes a folder for its owner alone (mode 0700), and those above it that are not there. What root makes belongs to owner,
 // or without one (nil) to whom the folder above belongs; a folder that is there stays whose it is. made: it was not there.
 func MakeFolder(dir string, owner *user.User) (made bool, err error) {
+	dir = filepath.Clean(dir) // what stands above a/ is a
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
