@@ -49,13 +49,11 @@ type wire struct {
 	next, got int
 }
 
-func newWire(conn transport.UDPConn, heard, sent func(heading, time.Time)) *wire {
+func newWire(conn *net.UDPConn, heard, sent func(heading, time.Time)) *wire {
 	w := &wire{UDPConn: conn, heard: heard, sent: sent, msgs: make([]ipv4.Message, wireBatch)}
 	_ = conn.SetReadBuffer(wireBuffer) // less costs losses under load, which are seen
-	if udp, ok := conn.(*net.UDPConn); ok {
-		stampArrivals(udp)
-		w.batch = ipv4.NewPacketConn(udp) // its batches know both families
-	}
+	stampArrivals(conn)
+	w.batch = ipv4.NewPacketConn(conn) // its batches know both families
 	for i := range w.msgs {
 		w.msgs[i].Buffers = [][]byte{make([]byte, wirePacket)}
 		w.msgs[i].OOB = make([]byte, 64)
@@ -100,7 +98,7 @@ type wires struct {
 
 // ListenUDP implements transport.Net.
 func (n wires) ListenUDP(network string, at *net.UDPAddr) (transport.UDPConn, error) {
-	conn, err := n.Net.ListenUDP(network, at)
+	conn, err := net.ListenUDP(network, at)
 	if err != nil {
 		return nil, err
 	}
