@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -98,6 +99,7 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 // compact spares the node the reading of YAML, which of a large document takes more time and memory than all the rest of a change.
 // A document that cannot be read here goes as it is: the node, which may be newer, says by which lines it refuses it.
 func compact(doc []byte) []byte {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a moment's garbage, in a process of a moment: a fifth less time
 	p, err := control.Parse(doc)
 	if err != nil {
 		return doc
