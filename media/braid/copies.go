@@ -133,6 +133,15 @@ func (f *flow) room(now time.Time) float64 {
 	return most
 }
 
+// late tells the grants that what is to be sent has waited. Holds sendMu.
+func (f *flow) late(now time.Time, waited time.Duration) {
+	f.burst.Late(now, waited)
+	for _, p := range f.paths {
+		p.needed.Late(now, waited)
+		p.extra.Late(now, waited)
+	}
+}
+
 // spares: the budgets have room for a needed copy now.
 func (f *flow) spares(now time.Time) bool {
 	f.sendMu.Lock()

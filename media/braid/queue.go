@@ -69,6 +69,17 @@ type sendQueue struct {
 
 func (q *sendQueue) len() int { return q.audio.n + q.video }
 
+// age is how long the oldest packet has waited, as far as the next of each stream shows.
+func (q *sendQueue) age(now time.Time) (age time.Duration) {
+	if q.audio.n > 0 {
+		age = now.Sub(q.audio.ring[q.audio.head].at)
+	}
+	for _, f := range q.turns {
+		age = max(age, now.Sub(f.ring[f.head].at))
+	}
+	return age
+}
+
 // push copies a packet into the queue; full is how many older ones had to make room.
 func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) (full int) {
 	if class&kindMask == Audio {

@@ -103,13 +103,22 @@ func (s *Session) enough() bool {
 	return s.queue.bytes >= runEnough
 }
 
+// waited is how long the oldest packet in the queue has waited.
+func (s *Session) waited(now time.Time) time.Duration {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	return s.queue.age(now)
+}
+
 // sendMoment sends what is queued, up to one run; more tells that something is left.
 func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 	if s.b.cfg.Carrier(s.f.key.fence) == Datagram {
 		return s.sendDatagrams(now)
 	}
+	waited := s.waited(now)
 	s.f.sendMu.Lock()
 	s.f.tally.left(&s.out)
+	s.f.late(now, waited)
 	room, burst := s.f.room(now), s.f.burst.Room(now)
 	s.f.sendMu.Unlock()
 	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room, burst)

@@ -78,6 +78,11 @@ func TestAStarvedMachineIsNoQueue(t *testing.T) {
 			n.set(func() { n.hold = stalls(1, 4, low, high) })
 			return even
 		}},
+		{"the sender runs late", func(_ *testNet, a, _ *testNode) func() time.Duration {
+			f := lateness(9, 10*time.Millisecond, 100*time.Millisecond)
+			a.slow.Store(&f)
+			return even
+		}},
 		{"all of it", func(n *testNet, a, b *testNode) func() time.Duration {
 			late(n, a, b)
 			return lateness(8, low/2, high/2)

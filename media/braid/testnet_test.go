@@ -53,6 +53,7 @@ type testNode struct {
 	rec    *recorder
 	routes func(peer NodeID) []Path
 	late   atomic.Pointer[func() time.Duration] // nil: the reader takes frames as they come; else it comes so late to a batch
+	slow   atomic.Pointer[func() time.Duration] // nil: the sender of media runs when it should; else it comes so late
 	mute   atomic.Bool                          // its kernel does not say how long frames have waited
 
 	instead func(avoid []Path) []Path             // if not nil, what Paths returns
@@ -219,6 +220,18 @@ func (x *testNode) read(f arrived) {
 	}
 }
 
+// sends is where a sender that comes late is held: once, and then it runs for a moment. One goroutine's.
+func (x *testNode) sends() func(FenceID) Carrier {
+	var woke time.Time
+	return func(FenceID) Carrier {
+		if slow := x.slow.Load(); slow != nil && time.Since(woke) > 2*coalesce {
+			time.Sleep((*slow)())
+			woke = time.Now()
+		}
+		return Frames
+	}
+}
+
 func (x *testNode) stop() {
 	x.cancel()
 	<-x.ended
@@ -255,7 +268,7 @@ func (x *testNode) config(incarnation uint32) Config {
 		ClientTLS: func(NodeID) *tls.Config {
 			return &tls.Config{Certificates: []tls.Certificate{x.cert}, InsecureSkipVerify: true} // the tests' PeerID decides
 		},
-		PeerID: testPeerID,
+		PeerID: testPeerID, Carrier: x.sends(),
 	}
 }
 

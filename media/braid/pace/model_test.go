@@ -171,6 +171,12 @@ func (w *world) emit(s *sender) {
 		s.queue = append(s.queue, w.now)
 		s.made++
 	}
+	for _, r := range s.routes {
+		if len(s.queue) > 0 {
+			r.needed.Late(w.now, w.now.Sub(s.queue[0]))
+			r.copies.Late(w.now, w.now.Sub(s.queue[0]))
+		}
+	}
 	for len(s.queue) > 0 {
 		if w.now.Sub(s.queue[0]) > 160*time.Millisecond {
 			s.queue = s.queue[1:]

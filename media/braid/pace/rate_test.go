@@ -107,11 +107,18 @@ func TestBucketSpendsItsRate(t *testing.T) {
 	if got := b.Room(now.Add(10 * time.Millisecond)); got != 10_000 {
 		t.Errorf("after 10 ms at 1 MB/s: %v bytes", got)
 	}
-	if got := b.Room(now.Add(time.Hour)); got != 20_000 {
-		t.Errorf("after an hour: %v bytes, want 20 ms' worth", got)
+	hour := now.Add(time.Hour)
+	if b.Late(hour, time.Hour); b.Room(hour) != 180_000 {
+		t.Errorf("an hour late: %v bytes, want 180 ms' worth", b.Room(hour))
+	}
+	if b.Late(hour, 50*time.Millisecond); b.Room(hour) != 70_000 {
+		t.Errorf("50 ms late: %v bytes, want 70 ms' worth", b.Room(hour))
+	}
+	if b.Late(hour, 0); b.Room(hour) != 20_000 {
+		t.Errorf("after an hour, on time: %v bytes, want 20 ms' worth", b.Room(hour))
 	}
 	b.Take(100_000)
-	if got := b.Room(now.Add(time.Hour)); got != -80_000 {
+	if got := b.Room(hour); got != -80_000 {
 		t.Errorf("in debt: %v bytes", got)
 	}
 	if got := b.Room(now.Add(time.Hour + 80*time.Millisecond)); math.Abs(got) > 1 {
