@@ -124,6 +124,20 @@ func TestOnlyThoseThatTheOwnerNamesAreAsked(t *testing.T) {
 	})
 }
 
+// A handshake that takes longer than a carrier is waited for is no failure where no carrier is.
+func TestASlowDirectWayIsWaitedForWhenNobodyCarries(t *testing.T) {
+	carriedWorld(t, func(t *testing.T, w *world, nodes map[string]*Layer) {
+		w.carriers = nil
+		w.cut(false)
+		for _, pair := range [][2]string{{"a", "b"}, {"b", "a"}} {
+			w.net.UpdateLink(pair[0], pair[1], func(l *sim.Link) { l.Delay = 700 * time.Millisecond })
+		}
+		if got, err := w.call(nodes["a"], "b", "echo", []byte("hello")); err != nil || got != "a:hello" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
 // A carrier copies for voters and to voters alone, and not to itself.
 func TestACarrierRefuses(t *testing.T) {
 	carriedWorld(t, func(t *testing.T, w *world, nodes map[string]*Layer) {

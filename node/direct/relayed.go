@@ -77,7 +77,7 @@ func (l *Layer) mayRelay(kind string) bool {
 	return l.cfg.Carriers != nil && l.cfg.Identity.Voter && slices.Contains(l.cfg.Carried, kind)
 }
 
-// dialEither tries the direct way first, and a carrier when that does not answer.
+// dialEither tries the direct way first, a carrier when that does not answer at once, and where nobody carries, the direct way again.
 func (l *Layer) dialEither(ctx context.Context, addr netip.AddrPort, node, kind string) (net.Conn, error) {
 	var err error
 	if l.isDead(addr) {
@@ -96,11 +96,16 @@ func (l *Layer) dialEither(ctx context.Context, addr netip.AddrPort, node, kind 
 		return nil, err
 	}
 	conn, carrier, cerr := l.dialCarried(ctx, node, kind)
-	if cerr != nil {
-		return nil, fmt.Errorf("%w; by way of another node: %w", err, cerr)
+	if cerr == nil {
+		l.carriedBy(node, carrier)
+		return conn, nil
 	}
-	l.carriedBy(node, carrier)
-	return conn, nil
+	if errors.Is(err, context.DeadlineExceeded) { // slow, perhaps: the dial goes on
+		if conn, err = l.dialStraight(ctx, addr, node, kind); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, fmt.Errorf("%w; by way of another node: %w", err, cerr)
 }
 
 var (
