@@ -394,7 +394,7 @@ func (s *shard) write(p *shared) {
 	}
 	now := time.Now()
 	for _, v := range s.seats {
-		v.send(&s.box, s.burst, now)
+		v.send(&s.box, s.burst, now, &s.u.a.counts)
 	}
 	for i, p := range s.burst {
 		p.release()

@@ -33,9 +33,9 @@ func seated(t *testing.T, viewers int) (*audience, *shard, []*viewer, *recording
 		v.s.connected.Store(true)
 		to := netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%d:1000", i+1))
 		v.to.Store(&to)
-		v.tracks = []*viewerTrack{{ssrc: 77, payload: 100, rtxSSRC: 78, rtxPayload: 101, rate: 90000}, nil}
+		v.tracks = []*viewerTrack{{ssrc: 77, payload: 100, rtxSSRC: 78, rtxPayload: 101, rate: 90000, picture: true}, nil}
 		var err error
-		if v.crypt, err = srtp.CreateContext(make([]byte, 16), make([]byte, 12), srtp.ProtectionProfileAeadAes128Gcm); err != nil {
+		if v.crypt, err = newSealer(make([]byte, 16), make([]byte, 12), srtp.ProtectionProfileAeadAes128Gcm); err != nil {
 			t.Fatal(err)
 		}
 		v.audience.Store(u)

@@ -41,6 +41,7 @@
 //	audience.go   the viewers of one stream: packets shared and kept, written by shards
 //	frames.go     a picture's packets, until all are here
 //	viewer.go     one viewer: headers, encryption, repair, sender reports
+//	seal.go       encryption of RTP to a viewer
 //	freeze.go     when the picture of a viewer stood still, and how viewers fare
 //	reports.go    a viewer's RTCP: requests, losses, what arrived
 //	estimator.go  what a viewer's last mile carries; pure

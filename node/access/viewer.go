@@ -8,7 +8,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
-	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -34,51 +33,55 @@ const (
 // viewer is media's Sink for one WHEP session. It has no goroutine and no queue of its
 // own: the shard that it sits in writes its packets.
 type viewer struct {
-	s        *session
+	s      *session
+	tracks []*viewerTrack                 // by track, nil where the viewer wants none; layers of one picture share theirs; fixed
+	near   [2]*viewerTrack                // what tracks points to, unless there are layers: beside it, see sealer
+	to     atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen, and over TCP
+
+	// Guarded by the shard's lock.
+	crypt  *sealer    // nil: the library writes
+	credit int        // packets that may be sent again, in halves
+	began  bool       // the first packet has gone out
+	header rtp.Header // of the packet being sent: here, so that it costs no allocation
+	mile   estimator
+
 	sub      subscription
 	audience atomic.Pointer[audience]
-	shard    atomic.Pointer[shard]          // nil until it is connected
-	to       atomic.Pointer[netip.AddrPort] // where packets go; nil until ICE has chosen, and over TCP
-	tcp      atomic.Bool                    // ICE has chosen TCP
+	shard    atomic.Pointer[shard] // nil until it is connected
+	tcp      atomic.Bool           // ICE has chosen TCP
 
 	answers bool // the client offered, so that we are the DTLS server; set before the peer is made
 
-	tracks []*viewerTrack // by track, nil where the viewer wants none; layers of one picture share theirs; fixed
-
 	estimate atomic.Uint64 // bit/s, what its last mile carries; 0: not known
 	asked    atomic.Uint64 // keyframes that the client asked for
-
-	// Guarded by the shard's lock.
-	mile   estimator
-	crypt  *srtp.Context // nil: the library writes
-	credit int           // packets that may be sent again, in halves
-	began  bool          // the first packet has gone out
-	header rtp.Header    // of the packet being sent: here, so that it costs no allocation
 }
 
 // viewerTrack is one track's way to the viewer. Its numbers are guarded by the shard's
-// lock; what Bind sets is fixed before the viewer sits.
+// lock; what Bind sets is fixed before the viewer sits. What every packet needs stands first and together.
 type viewerTrack struct {
-	id, stream string
-	codec      codec
-	rate       uint32
-
-	ssrc, rtxSSRC       uint32
-	payload, rtxPayload uint8 // rtx 0: lost packets go again as they were
-	plain               webrtc.TrackLocalWriter
-	number              uint8 // of the header extension with the transport-wide number; 0: not agreed
-
-	pick // its owner holds the shard's lock
-
 	joined  splice
+	turns   turns
+	rate    uint32
+	ssrc    uint32
 	packets uint32
 	octets  uint32
 	last    uint32 // timestamp sent last
 	lastAt  time.Time
+	payload uint8
+	number  uint8 // of the header extension with the transport-wide number; 0: not agreed
+	picture bool  // video; fixed
+	pick          // its owner holds the shard's lock
 	still   still
-	rtxSeq  uint16
-	trip    time.Duration        // round trip by the last report
-	again   [againMemory]againAt // at the end: what every packet needs stands together
+
+	rtxPayload uint8 // 0: lost packets go again as they were
+	rtxSeq     uint16
+	rtxSSRC    uint32
+	rtxTurns   turns
+	id, stream string
+	codec      codec
+	plain      webrtc.TrackLocalWriter
+	trip       time.Duration // round trip by the last report
+	again      [againMemory]againAt
 }
 
 // againAt is when a packet was sent again.
@@ -153,8 +156,7 @@ func (v *viewer) moved(pair *webrtc.ICECandidatePair) {
 }
 
 // send writes a burst to the viewer. Called with the shard's lock held.
-func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
-	counts := &v.s.a.counts
+func (v *viewer) send(box *outbox, burst []*shared, now time.Time, counts *counters) {
 	out, stale, failed := uint64(0), uint64(0), uint64(0)
 	for _, p := range burst {
 		t := v.tracks[p.track]
@@ -183,7 +185,7 @@ func (v *viewer) send(box *outbox, burst []*shared, now time.Time) {
 			continue
 		}
 		out++
-		if t.Kind() == webrtc.RTPCodecTypeVideo && (t.packets == 0 || int32(h.Timestamp-t.last) > 0) {
+		if t.picture && (t.packets == 0 || int32(h.Timestamp-t.last) > 0) {
 			if frozen := t.still.frame(now); frozen > 0 {
 				counts.freezes.Add(1)
 				counts.frozen.Add(uint64(frozen))
@@ -231,14 +233,15 @@ func (v *viewer) put(box *outbox, t *viewerTrack, h *rtp.Header, payload, before
 	if t.number != 0 {
 		numbered(b, t.number, v.mile.sent(now, size))
 	}
-	copy(b[head:], before)
-	copy(b[head+len(before):], payload)
-	sealed, err := v.crypt.EncryptRTP(b[:0], b[:size], h)
-	if err != nil {
-		return false
+	turns := &t.turns
+	if h.SSRC == t.rtxSSRC {
+		turns = &t.rtxTurns
 	}
-	box.add(len(sealed))
-	return true
+	sealed := v.crypt.seal(b, head, before, payload, h, turns)
+	if sealed > 0 {
+		box.add(sealed)
+	}
+	return sealed > 0
 }
 
 // numbered writes the header extension with a transport-wide number behind a bare header (RFC 8285, one-byte form).

@@ -57,7 +57,7 @@ func (t *viewerTrack) Kind() webrtc.RTPCodecType { return t.codec.codecType() }
 //
 // The library does not hand the connection out, so it is taken from where it is; a test
 // guards against a version that has it elsewhere.
-func (v *viewer) keys() *srtp.Context {
+func (v *viewer) keys() *sealer {
 	if !v.answers || v.tcp.Load() {
 		return nil // a counter-offer: the client may be the DTLS server; TCP has its own framing
 	}
@@ -74,7 +74,7 @@ func (v *viewer) keys() *srtp.Context {
 	if cfg.ExtractSessionKeysFromDTLS(&state, false) != nil {
 		return nil
 	}
-	c, err := srtp.CreateContext(cfg.Keys.LocalMasterKey, cfg.Keys.LocalMasterSalt, cfg.Profile)
+	c, err := newSealer(cfg.Keys.LocalMasterKey, cfg.Keys.LocalMasterSalt, cfg.Profile)
 	if err != nil {
 		return nil
 	}

@@ -103,7 +103,7 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 	}
 	v.s.attach(pc, v.connected)
 	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(v.moved)
-	v.tracks = make([]*viewerTrack, len(matched))
+	v.tracks = append(v.near[:0], make([]*viewerTrack, len(matched))...)
 	for i, c := range matched {
 		if c == nil {
 			continue
@@ -124,7 +124,7 @@ func (v *viewer) build(tracks []media.Track, matched []*codec) *problem {
 
 // addTrack adds one sender and listens to its RTCP.
 func (v *viewer) addTrack(pc *webrtc.PeerConnection, index int, c codec, rate uint32) error {
-	track := &viewerTrack{id: c.track().Kind, stream: v.s.stream, codec: c, rate: rate, trip: firstTrip}
+	track := &viewerTrack{id: c.track().Kind, picture: c.codecType() == webrtc.RTPCodecTypeVideo, stream: v.s.stream, codec: c, rate: rate, trip: firstTrip}
 	t, err := pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readMessages is how many messages one recvmmsg takes. Each may be a GRO run of 64 KiB, so more would gain little.
-const readMessages = 8
+const (
+	// readMessages is how many messages one recvmmsg takes. Each may be a GRO run of 64 KiB, so more would gain little.
+	readMessages = 8
+	// packetBytes is the longest packet that ReadFrom hands out whole.
+	packetBytes = 2048
+)
 
 const (
 	cmsgSegment = 18 + 6 // CMSG_LEN(2) rounded up: header 16, u16, padding
@@ -39,7 +44,8 @@ type batch struct {
 	names [readMessages]unix.RawSockaddrInet6
 	ctrl  [readMessages][cmsgSpace]byte
 	bufs  [readMessages][]byte
-	n     int
+	n     int // messages of the last read
+	next  int // of them, the one that ReadFrom hands out next
 	err   error
 	recv  func(fd uintptr) bool // kept, so that a read allocates no closure
 	oob   sync.Pool             // *[cmsgSegment]byte
@@ -70,7 +76,7 @@ func (c *Conn) initBatch() error {
 		}
 	})
 	b.recv = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.msgs[0])), readMessages, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.msgs[0])), readMessages, unix.MSG_DONTWAIT, 0, 0)
 		b.n, b.err = int(n), nil
 		if errno != 0 {
 			b.n, b.err = 0, errno
@@ -126,30 +132,41 @@ func refused(err error) (remember, fallback bool) {
 	return remember, remember
 }
 
-func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
-	b := &c.batch
-	if b.bufs[0] == nil {
-		for i := range b.bufs {
-			b.bufs[i] = make([]byte, readBytes)
-		}
-		_ = b.raw.Control(func(fd uintptr) { // a kernel without GRO still reads in batches
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
-		})
-	}
+// receive waits for messages of at most size bytes each. Its system call, like that of tryWrite, goes without the runtime's
+// knowledge: both never wait and last some microseconds, and to announce the first one after an idle moment wakes the
+// runtime's monitor thread, which then looks around every 20 us. With many short bursts that cost more than the calls.
+func (b *batch) receive(size int) error {
 	for i := range b.msgs {
+		if len(b.bufs[i]) == 0 {
+			b.bufs[i] = make([]byte, size)
+		}
 		h := &b.msgs[i].hdr
 		b.iovs[i].Base = &b.bufs[i][0]
-		b.iovs[i].SetLen(readBytes)
+		b.iovs[i].SetLen(size)
 		h.Iov, h.Name, h.Control = &b.iovs[i], (*byte)(unsafe.Pointer(&b.names[i])), &b.ctrl[i][0]
 		h.SetIovlen(1)
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.SetControllen(cmsgSpace)
 	}
+	b.n, b.next = 0, 0
 	if err := b.raw.Read(b.recv); err != nil {
 		return err
 	}
 	if b.err != nil {
 		return os.NewSyscallError("recvmmsg", b.err)
+	}
+	return nil
+}
+
+func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPort, marked bool, waited time.Duration)) error {
+	b := &c.batch
+	if b.bufs[0] == nil {
+		_ = b.raw.Control(func(fd uintptr) { // a kernel without GRO still reads in batches
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		})
+	}
+	if err := b.receive(readBytes); err != nil {
+		return err
 	}
 	for i := range b.n {
 		m := &b.msgs[i]
@@ -160,6 +177,24 @@ func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPor
 		handle(b.bufs[i][:m.len], about.segment, b.address(i), about.marked, about.waited(time.Now()))
 	}
 	return nil
+}
+
+// ReadFrom implements net.PacketConn. For one goroutine, like ReadRuns, and not to be mixed with it. A packet of more than
+// 2,048 bytes is cut.
+func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
+	b := &c.batch
+	if b.next >= b.n {
+		if err := b.receive(packetBytes); err != nil {
+			return 0, nil, err
+		}
+	}
+	i := b.next
+	b.next++
+	from := net.UDPAddrFromAddrPort(b.address(i))
+	if from.IP.IsLinkLocalUnicast() && b.names[i].Family == unix.AF_INET6 {
+		from.Zone = strconv.Itoa(int(b.names[i].Scope_id))
+	}
+	return copy(p, b.bufs[i][:b.msgs[i].len]), from, nil
 }
 
 // control is what control messages say of a run.

@@ -66,6 +66,18 @@ func warnBuffers(got int) {
 	})
 }
 
+// WriteTo implements net.PacketConn.
+func (c *Conn) WriteTo(p []byte, to net.Addr) (int, error) {
+	u, ok := to.(*net.UDPAddr)
+	if !ok || len(p) == 0 || u.Zone != "" { // runs know no zones
+		return c.UDPConn.WriteTo(p, to)
+	}
+	if err := c.WriteRun(p, len(p), u.AddrPort()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // WriteRun sends run as packets of segment bytes each, of which the last may be shorter. It blocks only as long as the
 // socket's buffer is full. On an error some of the packets may have been sent.
 func (c *Conn) WriteRun(run []byte, segment int, to netip.AddrPort) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -145,6 +146,43 @@ func TestAPlainReadNeverSeesARun(t *testing.T) {
 		n, _, err := in.ReadFrom(buf)
 		if want := []int{1000, 1000, 1000, 1000, 300}[i]; err != nil || n != want || buf[0] != byte(i) {
 			t.Fatalf("packet %d: %d bytes that begin with %d, %v; want %d bytes", i, n, buf[0], err, want)
+		}
+	}
+}
+
+// ReadFrom hands out one after the other what a batched read brought; WriteTo takes every kind of address.
+func TestPacketsInABatchComeOneByOne(t *testing.T) {
+	for listenAt, host := range map[string]string{"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", "[::]:0": "127.0.0.1"} {
+		in, out := listen(t, listenAt), listen(t, listenAt)
+		to := net.UDPAddrFromAddrPort(addrOf(in, host))
+		const packets = 3 * readMessages
+		for i := range packets {
+			if _, err := out.WriteTo([]byte{byte(i), 7}, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		buf := make([]byte, 100)
+		for i := range packets {
+			n, from, err := in.ReadFrom(buf)
+			if want := net.UDPAddrFromAddrPort(addrOf(out, host)).String(); err != nil || n != 2 || buf[0] != byte(i) || from.String() != want {
+				t.Fatalf("%s, packet %d: %d bytes that begin with %d from %v, %v; want 2 from %s", listenAt, i, n, buf[0], from, err, want)
+			}
+		}
+		if _, err := out.WriteTo(nil, to); err != nil {
+			t.Errorf("%s: an empty packet: %v", listenAt, err)
+		}
+		if n, _, err := in.ReadFrom(buf); n != 0 || err != nil {
+			t.Errorf("%s: an empty packet is read as %d bytes, %v", listenAt, n, err)
+		}
+		if err := in.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := in.ReadFrom(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: after the deadline: %v", listenAt, err)
+		}
+		_ = in.Close()
+		if _, _, err := in.ReadFrom(buf); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: closed: %v", listenAt, err)
 		}
 	}
 }

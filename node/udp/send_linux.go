@@ -37,8 +37,8 @@ func newSend() any {
 	s := &send{}
 	s.call = func(fd uintptr) {
 		errno := unix.EINTR
-		for errno == unix.EINTR {
-			_, _, errno = unix.Syscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT, 0, 0, 0)
+		for errno == unix.EINTR { // raw: see receive
+			_, _, errno = unix.RawSyscall6(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.hdr)), unix.MSG_DONTWAIT, 0, 0, 0)
 		}
 		s.err = nil
 		if errno != 0 {
