@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -19,13 +20,17 @@ func TestTheTourOfTheReadme(t *testing.T) {
 	}
 	for _, tool := range []string{"bash", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing(t, tool)
+			missing(t, tool+" is not installed")
 		}
 	}
 	for _, port := range []string{"7900", "7910", "7920"} {
 		c, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		for late := time.Now().Add(2 * time.Minute); err != nil && time.Now().Before(late); { // another run of it
+			time.Sleep(100 * time.Millisecond)
+			c, err = net.ListenPacket("udp", "127.0.0.1:"+port)
+		}
 		if err != nil {
-			t.Skipf("the tour's port %s is in use on this machine: %v", port, err)
+			missing(t, fmt.Sprintf("the tour's port %s is in use on this machine: %v", port, err))
 		}
 		_ = c.Close()
 	}
@@ -73,11 +78,11 @@ func tour(t *testing.T) string {
 	return script
 }
 
-// missing skips where a tool is not installed, and fails where CI=true.
-func missing(t *testing.T, tool string) {
+// missing skips a test that the machine has no part for, and fails it where CI=true.
+func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", tool)
+		t.Fatalf("%s; CI must have it", what)
 	}
-	t.Skipf("%s is not installed", tool)
+	t.Skip(what)
 }
