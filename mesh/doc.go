@@ -55,6 +55,12 @@
 // seconds instead of when the smallest is forgotten; they never make it less. Jitter is that of the transits, if both directions
 // have them. On a link whose traffic is relayed towards the egress, that direction has none: there probes measure it.
 //
+// # Rest
+//
+// When nobody in the whole mesh has had a client for 30 s, as rows tell, and no frames have gone, its nodes rest: fast links are probed
+// once a second, all at one moment, and linkstate's ticks are 0.48 s apart (rest.go). A link that dies then is down after 2 s. The
+// first client anywhere ends it for everybody within 2 s.
+//
 // # Gossip keys
 //
 // Three keys decrypt: the one before, the one in use, the next. A key carries the time of its making, and the newest that is a
@@ -84,6 +90,7 @@
 //	live.go       what live traffic says of a link's loss: pure
 //	transit.go    what it says of round trip and jitter: pure
 //	prober.go     all links: sending, watching, the cap
+//	rest.go       when nodes of an idle mesh rest
 //	stats.go      counters
 //
 // # State and invariants

@@ -42,7 +42,8 @@ const (
 // A sign of life is a probe of either kind that shows a newer request of ours received there: it proves both directions.
 type link struct {
 	pace  time.Duration // of our requests, as chosen by its owner; zero: every
-	every time.Duration // the same, slower while live traffic shows that the link works
+	every time.Duration // the same, slower while live traffic shows that the link works, or at rest
+	rest  bool          // nobody in the mesh sends anything
 	due   time.Time     // when the next one leaves
 
 	epoch uint32 // our run, as the other sees it
@@ -274,16 +275,20 @@ func (l *link) tick(now time.Time) {
 	l.lossOut, l.in = l.live.loss(0, l.probed[0]), l.live.loss(1, l.probed[1])
 }
 
-// settle slows our requests down while frames show that the link works, and makes them fast at once when they cease.
-func (l *link) settle(now time.Time) {
+// settle slows our requests down while frames show that the link works, or at rest, and makes them fast at once when that ends.
+func (l *link) settle(now time.Time, rest bool) {
+	l.rest = rest
 	want := l.pace
-	if want == fastEvery && !l.down && l.live.carries(now) {
+	if want == fastEvery && !l.down && (rest || l.live.carries(now)) {
 		want = slowEvery
 	}
 	if want == 0 || want == l.every {
 		return
 	}
-	if want < l.every {
+	switch {
+	case want > l.every && rest:
+		l.due = now.Add(want) // of all links at one moment: one waking instead of many
+	case want < l.every && l.known:
 		l.progress, l.due = now, now // three probes have their time before silence counts
 	}
 	l.every = want

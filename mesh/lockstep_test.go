@@ -50,6 +50,8 @@ type stepper struct {
 	run     uint32
 	started time.Time
 
+	sessions int // of clients
+
 	traffic map[uint32]*Traffic   // of streams, by the other's id
 	shake   map[int]time.Duration // to others: packets take up to so much longer, each by chance
 	clock   time.Duration         // ahead of the others'
@@ -137,7 +139,7 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 	m, err := New(Config{
 		Identity: id, Packets: &memConn{}, Dial: (&node{}).dial, Keys: (&node{}).exchange, Logger: slog.New(slog.DiscardHandler),
 		Self: func() Health {
-			return Health{Incarnation: s.run, Mesh: s.addr, State: StateServing, AccessURL: "https://" + s.name}
+			return Health{Incarnation: s.run, Mesh: s.addr, State: StateServing, AccessURL: "https://" + s.name, Sessions: s.sessions}
 		},
 		Probe: func(to uint32, payload []byte) error {
 			l.probes++

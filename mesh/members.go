@@ -234,7 +234,7 @@ func (m *Mesh) refollow() {
 		}
 	}
 	slices.Sort(m.reachable)
-	m.planSoon = true
+	m.planSoon, m.busy = true, m.now()
 	m.wire.homes.Store(&homes)
 	m.mu.Unlock()
 	m.links.follow(ids)

@@ -67,7 +67,9 @@ type Config struct {
 	// Traffic tells of the frames of live traffic between this node and a member since it was first asked for that one. Must not
 	// block. nil: links are measured by probes alone.
 	Traffic func(to uint32) Traffic
-	Logger  *slog.Logger
+	// Busy tells whether this node has clients or sessions with peers. Must not block. nil: always (see rest.go).
+	Busy   func() bool
+	Logger *slog.Logger
 
 	// Skew is how far this node's wall clock, by which keys get their time, is ahead of time.Now; nil: it is not. For simulations.
 	Skew func() time.Duration
@@ -125,6 +127,8 @@ type Mesh struct {
 	planSoon  bool                              // guarded by mu: members or use changed since
 	self      own                               // guarded by mu
 	clash     time.Time                         // guarded by mu: since when another node has our name or id; zero: none
+	busy      time.Time                         // guarded by mu: when the mesh was last seen to be at work; see rest.go
+	resting   bool                              // belongs to beat
 }
 
 // New checks the configuration and returns a Mesh that knows nobody. Run makes it live.

@@ -136,9 +136,9 @@ func (p *prober) next(now time.Time) time.Time {
 	return at
 }
 
-// step sends the probes that are due and watches for what does not come back. It is to be called every probeTick; calls before
-// next do nothing.
-func (p *prober) step(now time.Time) {
+// step sends the probes that are due and watches for what does not come back; at rest fewer are. It is to be called every
+// probeTick; calls before next do nothing.
+func (p *prober) step(now time.Time, rest bool) {
 	type outgoing struct {
 		to      uint32
 		payload []byte
@@ -151,8 +151,8 @@ func (p *prober) step(now time.Time) {
 		l := p.links[id]
 		if t, ok := traffic[id]; ok {
 			l.look(now, t)
-			l.settle(now)
 		}
+		l.settle(now, rest)
 		early := now.Before(l.due)
 		if early && !l.doubtful(now) {
 			continue
@@ -373,7 +373,7 @@ func (m *Mesh) Links() []LinkStats {
 		rtt, jitter := l.delays(now)
 		out = append(out, LinkStats{
 			To: names[id], RTT: rtt, SmoothedRTT: l.rtt.ewma, Jitter: jitter, Timed: l.there.fresh(now) && l.back.fresh(now), LossOut: l.lossOut, LossIn: l.in,
-			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Carries: l.pace != l.every,
+			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Carries: l.pace != l.every && !l.rest,
 			Counted: l.live.measured[0] + l.live.measured[1], Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
 		})
 	}

@@ -158,20 +158,18 @@ func (m *Mesh) beat(ctx context.Context) error {
 // step does what is due at one tick of probeTick.
 func (m *Mesh) step(now time.Time, tick int) {
 	m.replan(now)
-	m.links.step(now)
-	if tick%spreadTicks == 0 {
+	m.resting = m.idle(now)
+	m.links.step(now, m.resting)
+	if tick%m.spreadTicks() == 0 {
 		m.speak(now)
 		m.spread()
 		m.tendKeys(now.Add(m.cfg.Skew()))
 	}
 }
 
-// spreadTicks is spreadEvery in ticks: no rest is longer.
-const spreadTicks = int(spreadEvery / probeTick)
-
 // restTicks is how many ticks lie between this one and the next at which something may be due.
 func (m *Mesh) restTicks(now time.Time, tick int) int {
-	most := spreadTicks - tick%spreadTicks
+	most := m.spreadTicks() - tick%m.spreadTicks()
 	due := m.links.next(now).Sub(now)
 	return max(1, min(most, int((due+probeTick-1)/probeTick)))
 }

@@ -167,6 +167,7 @@ func (n *Node) buildMesh(context.Context) (err error) {
 		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
 		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
 		Traffic:   func(to uint32) mesh.Traffic { return mesh.Traffic(n.braid.Traffic(braid.NodeID(to))) },
+		Busy:      func() bool { return n.access == nil || !n.Idle() },
 		Logger:    n.log,
 	})
 	return err

@@ -216,6 +216,9 @@ func (n *Node) Name() string { return n.cfg.Node }
 // Region is explained at Name.
 func (n *Node) Region() string { return n.id.Region }
 
+// Idle reports whether the node has no clients and no sessions with peers. It may relay for others. Call it once Ready has closed.
+func (n *Node) Idle() bool { return n.sessions() == 0 && len(n.braid.Sessions()) == 0 }
+
 // AccessURL is the base URL for clients, once Ready.
 func (n *Node) AccessURL() string { return n.cfg.accessURL(n.accessHTTP.Addr()) }
 

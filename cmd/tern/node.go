@@ -45,6 +45,9 @@ is ready, reloading and stopping, and feeds the watchdog (Type=notify).`,
 	return cmd
 }
 
+// releaseEvery is how often an idle node gives pages of its code back.
+const releaseEvery = 2 * time.Minute
+
 // supervise talks to whoever started the process: it takes SIGHUP, and tells systemd what goes on. Without systemd
 // daemon.SdNotify does nothing.
 func supervise(ctx context.Context, n *node.Node, load func() (node.Config, error)) {
@@ -58,7 +61,9 @@ func supervise(ctx context.Context, n *node.Node, load func() (node.Config, erro
 	}
 	notify := func(state string) { _, _ = daemon.SdNotify(false, state) }
 	notify(daemon.SdNotifyReady)
-	releaseStart()
+	releaseCode()
+	idle := time.NewTicker(releaseEvery)
+	defer idle.Stop()
 	defer notify(daemon.SdNotifyStopping)
 	var feed <-chan time.Time
 	if every, err := daemon.SdWatchdogEnabled(false); err == nil && every > 0 {
@@ -70,6 +75,10 @@ func supervise(ctx context.Context, n *node.Node, load func() (node.Config, erro
 		select {
 		case <-ctx.Done():
 			return
+		case <-idle.C:
+			if n.Idle() {
+				releaseCode()
+			}
 		case <-feed:
 			n.Status() // takes every part's lock: a node that hangs is not fed
 			notify(daemon.SdNotifyWatchdog)

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// releaseStart gives the kernel back the pages of the program's code that only the start needed (the tables of other commands,
-// fonts of plots): about 8 MB of a node's resident memory. Code is never written to, so a page that is needed again comes
-// from the file. It is done once, when the node is ready.
-func releaseStart() {
+// releaseCode gives the kernel back the pages of the program's code: what only the start needed (the tables of other commands, fonts
+// of plots), and what an operator's questions touched since. Code is never written to, so a page that is needed again comes from
+// the file, or rather from the kernel's copy of it. It is done when the node is ready, and every releaseEvery while it is idle.
+func releaseCode() {
 	exe, err := os.Executable()
 	if err != nil {
 		return

@@ -37,5 +37,5 @@ func TestOnlyTheProgramsOwnUnwrittenPagesAreReleased(t *testing.T) {
 	if found == 0 {
 		t.Errorf("nothing is released of this program:\n%.600s", own)
 	}
-	releaseStart() // the test goes on to run
+	releaseCode() // the test goes on to run
 }

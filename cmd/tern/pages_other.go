@@ -2,5 +2,5 @@
 
 package main
 
-// releaseStart is for Linux alone.
-func releaseStart() {}
+// releaseCode is for Linux alone.
+func releaseCode() {}
