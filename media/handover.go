@@ -21,9 +21,11 @@ const (
 	leastHandover = 3 * time.Second
 	// handoverPoll is how often it is looked whether a handover is over.
 	handoverPoll = 100 * time.Millisecond
-	// bothFlow is how long a source is kept once all that came from it comes from the next one; startFlow, if only a part does:
-	// a track may be silent.
+	// bothFlow is how long a source is kept once all that came from it comes from the next one, and it has brought what lies before
+	// that: its node may be the later of the two. startFlow, if only a part does: a track may be silent.
 	bothFlow, startFlow = time.Second, 5 * time.Second
+	// catchUpMost is how many packets a source may be behind the next one's first.
+	catchUpMost = 1024
 )
 
 // newer says whether a registration is a later claim to its stream than another claim of that generation and origin.
@@ -229,7 +231,7 @@ func (m *handover) settle(now time.Time) {
 	if flowed != 0 && m.started.IsZero() {
 		m.started = now
 	}
-	if flowed != 0 && before&^flowed == 0 && m.covered.IsZero() {
+	if flowed != 0 && before&^flowed == 0 && m.covered.IsZero() && m.old.caughtUp(m.s) {
 		m.covered = now
 	}
 	if !m.covered.IsZero() && now.Sub(m.covered) >= bothFlow || !m.started.IsZero() && now.Sub(m.started) >= startFlow || m.isOver(m.old) {

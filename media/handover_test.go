@@ -91,6 +91,57 @@ func TestAPublisherThatMovesLosesNoViewerAndNoPacket(t *testing.T) {
 	})
 }
 
+// numbered is write of packets with a sequence number.
+func numbered(p *Publication, seq byte, viewers ...*viewer) (got []int) {
+	before := make([]int, len(viewers))
+	for i, v := range viewers {
+		before[i] = v.count()
+	}
+	p.Write(0, []byte{0x80, 96, 0, seq})
+	for i, v := range viewers {
+		got = append(got, v.count()-before[i])
+	}
+	p.Write(1, []byte{0x80, 97, 0, seq})
+	return got
+}
+
+// The old ingress, or the way from it, may be the later one: what lies before the new one's first packet is waited for.
+func TestAnIngressThatIsLateIsWaitedFor(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		m := begin(t, n)
+		viewers := []*viewer{m.atA, m.atB, m.atC}
+		numbered(m.old, 10, viewers...)
+		settle(time.Second)
+		numbered(m.young, 13, viewers...)
+		settle(2 * bothFlow)
+		if got := numbered(m.old, 11, viewers...); !all(got, 1) {
+			t.Fatalf("the old ingress was left with packets on their way: %v", got)
+		}
+		if got := numbered(m.old, 12, viewers...); !all(got, 1) {
+			t.Fatalf("the packet before the new one's first reaches viewers %v times", got)
+		}
+		settle(2 * bothFlow)
+		if got := numbered(m.old, 13, viewers...); !all(got, 0) {
+			t.Fatalf("the old ingress is still taken: %v", got)
+		}
+	})
+}
+
+// What never comes is not waited for.
+func TestAnIngressThatStopsIsLeft(t *testing.T) {
+	world(t, func(t *testing.T, n *memNet) {
+		m := begin(t, n)
+		viewers := []*viewer{m.atA, m.atB, m.atC}
+		numbered(m.old, 10, viewers...)
+		settle(time.Second)
+		numbered(m.young, 13, viewers...)
+		settle(startFlow + bothFlow)
+		if got := numbered(m.old, 11, viewers...); !all(got, 0) {
+			t.Fatalf("the old ingress is still taken: %v", got)
+		}
+	})
+}
+
 func TestANewIngressThatFailsIsLeftForTheOldOne(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
 		m := begin(t, n)

@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -77,8 +78,10 @@ type supply struct {
 	ref  uint32
 	ids  []uint16
 
-	flowed atomic.Uint32 // viewers' tracks that carried a packet
-	moved  chan struct{} // capacity 1: the source says that the stream is elsewhere too
+	flowed atomic.Uint32   // viewers' tracks that carried a packet
+	first  []uint16        // of the tracks in flowed: the first packet's sequence number, written before its bit is set
+	newest []atomic.Uint32 // of all tracks: the newest packet's
+	moved  chan struct{}   // capacity 1: the source says that the stream is elsewhere too
 
 	done   chan struct{} // closed at the end
 	over   bool          // guarded by Hub.mu
@@ -96,8 +99,8 @@ func (s *supply) deliver(track int, packet []byte) {
 	if w.flow.Load()&bit == 0 {
 		w.flow.Or(bit)
 	}
-	if s.flowed.Load()&bit == 0 {
-		s.flowed.Or(bit)
+	if len(packet) >= 4 { // RTP's sequence number
+		s.count(v, bit, binary.BigEndian.Uint16(packet[2:]))
 	}
 	sinks := load(&w.sinks)
 	for _, sub := range sinks {
@@ -106,6 +109,29 @@ func (s *supply) deliver(track int, packet []byte) {
 	if len(sinks) > 0 {
 		w.hub.count.packetsOut.Add(uint64(len(sinks)))
 	}
+}
+
+// count notes how far a viewers' track has come. One goroutine delivers a track's packets.
+func (s *supply) count(v int8, bit uint32, seq uint16) {
+	if s.flowed.Load()&bit == 0 {
+		s.first[v] = seq
+		s.newest[v].Store(uint32(seq))
+		s.flowed.Or(bit)
+	} else if int16(seq-uint16(s.newest[v].Load())) > 0 {
+		s.newest[v].Store(uint32(seq))
+	}
+}
+
+// caughtUp tells whether a source has brought what lies before the first packets of the next one, which counts on from it. Of
+// numbers that are far apart nothing is known: they may be another numbering.
+func (s *supply) caughtUp(next *supply) bool {
+	both := s.flowed.Load() & next.flowed.Load()
+	for v := range s.newest {
+		if behind := int16(next.first[v] - uint16(s.newest[v].Load())); both&(1<<v) != 0 && behind > 1 && behind <= catchUpMost {
+			return false
+		}
+	}
+	return true
 }
 
 // requestKeyframe asks the source for keyframes of the viewers' tracks in mask.
@@ -153,6 +179,7 @@ func (w *watch) adopt(s *supply, tracks []Track) bool {
 		return false
 	}
 	s.watch, s.remap, s.done, s.moved = w, remap, make(chan struct{}), make(chan struct{}, 1)
+	s.first, s.newest = make([]uint16, len(w.tracks)), make([]atomic.Uint32, len(w.tracks))
 	w.current = s
 	w.flow.Store(0)
 	if !first {

@@ -15,6 +15,8 @@ type passage struct {
 	started bool
 	newest  uint32 // leg that brought a packet last joined
 	alone   bool   // the newest leg has another numbering than the one before
+	before  uint16 // the packet before the first that the newest leg brought
+	behind  bool   // the leg before it has not come to that yet
 	seq     uint16 // newest that was taken, and its timestamp
 	ts      uint32
 	slots   [passageSlots]slot
@@ -32,11 +34,15 @@ func (p *passage) take(leg uint32, seq uint16, ts uint32, rate uint32) bool {
 		p.newest = leg
 	case leg > p.newest:
 		p.newest, p.alone = leg, !p.fits(seq, ts, rate)
+		p.before = seq - 1
+		p.behind = !p.alone && int16(p.before-p.seq) > 0
 		if p.alone {
 			p.seq, p.ts, p.slots = seq, ts, [passageSlots]slot{}
 		}
 	case leg < p.newest && p.alone:
 		return false
+	case leg < p.newest && int16(seq-p.before) >= 0:
+		p.behind = false
 	}
 	at := &p.slots[seq%passageSlots]
 	if at.leg != 0 && at.leg != leg+1 && at.ts == ts {

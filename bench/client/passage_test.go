@@ -26,3 +26,20 @@ func TestPassageTakesEachPacketOnceFromTwoLegs(t *testing.T) {
 		}
 	}
 }
+
+func TestPassageKnowsWhatTheOlderLegStillOwes(t *testing.T) {
+	var p passage
+	p.take(0, 65534, 100, 90000)
+	for i, x := range []struct {
+		leg    uint32
+		seq    uint16
+		behind bool
+	}{{1, 2, true}, {1, 3, true}, {0, 65535, true}, {0, 0, true}, {0, 1, false}, {1, 4, false}, {2, 5, false}, {3, 400, true}, {2, 401, false}} {
+		if p.take(x.leg, x.seq, 100, 90000); p.behind != x.behind {
+			t.Errorf("packet %d %+v: behind %v", i, x, p.behind)
+		}
+	}
+	if p.take(4, 30000, 100, 90000); p.behind {
+		t.Error("another numbering owes nothing")
+	}
+}

@@ -57,9 +57,9 @@ func (v *Viewer) receive(l *leg) error {
 	return nil
 }
 
-// flowing waits until all that came by the old leg comes by the new one, and a little longer: what is on its way to either
-// still counts.
-func (v *Viewer) flowing(ctx context.Context, _, next *leg) bool {
+// flowing waits until all that came by the old leg comes by the new one, the old one has brought what lies before that, and a
+// little longer: what is on its way to either still counts.
+func (v *Viewer) flowing(ctx context.Context, old, next *leg) bool {
 	limit, cancel := context.WithTimeout(ctx, handover)
 	defer cancel()
 	poll := time.NewTicker(50 * time.Millisecond)
@@ -69,6 +69,8 @@ func (v *Viewer) flowing(ctx context.Context, _, next *leg) bool {
 		case <-poll.C:
 		case <-next.down:
 			return false
+		case <-old.down:
+			return true
 		case <-limit.Done():
 			return true
 		}
@@ -82,12 +84,12 @@ func (v *Viewer) flowing(ctx context.Context, _, next *leg) bool {
 	return true
 }
 
-// flows says whether every kind of track that ever came has come by this leg.
+// flows says whether every kind of track that ever came has come by this leg, with nothing missing before it.
 func (v *Viewer) flows(leg uint32) bool {
 	v.counts.Lock()
 	defer v.counts.Unlock()
 	for _, p := range v.came {
-		if p.newest < leg {
+		if p.newest < leg || p.behind {
 			return false
 		}
 	}

@@ -140,13 +140,13 @@ func (q *sendQueue) newStream(stream uint16) *fifo {
 	return f
 }
 
-// pop takes the next packet that is not stale; stale ones are freed and counted. The caller gives the buffer back with
-// release.
-func (q *sendQueue) pop(now time.Time, stale *uint64) (queued, bool) {
+// pop takes the next packet that is not stale; stale ones are freed and counted. Where nothing holds packets back (held false) none
+// is: it is the machine that was late, not the network. The caller gives the buffer back with release.
+func (q *sendQueue) pop(now time.Time, held bool, stale *uint64) (queued, bool) {
 	for q.audio.n > 0 {
 		p := q.audio.pop()
 		q.bytes -= len(p.buf)
-		if now.Sub(p.at) <= deadlineAudio {
+		if !held || now.Sub(p.at) <= deadlineAudio {
 			return p, true
 		}
 		q.release(p.buf)
@@ -163,7 +163,7 @@ func (q *sendQueue) pop(now time.Time, stale *uint64) (queued, bool) {
 		if f.n > 0 {
 			q.turns = append(q.turns, f)
 		}
-		if now.Sub(p.at) <= deadlineVideo {
+		if !held || now.Sub(p.at) <= deadlineVideo {
 			return p, true
 		}
 		q.release(p.buf)

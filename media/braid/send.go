@@ -121,7 +121,7 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 	s.f.late(now, waited)
 	room, burst := s.f.room(now), s.f.burst.Room(now)
 	s.f.sendMu.Unlock()
-	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room, burst)
+	packets, more = s.pack(now, s.out.held, mediaHeader, s.f.recordRoom(), room, burst)
 	s.out.held = more && min(room, burst) < runBytes
 	if len(s.out.frames) == 0 {
 		return packets, more
@@ -158,14 +158,14 @@ func (s *Session) sendFrames(now time.Time) bool {
 }
 
 // pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records, until
-// about budget bytes are out, or burst bytes, which do not stop audio.
-func (s *Session) pack(now time.Time, head, room int, budget, burst float64) (packets int, more bool) {
+// about budget bytes are out, or burst bytes, which do not stop audio. held: what is queued was held back, so that it may be stale.
+func (s *Session) pack(now time.Time, held bool, head, room int, budget, burst float64) (packets int, more bool) {
 	o := &s.out
 	o.frames, o.packets = o.frames[:0], 0
 	var stale uint64
 	s.queueMu.Lock()
 	for len(o.frames) <= runFrames-maxFragments && budget > 0 && (burst > 0 || s.queue.audio.n > 0) {
-		q, ok := s.queue.pop(now, &stale)
+		q, ok := s.queue.pop(now, held, &stale)
 		if !ok {
 			break
 		}
@@ -250,7 +250,7 @@ func (s *Session) nextKey() {
 // sendDatagrams is sendMoment for the datagram carrier. QUIC's congestion control may make it wait, and meanwhile the
 // queue's deadlines drop what is late.
 func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
-	packets, more = s.pack(now, datagramHeader, maxDatagramRecords, math.Inf(1), math.Inf(1))
+	packets, more = s.pack(now, true, datagramHeader, maxDatagramRecords, math.Inf(1), math.Inf(1))
 	for _, frame := range s.out.frames {
 		putDatagramHeader(frame, s.out.seq)
 		s.out.seq++

@@ -4,9 +4,9 @@ import "time"
 
 const (
 	// twinSteps and twinApart are how far packets of one numbering that come by way of two nodes may be apart: one way may
-	// be longer than the other. A publisher that begins anew meets both by chance once in a hundred million times.
+	// be longer than the other, and its node late. A publisher that begins anew meets both by chance once in a million times.
 	twinSteps = 256
-	twinApart = time.Second
+	twinApart = 3 * time.Second
 	// markEvery is how many packets go by until the clock is looked at again. A power of two.
 	markEvery = 32
 )
