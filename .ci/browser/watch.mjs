@@ -3,10 +3,11 @@
 //
 // Usage: node watch.mjs PLAN, where PLAN is JSON:
 //   {page, chromium, profile, publish, watch, screenshot,
-//    phases: [{name, settle, seconds, press: [{at, id}]}]}
+//    phases: [{name, settle, seconds, press: [{at, id}], publisher, viewer}]}
 // page is the demo's address, profile an empty directory, publish a city ("": somebody else sends to the channel
 // "camera"), watch a city, screenshot a file ("": none). A phase lets `settle` seconds pass, then samples once a second;
-// press names buttons of the page by id, `at` in seconds from the phase's first sample.
+// press names buttons of the page by id, `at` in seconds from the phase's first sample. publisher and viewer, if given, are
+// what the two pages must come to say of themselves before the first sample.
 //
 // Prints one line of JSON per phase: {name, samples: [...]}. Exit status 1 with the reason on standard error.
 import { chromium } from "playwright-core";
@@ -59,11 +60,12 @@ async function join(page, button, note, done) {
   }
 }
 
-// sample reads what the viewer's connection received and decoded.
+// sample reads what the viewer's connection received and decoded: the last one that plays, after a move.
 function sample(page) {
   return page.evaluate(async () => {
     const out = {};
-    for (const s of (await window.connections.at(-1).getStats()).values()) {
+    const playing = window.connections.findLast((c) => c.connectionState === "connected") ?? window.connections.at(-1);
+    for (const s of (await playing.getStats()).values()) {
       if (s.type !== "inbound-rtp") continue;
       if (s.kind === "audio") {
         out.audioPackets = s.packetsReceived;
@@ -80,8 +82,15 @@ function sample(page) {
   });
 }
 
-async function run(page, phase) {
+// says waits until a page's note ends with a text.
+function says(page, note, text) {
+  return text && page.waitForFunction(([n, t]) => document.querySelector(n).textContent.endsWith(t), [note, text], { timeout: joinTimeout });
+}
+
+async function run(page, publisher, phase) {
   await sleep(phase.settle * 1000);
+  await says(publisher, "#publish-note", phase.publisher);
+  await says(page, "#watch-note", phase.viewer);
   const samples = [];
   const start = Date.now();
   const left = [...(phase.press ?? [])];
@@ -100,8 +109,9 @@ async function run(page, phase) {
 }
 
 async function main() {
+  let publisher = null;
   if (plan.publish) {
-    const publisher = await open();
+    publisher = await open();
     await publisher.selectOption("#publish-city", plan.publish);
     await join(publisher, "#camera", "#publish-note", "The camera enters");
   }
@@ -109,7 +119,7 @@ async function main() {
   await viewer.selectOption("#watch-city", plan.watch);
   await viewer.check("input[value=camera]");
   await join(viewer, "#watch", "#watch-note", "Watching at");
-  for (const phase of plan.phases) await run(viewer, phase);
+  for (const phase of plan.phases) await run(viewer, publisher, phase);
   if (plan.screenshot) await viewer.screenshot({ path: plan.screenshot, fullPage: true });
 }
 

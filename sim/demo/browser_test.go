@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,10 +26,12 @@ type plan struct {
 }
 
 type phase struct {
-	Name    string  `json:"name"`
-	Settle  int     `json:"settle"`
-	Seconds int     `json:"seconds"`
-	Press   []press `json:"press"`
+	Name      string  `json:"name"`
+	Settle    int     `json:"settle"`
+	Seconds   int     `json:"seconds"`
+	Press     []press `json:"press"`
+	Publisher string  `json:"publisher,omitempty"`
+	Viewer    string  `json:"viewer,omitempty"`
 }
 
 type press struct {
@@ -158,24 +161,31 @@ func (o outcome) grows(t *testing.T, perSecond float64) {
 func (o outcome) first() viewerStats { return o.Samples[0] }
 func (o outcome) last() viewerStats  { return o.Samples[len(o.Samples)-1] }
 
-// Chromium's camera enters at one city by the page and is played at another by a second page.
+// Chromium's camera enters at one city by the page and is played at another by a second page. In the end both cities are
+// drained, and both pages go elsewhere by themselves.
 func TestEndToEndBrowserSeesNoFaults(t *testing.T) {
 	unraced(t)
 	tools := browserTools(t)
 	s, url := realStage(t, nil)
 	s.setLoss(0.01)
-	const calmly, stormy = "1 % on every path", "5 % and a dead relay"
+	const calmly, stormy, healed, moved = "1 % on every path", "5 % and a dead relay", "healed", "drained"
 	got := browse(t, tools, plan{
 		Page: url, Publish: publishAt, Watch: watchAt, Screenshot: artefact(t, "browser.png"),
 		Phases: []phase{
 			{Name: calmly, Settle: 5, Seconds: 10},
 			{Name: stormy, Seconds: 20, Press: []press{{0, "lose"}, {8, "kill-relay"}}},
+			{Name: healed, Seconds: 2, Press: []press{{0, "lose"}, {0, "heal"}}},
+			{Name: moved, Seconds: 6, Publisher: "as its node asked.", Viewer: "as its node asked."},
 		},
 	}, func(phase string) {
-		if phase == stormy {
+		switch phase {
+		case stormy:
 			s.wentThroughThat(t)
+		case healed:
+			s.drain(t, publishAt, watchAt)
 		}
 	})
+	got[moved].grows(t, 10)
 	calm, storm := got[calmly], got[stormy]
 	// The fake camera has 20 frames/s.
 	calm.grows(t, 10)
@@ -185,6 +195,19 @@ func TestEndToEndBrowserSeesNoFaults(t *testing.T) {
 	storm.grows(t, 10)
 	if frozen := storm.last().Frozen - storm.first().Frozen; frozen >= 0.5 {
 		t.Errorf("frozen for %.2f s of 20 s at 5 %% loss and the death of a relay, want less than 0.5 s: %+v", frozen, storm.Samples)
+	}
+}
+
+// drain has cities emptied, as an operator would.
+func (s *stage) drain(t *testing.T, nodes ...string) {
+	t.Helper()
+	doc := s.cluster.ground.policy()
+	doc = append(doc, "nodes:\n"...)
+	for _, n := range nodes {
+		doc = fmt.Appendf(doc, "  %s: {state: drained}\n", n)
+	}
+	if err := s.cluster.members[0].node.ApplyPolicy(t.Context(), doc, "test"); err != nil {
+		t.Fatal(err)
 	}
 }
 

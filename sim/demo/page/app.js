@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const layers = ground($("map"));
 let state = null; // newest answer of /api/state
 let session = null; // app and token
-let endCamera = null, viewer = null;
+let endCamera = null, viewer = null; // what ends the camera; the call that watches
 const place = new Map(); // path as text -> its index, so that a path keeps its style while it lives
 
 const names = () => new Map((state?.cities ?? []).map((c) => [c.node, c]));
@@ -160,6 +160,7 @@ async function refresh() {
 }
 
 const base = (node) => names().get(node).access_url;
+const cityAt = (url) => [...names().values()].find((c) => url.startsWith(`${c.access_url}/`));
 
 async function stopWatching() {
   const old = viewer;
@@ -184,12 +185,12 @@ press("camera", "publish-note", async () => {
   const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
   const stop = () => media.getTracks().forEach((t) => t.stop());
   try {
-    const end = await publish(`${base(city)}/whip/${session.app}/camera`, session.token, media, () => {
+    const call = await publish(`${base(city)}/whip/${session.app}/camera`, session.token, media, () => {
       say("publish-note", "The node is gone; the camera is off.", true);
       endCamera = null;
       stop();
-    });
-    endCamera = async () => { stop(); await end(); };
+    }, (to) => say("publish-note", `The camera enters at ${cityAt(to)?.city}, as its node asked.`));
+    endCamera = async () => { stop(); await call.end(); };
   } catch (e) {
     stop();
     throw e;
@@ -200,11 +201,14 @@ press("camera", "publish-note", async () => {
 
 async function startWatching() {
   const city = $("watch-city").value;
-  const joined = await watch(`${base(city)}/whep/${session.app}/${chosen()}`, session.token, $("video"), () => {
+  viewer = await watch(`${base(city)}/whep/${session.app}/${chosen()}`, session.token, $("video"), () => {
     say("watch-note", "The node is gone; choose another city.", true);
     stopWatching();
+  }, (to) => {
+    viewer.city = $("watch-city").value = cityAt(to)?.node;
+    say("watch-note", `Watching at ${cityAt(to)?.city}, as its node asked.`);
   });
-  viewer = { ...joined, city };
+  viewer.city = city;
   $("idle").hidden = true;
   $("video").controls = true;
   say("watch-note", `Watching at ${names().get(city).city}.`);
