@@ -41,7 +41,7 @@ const patience = 2 * time.Minute
 
 // process is one tern node of its own.
 type process struct {
-	t      *testing.T
+	t      testing.TB
 	binary string
 	dir    string
 	name   string
@@ -74,9 +74,11 @@ func TestMain(m *testing.M) {
 }
 
 // buildTern builds the binary unless another test has. Who runs processes mostly waits for them: such tests run side by side.
-func buildTern(t *testing.T) string {
+func buildTern(t testing.TB) string {
 	t.Helper()
-	t.Parallel()
+	if one, ok := t.(*testing.T); ok {
+		one.Parallel()
+	}
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,7 @@ func buildTern(t *testing.T) string {
 }
 
 // tern runs one command to its end.
-func tern(t *testing.T, binary string, args ...string) (string, error) {
+func tern(t testing.TB, binary string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -101,7 +103,7 @@ var nextPort = func() *atomic.Uint32 {
 
 // freePort finds a port that is free for both UDP and TCP now. It is none that the system gives to who asks for any, so that
 // nobody takes it before the process that shall have it, or while that process is dead.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 10_000 + int(nextPort.Add(1)%10_000)
@@ -122,7 +124,7 @@ func freePort(t *testing.T) int {
 
 // startMesh makes an authority and three voters in three regions, and starts them as processes; further lines are added
 // to each configuration.
-func startMesh(t *testing.T, binary string, further ...string) []*process {
+func startMesh(t testing.TB, binary string, further ...string) []*process {
 	t.Helper()
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca")
