@@ -6,7 +6,8 @@
 // memberlist says who is alive; that takes seconds (timers in run.go), and nothing on the media path waits for it. Link probes
 // say what is good: five a second on the links that matter, and a link is down after three of them were not seen by the other
 // side, 660 ms, in the end probed every 40 ms so that it is not chance; later where probes are known to be lost. A node's own
-// links are in its Graph at once, those between others as fast as linkstate spreads them.
+// links are in its Graph at once, those between others as fast as linkstate spreads them. A node that several others lost while it
+// said nothing itself has fallen: its links with others are down before those that probe it slowly have noticed.
 //
 // # Cards and rows
 //
@@ -22,7 +23,7 @@
 //	text: u8 length, UTF-8 without control characters
 //
 // A card is said when it changes. A row is said when a link went up or down, at once; when a link, load or policy version moved
-// by more than a threshold, at most every 200 ms to 4 s (5 ms per member); never otherwise.
+// by more than a threshold, at most every 200 ms to 2.4 s (3 ms per member); never otherwise.
 //
 // # Neighbours and probes
 //
@@ -32,10 +33,12 @@
 // its ends measure it, and then as the worse of what they say, so that nobody can talk its links up alone. All probes and
 // replies of a node keep to Config.ProbeRate, which also bounds how many neighbours there are.
 //
-//	u8 kind (0x11 request, 0x12 reply; 2 more: counts follow; 6 more: counts and transit follow), u32 epoch of the sender, u32 number, u32 epoch of the other
-//	as heard, u32 highest number of its requests received, u32 how many;
+//	u8 kind (0x11 request, 0x12 reply; 2 more: counts follow; 6: transit, too; 14: passing, too), u32 epoch of the sender, u32 number,
+//	u32 epoch of the other as heard, u32 highest number of its requests received, u32 how many;
 //	counts: u64 frames that the sender sent to the other, u64 the newest such number heard from it, u64 its frames arrived by then
 //	transit: i32 lowest of the other's frames in the last one to two seconds, u32 its mean change, µs; all ones: none came
+//	passing: u32 source of frames that the sender passes on to the other (0: none), u8 span: bits 10 to 15 of their time, i32 lowest
+//	transit in that span until they came to the sender, u32 its mean change, µs
 //
 // Replies give round trips (latency is half the smallest of the last 5 to 10 s); the tallies give the loss of each direction,
 // over the last 100 probes, or the last 20 if many of those were lost.
@@ -53,7 +56,10 @@
 // transit: how long they took, off by what the clocks differ by. Each end says the other's in its probes. What transits have grown
 // by since the smallest round trip was seen is added to that, each direction by itself, so a link that gets slower is known in
 // seconds instead of when the smallest is forgotten; they never make it less. Jitter is that of the transits, if both directions
-// have them. On a link whose traffic is relayed towards the egress, that direction has none: there probes measure it.
+// have them. A relay's link towards the egress carries frames that others made. The relay knows what they took until they came to
+// it, and says so of one source and each 1,024 ms of its time; the other end takes that from what the same frames took until they
+// came to it. What the packet filter passes on has no such times, and jitter that they came to the relay with hides the link's:
+// there the probes measure.
 //
 // # Rest
 //
@@ -89,6 +95,8 @@
 //	link.go       one link: a pure state machine
 //	live.go       what live traffic says of a link's loss: pure
 //	transit.go    what it says of round trip and jitter: pure
+//	relayed.go    what frames of third nodes say of them: pure
+//	fallen.go     nodes that many others have lost
 //	prober.go     all links: sending, watching, the cap
 //	rest.go       when nodes of an idle mesh rest
 //	stats.go      counters

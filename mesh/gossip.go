@@ -143,6 +143,7 @@ func (m *Mesh) takeCard(it linkstate.Item, r card, signer identity.Peer, push bo
 		p.full, p.row = linkstate.Row{}, linkstate.Row{}
 	}
 	p.epoch, p.verified = it.Epoch, true
+	p.rises()
 	p.vitals()
 	if p.left = now; r.health.State != StateLeft {
 		p.left = time.Time{}
@@ -202,7 +203,11 @@ func (m *Mesh) takeRow(it linkstate.Item, change linkstate.Change, push bool) st
 		p.full = p.row
 	}
 	p.vitals()
+	if p.rises() {
+		m.redrawLinks(p)
+	}
 	m.redrawRow(p, before)
+	m.missed(p, before)
 	m.mu.Unlock()
 	m.notify()
 	return ""

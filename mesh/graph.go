@@ -135,17 +135,22 @@ type material struct {
 	self  uint32
 	nodes map[uint32]routing.Node
 	views map[uint32]map[uint32]linkstate.Link
+
+	fallen map[uint32]bool
 }
 
 func (m *Mesh) material() material {
 	self, own := m.selfMember(), m.links.view()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := material{self: m.id, nodes: make(map[uint32]routing.Node, len(m.peers)+1), views: make(map[uint32]map[uint32]linkstate.Link, len(m.peers)+1)}
+	d := material{
+		self: m.id, nodes: make(map[uint32]routing.Node, len(m.peers)+1), views: make(map[uint32]map[uint32]linkstate.Link, len(m.peers)+1),
+		fallen: make(map[uint32]bool),
+	}
 	d.nodes[m.id], d.views[m.id] = asNode(self), own
 	for _, p := range m.peers {
 		if member := p.member(); member.Alive && p.verified {
-			d.nodes[p.id], d.views[p.id] = asNode(member), p.row.Links
+			d.nodes[p.id], d.views[p.id], d.fallen[p.id] = asNode(member), p.row.Links, p.fallen
 		}
 	}
 	return d
@@ -209,6 +214,9 @@ func (d *material) links(pairs [][2]uint32) (out []routing.Link) {
 		case saysB && p[1] == d.self:
 			there = mirrored(back)
 		default:
+			there.Down, back.Down = true, true
+		}
+		if p[0] != d.self && p[1] != d.self && (d.fallen[p[0]] || d.fallen[p[1]]) { // our own links we measure
 			there.Down, back.Down = true, true
 		}
 		out = append(out, mergeLink(a.Name, b.Name, there, back), mergeLink(b.Name, a.Name, back, there))

@@ -74,6 +74,10 @@ type link struct {
 	live        live
 	back        clocked // what its frames take
 	there       transit // what ours take, as the other says
+	passed      relayed // frames of others that we send on to it
+	brought     relayed // and that it sends on to us
+	via         transit // what those take on this link
+	doubted     time.Duration
 }
 
 type sentProbe struct {
@@ -99,17 +103,20 @@ func (l *link) request(now time.Time) probe {
 
 func (l *link) stamp(kind byte, seq uint32) probe {
 	p := probe{kind: kind, epoch: l.epoch, seq: seq, heard: l.peerEpoch, high: l.ours.high, count: l.ours.count}
-	l.tell(&p, l.live.told, l.live.told && l.live.times)
+	l.tell(&p, l.live.told, l.live.told && l.live.times, l.live.relays)
 	return p
 }
 
 // tell puts what live traffic says into a probe.
-func (l *link) tell(p *probe, counted, timed bool) {
-	if p.counted, p.timed = counted, timed; counted {
+func (l *link) tell(p *probe, counted, timed, relays bool) {
+	if p.counted, p.timed, p.relays = counted, timed, relays; counted {
 		p.counts = l.live.says()
 	}
-	if timed && l.back.fresh(l.back.looked) {
-		p.transit = l.back.transit
+	if came := l.came(l.back.looked); timed && came.jitter >= 0 {
+		p.transit = came
+	}
+	if relays {
+		p.passing = l.passed.says(l.back.looked)
 	}
 }
 
@@ -159,10 +166,16 @@ func (l *link) receive(now time.Time, p probe) (reply probe, answer bool) {
 		l.live.hear(now, p.counts, p.heard == l.epoch)
 	}
 	if p.timed && l.live.told {
-		l.live.times = true
+		if !l.live.times {
+			l.live.times, l.live.hello = true, time.Time{}
+		}
 		if l.there = p.transit; !p.at.IsZero() {
 			l.there.at = now
 		}
+	}
+	if p.relays && l.live.times {
+		l.live.relays = true
+		l.bring(now, p.passing)
 	}
 	return l.stamp(probeReply, p.seq), p.kind == probeRequest
 }
@@ -173,6 +186,7 @@ func (l *link) restart(epoch uint32) {
 	l.shots, l.probed, l.lossOut, l.in = 0, [2]float64{}, 0, 0
 	l.live.restart()
 	l.back, l.there, l.rtt.took = clocked{count: l.back.count}, transit{}, [2][2]transit{}
+	l.via = transit{}
 }
 
 // count takes the number of a request in; duplicates do not count, late ones do.

@@ -209,6 +209,9 @@ func FuzzProbe(f *testing.F) {
 	f.Add(probe{kind: probeReply, epoch: 1, seq: 1, heard: 1, counted: true, timed: true}.encode())
 	f.Add(probe{kind: probeRequest, epoch: 1, seq: 1, heard: 1, counted: true, timed: true, transit: transit{time.Unix(1, 0), -3e9, 5e6}}.encode())
 	f.Add(append([]byte{0x18}, strings.Repeat("0", probeBytes+countBytes+transitBytes-1)...)) // a jitter of 808 s
+	f.Add(probe{
+		kind: probeReply, epoch: 1, seq: 1, heard: 1, counted: true, timed: true, relays: true, passing: passing{3, 0, -3e9, 5e6},
+	}.encode())
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := decodeProbe(in)
 		if err != nil {
@@ -224,8 +227,9 @@ func FuzzProbe(f *testing.F) {
 		}
 		l := link{epoch: 1, every: fastEvery}
 		l.request(time.Unix(1, 0))
-		for i := range 3 {
-			l.live.look(time.Unix(int64(2+i), 0), frames{uint64(9 * i), uint64(5 * i)})
+		for i := range 2 * spanLeast {
+			n := uint64(i)
+			l.look(time.Unix(int64(2+i), 0), Traffic{Sent: 9 * n, Arrived: 5 * n, Brought: Relayed{5 * n, 3, 0, time.Second}})
 			l.receive(time.Unix(int64(2+i), 0), p)
 			l.tick(time.Unix(int64(2+i), 0))
 		}

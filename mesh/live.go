@@ -43,9 +43,11 @@ type counts struct {
 // and say so in their probes. Pure: counts and time are parameters. Each probe pairs what was sent before it with what arrived
 // before it, so the difference over any two probes is what was lost between them, whoever the frames' source was.
 type live struct {
-	told  bool      // the other end counts, too
-	times bool      // and knows what frames take
-	hello time.Time // when to say next that we do
+	told  bool // the other end counts, too
+	times bool // and knows what frames take
+	// relays: and what those of others take
+	relays bool
+	hello  time.Time // when to say next that we do
 
 	now    frames    // ours: sent there, arrived from there
 	heard  time.Time // when now.arrived last grew
@@ -92,9 +94,10 @@ func (v *live) carries(now time.Time) bool {
 	return v.told && v.steady && now.Sub(v.heard) <= quietAfter && now.Sub(v.seen) <= unheardAfter
 }
 
-// greets tells whether it is time to say that we count, or, once the other does, that we know what frames take.
-func (v *live) greets(now time.Time) bool {
-	if v.told && v.times || v.now == (frames{}) || now.Before(v.hello) {
+// greets tells whether it is time to say that we count, or, once the other does, that we know what frames take, and then, if there
+// are such, what those of others take.
+func (v *live) greets(now time.Time, relayed bool) bool {
+	if v.told && v.times && (v.relays || !relayed) || v.now == (frames{}) || now.Before(v.hello) {
 		return false
 	}
 	v.hello = now.Add(helloEvery)

@@ -15,8 +15,8 @@ func talk(t *testing.T) (l *lockstep, a, b *stepper, on *bool) {
 		s.count()
 		l.start(s)
 	}
-	l.stream(a, b, 5*time.Millisecond, on, false)
-	l.stream(b, a, 5*time.Millisecond, on, false)
+	l.stream(5*time.Millisecond, on, a, b)
+	l.stream(5*time.Millisecond, on, b, a)
 	return l, a, b, on
 }
 

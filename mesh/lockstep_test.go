@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"container/heap"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash"
+	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -20,20 +23,25 @@ import (
 
 // lockstep is a mesh of Mesh cores in one goroutine: probes, link measurement, cards, rows, gossip, neighbours and graphs are
 // real, driven step by step in virtual time. memberlist is not there: the test says who joined and who is gone. Layer 1 is not
-// there either, so a join costs no handshake. A signature is checked once, not once per node.
+// there either, so a join costs no handshake. Signatures have the size of real ones and are no more than a list of what was signed,
+// for real ones are drawn by chance: so a seed's run is the same every time, byte by byte.
 type lockstep struct {
-	t       testing.TB
-	rng     *rand.Rand
-	now     time.Time
-	queue   events
-	serial  int
-	nodes   []*stepper
-	byID    map[uint32]*stepper
-	byAddr  map[netip.AddrPort]*stepper
-	checked map[[32]byte]identity.Peer
-	bytes   uint64 // of gossip messages
-	probes  uint64
+	t      testing.TB
+	rng    *rand.Rand
+	now    time.Time
+	queue  events
+	serial int
+	nodes  []*stepper
+	byID   map[uint32]*stepper
+	byAddr map[netip.AddrPort]*stepper
+	signed map[[32]byte]identity.Peer
+	bytes  uint64 // of gossip messages
+	probes uint64
+	trace  hash.Hash64 // of all that arrived: when, from whom, where, what
 }
+
+// certificateBytes is the size of a node's certificate.
+const certificateBytes = 420
 
 // stepper is one node; index is its place in the matrices.
 type stepper struct {
@@ -55,7 +63,7 @@ type stepper struct {
 	traffic map[uint32]*Traffic   // of streams, by the other's id
 	shake   map[int]time.Duration // to others: packets take up to so much longer, each by chance
 	clock   time.Duration         // ahead of the others'
-	old     bool                  // of a version that does not know what frames take
+	knows   int                   // the largest probe that its version knows; 0: all
 }
 
 type event struct {
@@ -106,7 +114,7 @@ func (l *lockstep) within(limit time.Duration, ok func() bool) time.Duration {
 func newMeshLockstep(t testing.TB, seed uint64, n int) *lockstep {
 	l := &lockstep{
 		t: t, rng: rand.New(rand.NewPCG(seed, seed)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), byID: make(map[uint32]*stepper),
-		byAddr: make(map[netip.AddrPort]*stepper), checked: make(map[[32]byte]identity.Peer),
+		byAddr: make(map[netip.AddrPort]*stepper), signed: make(map[[32]byte]identity.Peer), trace: fnv.New64a(),
 	}
 	ca := filepath.Join(t.TempDir(), "ca")
 	if err := identity.InitCA(ca, "demo", time.Now().Add(-time.Hour)); err != nil {
@@ -144,10 +152,12 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 		Probe: func(to uint32, payload []byte) error {
 			l.probes++
 			payload = bytes.Clone(payload)
-			if other := l.byID[to]; len(payload) > probeBytes+countBytes && (s.old || other.old) {
-				return nil // not made, or malformed
+			for _, end := range []*stepper{s, l.byID[to]} {
+				if end.knows > 0 && len(payload) > end.knows {
+					return nil // not made, or malformed
+				}
 			}
-			l.carry(s, l.byID[to], func(dest *stepper) { dest.HandleProbe(s.id, payload) })
+			l.carry(s, l.byID[to], payload, func(dest *stepper) { dest.HandleProbe(s.id, payload) })
 			return nil
 		},
 	})
@@ -156,20 +166,23 @@ func (l *lockstep) mesh(ca string, s *stepper) *Mesh {
 	}
 	m.now = func() time.Time { return l.now }
 	m.rng, m.links.rng = rand.New(rand.NewPCG(uint64(s.index), 1)), rand.New(rand.NewPCG(uint64(s.index), 2))
+	m.sign = func(context string, msg []byte) (certificate, sig []byte, err error) {
+		certificate = append(make([]byte, 0, certificateBytes), s.name...)[:certificateBytes]
+		sum := sha256.Sum256(slices.Concat([]byte(context), msg, certificate))
+		l.signed[sum] = identity.Peer{Node: s.name, Region: region}
+		return certificate, append(sum[:], make([]byte, linkstate.MaxSignature-len(sum))...), nil
+	}
 	m.verify = func(context string, msg, certificate, sig []byte) (identity.Peer, error) {
-		sum := sha256.Sum256(slices.Concat([]byte(context), msg, certificate, sig))
-		if peer, ok := l.checked[sum]; ok {
-			return peer, nil
+		sum := sha256.Sum256(slices.Concat([]byte(context), msg, certificate))
+		peer, ok := l.signed[sum]
+		if !ok || !bytes.Equal(sig[:len(sum)], sum[:]) {
+			return identity.Peer{}, identity.ErrSignature
 		}
-		peer, err := id.Verify(context, msg, certificate, sig)
-		if err == nil {
-			l.checked[sum] = peer
-		}
-		return peer, err
+		return peer, nil
 	}
 	m.sendBy(func(to peerAddr, message []byte) {
 		l.bytes += uint64(len(message)) + 60 // memberlist's label and encryption, the class byte
-		l.carry(s, l.byAddr[to.addr], func(dest *stepper) { dest.receive(message) })
+		l.carry(s, l.byAddr[to.addr], message, func(dest *stepper) { dest.receive(message) })
 	})
 	return m
 }
@@ -180,7 +193,7 @@ func (l *lockstep) latency(from, to *stepper) time.Duration {
 	return 2*time.Millisecond + time.Duration(80e6*(dx*dx+dy*dy)) + from.extra[to.index]
 }
 
-func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
+func (l *lockstep) carry(from, to *stepper, payload []byte, f func(*stepper)) {
 	if to == nil || from.dead || to.dead || l.rng.Float64() < from.loss[to.index]+0.002 {
 		return
 	}
@@ -190,6 +203,8 @@ func (l *lockstep) carry(from, to *stepper, f func(*stepper)) {
 	}
 	l.after(l.latency(from, to)+more+time.Duration(l.rng.IntN(800))*time.Microsecond, func() {
 		if !to.dead && to.run == run {
+			head := binary.BigEndian.AppendUint64(nil, uint64(l.now.UnixNano()))
+			_, _ = l.trace.Write(append(append(head, byte(from.index>>8), byte(from.index), byte(to.index>>8), byte(to.index)), payload...))
 			f(to)
 		}
 	})
@@ -208,21 +223,37 @@ func (s *stepper) counts(other uint32) *Traffic {
 	return s.traffic[other]
 }
 
-// stream sends frames from a node straight to another, at an even pace, while on says so. They are its own, and carry its time
-// in milliseconds, or, if relayed, another's.
-func (l *lockstep) stream(from, to *stepper, every time.Duration, on *bool, relayed bool) {
+// stream sends frames of a node over others to the last, at an even pace, while on says so. They carry the first one's time in
+// milliseconds.
+func (l *lockstep) stream(every time.Duration, on *bool, over ...*stepper) {
 	if *on {
-		from.counts(to.id).Sent++
-		left := l.now.Add(from.clock).UnixMilli()
-		l.carry(from, to, func(dest *stepper) {
-			t := dest.counts(from.id)
-			if t.Arrived++; !relayed {
-				t.Timed++
-				t.Transit = time.Duration(l.now.Add(dest.clock).UnixMilli()-left) * time.Millisecond
-			}
-		})
+		l.hop(over, 0, l.now.Add(over[0].clock).UnixMilli())
 	}
-	l.after(every, func() { l.stream(from, to, every, on, relayed) })
+	l.after(every, func() { l.stream(every, on, over...) })
+}
+
+// hop takes a frame that left at a time to the node behind over[at], and on.
+func (l *lockstep) hop(over []*stepper, at int, left int64) {
+	from, to := over[at], over[at+1]
+	mark := func(r *Relayed, by *stepper) {
+		*r = Relayed{r.Count + 1, over[0].id, uint16(left), time.Duration(l.now.Add(by.clock).UnixMilli()-left) * time.Millisecond}
+	}
+	out := from.counts(to.id)
+	if out.Sent++; at > 0 {
+		mark(&out.Passed, from)
+	}
+	l.carry(from, to, nil, func(dest *stepper) {
+		in := dest.counts(from.id)
+		if in.Arrived++; at > 0 {
+			mark(&in.Brought, dest)
+		} else {
+			in.Timed++
+			in.Transit = time.Duration(l.now.Add(dest.clock).UnixMilli()-left) * time.Millisecond
+		}
+		if at+2 < len(over) {
+			l.hop(over, at+1, left)
+		}
+	})
 }
 
 // start lets a node step, and makes it known to the others, and them to it.

@@ -34,6 +34,9 @@ type peer struct {
 	certificate []byte
 	health      Health // ... but load, sessions and policy version, which are the row's
 	row, full   linkstate.Row
+
+	missing map[uint32]bool // who said that its link with this one is down, since its own last word
+	fallen  bool            // too many to be chance; see missedBy
 }
 
 // vitals puts what the row says into the health.

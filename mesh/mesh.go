@@ -53,6 +53,16 @@ type Traffic struct {
 	Sent, Arrived uint64
 	Timed         uint64        // of those that arrived, the other's own, which carry the time of their sending
 	Transit       time.Duration // of the newest of those: our clock at its arrival less the other's at its sending
+	// Brought are frames of third nodes among those that arrived, Passed among those sent.
+	Brought, Passed Relayed
+}
+
+// Relayed is what was counted of the frames of third nodes in one direction of a link.
+type Relayed struct {
+	Count   uint64
+	Source  uint32        // of the newest,
+	SentMS  uint16        // the low 16 bits of its time, in milliseconds by the source's clock,
+	Transit time.Duration // and our clock at its arrival here less that
 }
 
 // Config is what a Mesh needs. All functions are called from several goroutines. No lock of the mesh is held then, but
@@ -106,7 +116,9 @@ type Mesh struct {
 
 	now  func() time.Time // time.Now, but in tests that step through time
 	dirt dirt             // has its own lock
-	// verify is Identity.Verify, but in tests that run many nodes in one process and check each signature once.
+	// sign and verify are the Identity's, but in tests that replay exactly, for signatures are drawn by chance, and in those that run
+	// many nodes in one process and check each signature once.
+	sign   func(context string, msg []byte) (certificate, sig []byte, err error)
 	verify func(context string, msg, certificate, sig []byte) (identity.Peer, error)
 
 	drawing sync.Mutex     // held while the graph is drawn; taken before mu
@@ -177,6 +189,7 @@ func New(cfg Config) (*Mesh, error) {
 		core:    linkstate.NewCore(cfg.Identity.ID()),
 		rng:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		now:     time.Now,
+		sign:    cfg.Identity.Sign,
 		verify:  cfg.Identity.Verify,
 
 		strangers: make(chan netip.AddrPort, maxStrangers),

@@ -168,8 +168,8 @@ func (p *prober) step(now time.Time, rest bool) {
 		}
 		request := l.request(now)
 		out = append(out, outgoing{id, request.encode()})
-		if l.live.greets(now) && p.spend(l) { // the same once more: who does not know it takes it for malformed
-			l.tell(&request, true, l.live.told)
+		if l.live.greets(now, l.passed.count > 0) && p.spend(l) { // the same once more: who does not know it takes it for malformed
+			l.tell(&request, true, l.live.told, l.live.told && l.live.times)
 			out = append(out, outgoing{id, request.encode()})
 		}
 	}
@@ -217,6 +217,9 @@ func (p *prober) spend(l *link) bool {
 	}
 	if l.live.times {
 		bits += 8 * transitBytes
+	}
+	if l.live.relays {
+		bits += 8 * passingBytes
 	}
 	if p.budget < bits {
 		return false
@@ -372,7 +375,7 @@ func (m *Mesh) Links() []LinkStats {
 	for id, l := range m.links.links {
 		rtt, jitter := l.delays(now)
 		out = append(out, LinkStats{
-			To: names[id], RTT: rtt, SmoothedRTT: l.rtt.ewma, Jitter: jitter, Timed: l.there.fresh(now) && l.back.fresh(now), LossOut: l.lossOut, LossIn: l.in,
+			To: names[id], RTT: rtt, SmoothedRTT: l.rtt.ewma, Jitter: jitter, Timed: l.there.fresh(now) && l.came(now) != (transit{}), LossOut: l.lossOut, LossIn: l.in,
 			Down: l.down, Measured: l.known, Fast: l.every == fastEvery, Carries: l.pace != l.every && !l.rest,
 			Counted: l.live.measured[0] + l.live.measured[1], Requests: max(l.next, 1) - 1, Replies: l.theirs.count,
 		})

@@ -82,6 +82,19 @@ func (c *clocked) look(now time.Time, count uint64, took time.Duration) {
 func (l *link) look(now time.Time, t Traffic) {
 	l.live.look(now, frames{t.Sent, t.Arrived})
 	l.back.look(now, t.Timed, t.Transit)
+	l.passed.look(now, t.Passed, true)
+	l.brought.look(now, t.Brought, false)
+}
+
+// came is what frames take from the other end to here: its own, or else those that it relays.
+func (l *link) came(now time.Time) transit {
+	switch {
+	case l.back.fresh(now):
+		return l.back.transit
+	case l.via.fresh(now):
+		return l.via
+	}
+	return transit{}
 }
 
 // ways is what frames take there and back, as far as it is known.
@@ -89,9 +102,7 @@ func (l *link) ways(now time.Time) (ways [2]transit) {
 	if l.there.fresh(now) {
 		ways[0] = l.there
 	}
-	if l.back.fresh(now) {
-		ways[1] = l.back.transit
-	}
+	ways[1] = l.came(now)
 	return ways
 }
 
@@ -107,8 +118,10 @@ func (l *link) delays(now time.Time) (rtt, jitter time.Duration) {
 		if way.at.IsZero() {
 			continue
 		}
-		timed++
-		shakes += way.jitter
+		if way.jitter >= 0 {
+			timed++
+			shakes += way.jitter
+		}
 		if !then[i].at.IsZero() {
 			more += way.low - then[i].low
 		}

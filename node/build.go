@@ -166,11 +166,19 @@ func (n *Node) buildMesh(context.Context) (err error) {
 		Skew:      n.opts.Skew,
 		ProbeRate: n.cfg.Mesh.ProbeKbps * 1000,
 		Probe:     func(to uint32, payload []byte) error { return n.braid.SendProbe(braid.NodeID(to), payload) },
-		Traffic:   func(to uint32) mesh.Traffic { return mesh.Traffic(n.braid.Traffic(braid.NodeID(to))) },
+		Traffic:   n.trafficWith,
 		Busy:      func() bool { return n.access == nil || !n.Idle() },
 		Logger:    n.log,
 	})
 	return err
+}
+
+// trafficWith is what the braid has counted of the frames between this node and another, in the mesh's words.
+func (n *Node) trafficWith(other uint32) mesh.Traffic {
+	t := n.braid.Traffic(braid.NodeID(other))
+	return mesh.Traffic{
+		Sent: t.Sent, Arrived: t.Arrived, Timed: t.Timed, Transit: t.Transit, Brought: mesh.Relayed(t.Brought), Passed: mesh.Relayed(t.Passed),
+	}
 }
 
 // health is what this node tells the mesh of itself.

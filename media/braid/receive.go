@@ -81,7 +81,7 @@ func (b *Braid) egress(frame []byte, h *pathHeader, nowMS uint64) DropReason {
 		return why
 	}
 	if h.counts() {
-		b.traffic.arrived(h.before(), 1, h.hop == 0, int64(nowMS-sentMS))
+		b.traffic.arrived(h, 1, sentMS, nowMS)
 	}
 	payload := h.payload(frame)
 	switch h.kind {

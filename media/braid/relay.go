@@ -19,7 +19,8 @@ const (
 type forward struct {
 	start, end int // in the run
 	frames     uint64
-	counted    uint64 // of those, traffic of the link
+	counted    uint64 // of those, traffic of the link,
+	last       mark   // and the last of that
 	segment    int    // bytes; the last may be shorter
 	next       NodeID
 	to         netip.AddrPort
@@ -153,13 +154,14 @@ func (b *Braid) gather(onward *forward, run []byte, at, end int, h *pathHeader, 
 	onward.frames++
 	if h.counts() {
 		onward.counted++
+		onward.last = markOf(h.source, onward.sentMS, nowMS)
 	}
 }
 
 // hear counts the traffic that came by the way that ends here.
 func (b *Braid) hear(onward *forward, nowMS uint64) {
 	if onward.heard > 0 {
-		b.traffic.arrived(onward.way.before(), onward.heard, onward.way.hop == 0, int64(nowMS-onward.sentMS))
+		b.traffic.arrived(&onward.way, onward.heard, onward.sentMS, nowMS)
 		onward.heard = 0
 	}
 }
@@ -175,7 +177,7 @@ func (b *Braid) flush(onward *forward, run []byte, nowMS uint64) {
 		b.counters.dropN(DropRelayWrite, onward.frames)
 		b.pressure.refusedMS.Store(nowMS)
 	} else {
-		b.traffic.sent(onward.next, onward.counted)
+		b.traffic.forwarded(onward.next, onward.counted, onward.last)
 		b.counters.relayed.Add(onward.frames)
 		b.counters.relayedBytes.Add(uint64(len(stretch)))
 		b.counters.relayRuns.Add(1)

@@ -21,6 +21,37 @@ type linkTraffic struct {
 	sent, arrived atomic.Uint64
 	timed         atomic.Uint64 // frames whose source was the member itself, which carry its time
 	transit       atomic.Int64  // of the newest of them, ms
+	brought       others        // from the member
+	passed        others        // on to the member
+}
+
+// others are frames of third nodes on a link.
+type others struct {
+	count  atomic.Uint64
+	newest atomic.Uint64 // a mark
+}
+
+// mark is what is kept of one frame, in one word so that it is never half of one frame and half of another: source, low 16 bits of
+// the source's time and transit, both in ms.
+type mark uint64
+
+// markOf makes one. A transit is at most freshnessMS, for older frames are refused: 16 bits hold it.
+func markOf(source NodeID, sentMS, nowMS uint64) mark {
+	return mark(uint64(source)<<32 | uint64(uint16(sentMS))<<16 | uint64(uint16(int16(nowMS-sentMS))))
+}
+
+func (o *others) note(frames uint64, newest mark) {
+	o.newest.Store(uint64(newest))
+	o.count.Add(frames)
+}
+
+func (o *others) relayed() Relayed {
+	return mark(o.newest.Load()).of(o.count.Load())
+}
+
+// of reads a mark: the newest of so many frames.
+func (m mark) of(count uint64) Relayed {
+	return Relayed{Count: count, Source: uint32(m >> 32), SentMS: uint16(m >> 16), Transit: time.Duration(int16(m)) * time.Millisecond}
 }
 
 func (t *traffic) get(member NodeID) *linkTraffic {
@@ -29,23 +60,33 @@ func (t *traffic) get(member NodeID) *linkTraffic {
 	return t.of[member]
 }
 
+// forwarded notes frames of others sent on to a member; newest is of the last, as it came here.
+func (t *traffic) forwarded(to NodeID, frames uint64, newest mark) {
+	if l := t.get(to); l != nil && frames > 0 {
+		l.sent.Add(frames)
+		l.passed.note(frames, newest)
+	}
+}
+
 func (t *traffic) sent(to NodeID, frames uint64) {
 	if l := t.get(to); l != nil {
 		l.sent.Add(frames)
 	}
 }
 
-// arrived notes frames from a member; straight: that one made them, the newest of them transit milliseconds ago by the two clocks.
-func (t *traffic) arrived(from NodeID, frames uint64, straight bool, transit int64) {
-	l := t.get(from)
+// arrived notes frames of one way from the member before; the newest left its source at sentMS, by the source's clock.
+func (t *traffic) arrived(h *pathHeader, frames, sentMS, nowMS uint64) {
+	l := t.get(h.before())
 	if l == nil {
 		return
 	}
 	l.arrived.Add(frames)
-	if straight {
-		l.transit.Store(transit)
+	if h.hop == 0 { // that member made them
+		l.transit.Store(int64(nowMS - sentMS))
 		l.timed.Add(frames)
+		return
 	}
+	l.brought.note(frames, markOf(h.source, sentMS, nowMS))
 }
 
 // watch returns the entry of a member, a new one if there is room.
@@ -76,6 +117,17 @@ type LinkTraffic struct {
 	// Transit is how long the newest of those took, by the member's clock and then by ours, in whole milliseconds: what the clocks
 	// differ by is in it.
 	Transit time.Duration
+	// Brought are frames of others that arrived from it, Passed those that this node sent on to it, without the packet filter's.
+	Brought, Passed Relayed
+}
+
+// Relayed is what was counted of the frames that others made, in one direction of a link.
+type Relayed struct {
+	Count  uint64
+	Source uint32 // who made the newest,
+	SentMS uint16 // when, by its clock: the low 16 bits of its Unix milliseconds,
+	// and how long it took from there to this node, by both clocks, in whole milliseconds.
+	Transit time.Duration
 }
 
 // Traffic returns what was counted since the first call for that member, so only differences mean something. With more than
@@ -87,6 +139,7 @@ func (b *Braid) Traffic(member NodeID) LinkTraffic {
 	}
 	return LinkTraffic{
 		Sent: l.sent.Load(), Arrived: l.arrived.Load(), Timed: l.timed.Load(), Transit: time.Duration(l.transit.Load()) * time.Millisecond,
+		Brought: l.brought.relayed(), Passed: l.passed.relayed(),
 	}
 }
 

@@ -53,6 +53,20 @@ func TestBothEndsOfALinkCountItsFrames(t *testing.T) {
 				t.Errorf("%d to %d: %d of %d frames carry its time, the newest took %v; a packet takes %v", ends[0], ends[1], got.Timed, arrived, got.Transit, delay)
 			}
 		}
+		for _, relay := range []NodeID{3, 4} { // both ends of a relay's link speak of the source's frames
+			before, _ := n.link(1, relay)
+			behind, _ := n.link(relay, 2)
+			passed, got := nodes[relay].braid.Traffic(2), nodes[2].braid.Traffic(relay)
+			if p := passed.Passed; p.Count != passed.Sent || p.Source != 1 || (p.Transit-before).Abs() > 3*time.Millisecond {
+				t.Errorf("%d passed %+v of %d on; they took %v to it", relay, p, passed.Sent, before)
+			}
+			if b := got.Brought; b.Count != got.Arrived || b.Source != 1 || (b.Transit-before-behind).Abs() > 3*time.Millisecond {
+				t.Errorf("%d brought %+v of %d; they took %v", relay, b, got.Arrived, before+behind)
+			}
+		}
+		if m := markOf(7, 1_700_000_000_123, 1_699_999_990_123); m.of(1) != (Relayed{Count: 1, Source: 7, SentMS: uint16(1_700_000_000_123 & 0xffff), Transit: -10 * time.Second}) {
+			t.Errorf("a mark of a clock 10 s ahead: %x", m)
+		}
 	})
 }
 

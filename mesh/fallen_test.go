@@ -1,0 +1,88 @@
+package mesh
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ternmesh/tern/mesh/linkstate"
+)
+
+// rest counts the links between a node and others than the observer that the observer takes for up.
+func rest(observer, of *stepper) (up int) {
+	for _, l := range observer.Graph().Links() {
+		if !l.Down && (l.From == of.name && l.To != observer.name || l.To == of.name && l.From != observer.name) {
+			up++
+		}
+	}
+	return up
+}
+
+// Of 24 nodes one dies: its links are down for others before the slow probes have missed it. It comes back and has them again. Then
+// eight others say that they lost it, which is not so: it says its row once more, and is believed.
+func TestANodeThatManyLostHasFallen(t *testing.T) {
+	l := newMeshLockstep(t, 1, 24)
+	for _, s := range l.nodes {
+		l.start(s)
+	}
+	l.until(l.now.Add(6 * time.Second))
+	dead, others := l.nodes[7], append(l.nodes[:7:7], l.nodes[8:]...)
+	everywhere := func(ok func(links int) bool) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(others[12:18], func(s *stepper) bool { return !ok(rest(s, dead)) })
+		}
+	}
+	before := rest(others[12], dead)
+	dead.dead = true
+	took := l.within(5*time.Second, everywhere(func(links int) bool { return links == 0 }))
+	t.Logf("a dead node's %d links are down everywhere after %v", before, took)
+	if took > 1200*time.Millisecond {
+		t.Errorf("a dead node's links are down everywhere after %v; probes alone need two seconds and the time to say so", took)
+	}
+	l.revive([]*stepper{dead})
+	took = l.within(20*time.Second, everywhere(func(links int) bool { return links >= before*9/10 }))
+	t.Logf("they are back after %v", took)
+	if took > 5*time.Second {
+		t.Errorf("its links are back after %v", took)
+	}
+
+	l.until(l.now.Add(2 * time.Second))
+	_, said := dead.core.Held(dead.id)
+	for _, liar := range others[:8] {
+		row, _, _ := liar.links.row(true)
+		row.Links = maps.Clone(row.Links)
+		lost := row.Links[dead.id]
+		lost.Down = true
+		row.Links[dead.id] = lost
+		liar.publishRow(l.now, row)
+	}
+	l.until(l.now.Add(1500 * time.Millisecond))
+	if _, again := dead.core.Held(dead.id); !again.Newer(said) {
+		t.Error("eight others say that they lost it, and it says nothing to that")
+	}
+	if honest := before - 2*8; !everywhere(func(links int) bool { return links >= honest })() {
+		t.Error("what eight others made up is believed of its other links")
+	}
+}
+
+// Few do not matter, nor does who lost it by what it says itself; and once it says anything, all is as before.
+func TestWhoCountsAsFallen(t *testing.T) {
+	p := &peer{row: linkstate.Row{Links: make(map[uint32]linkstate.Link)}}
+	for id := range uint32(30) {
+		p.row.Links[id] = linkstate.Link{To: id, Down: id == 0}
+	}
+	for id, want := range []bool{false, false, false, false, false, true, false} { // five that it does not say itself: a sixth
+		if fell := p.missedBy(uint32(id)); fell != want {
+			t.Errorf("%d say that they lost it, itself one: fell %v", id+1, fell)
+		}
+		p.missedBy(uint32(id)) // twice is once
+	}
+	if !p.fallen || !p.rises() || p.fallen || p.missedBy(9) {
+		t.Error("it has spoken and is still taken for fallen")
+	}
+	p.row.Links = map[uint32]linkstate.Link{1: {}, 2: {}, 3: {}}
+	if p.rises(); p.missedBy(1) || p.missedBy(2) || p.missedBy(77) || !p.missedBy(3) {
+		t.Error("of few links, three must be lost, and it must have them")
+	}
+}
