@@ -19,6 +19,7 @@ import (
 const (
 	rejoinAlone  = 2 * time.Second // between attempts while no other node is known
 	rejoinSoon   = 3 * time.Second // between attempts while a member failed within lostLately: short cuts heal soon
+	rejoinLeast  = 500 * time.Millisecond
 	lostLately   = time.Minute
 	rejoinSettle = 15 * time.Second // between attempts otherwise: this is what heals partitions
 	lostKept     = 24 * time.Hour   // a failed member's address is tried again for that long
@@ -35,6 +36,7 @@ const (
 // later.
 func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []string) error {
 	for {
+		began := time.Now()
 		each(m.candidates(ctx, join), func(addr netip.AddrPort) { m.joinOnce(ctx, list, addr) })
 		m.expire(time.Now())
 		wait := rejoinAlone
@@ -47,8 +49,9 @@ func (m *Mesh) rejoin(ctx context.Context, list *memberlist.Memberlist, join []s
 				wait = rejoinSettle
 			}
 		}
-		// Nodes that lost each other at once should not all knock at once.
-		m.meetStrangers(ctx, list, wait*3/4+rand.N(wait/2))
+		// Nodes that lost each other at once should not all knock at once. What an attempt in vain took, 5 s where nobody answers, is
+		// part of the pause: a partition may have ended in the meantime.
+		m.meetStrangers(ctx, list, max(wait*3/4+rand.N(wait/2)-time.Since(began), rejoinLeast))
 		if ctx.Err() != nil {
 			return nil
 		}
