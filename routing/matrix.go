@@ -15,17 +15,20 @@ const (
 	maxMatrixRows = 2_000_000 // a full mesh of 1,400 nodes
 	maxMatrixName = 253
 	maxMatrixRTT  = 600_000.0 // ms; a round trip of ten minutes is a mistake
+
+	mostComplaints = 10 // wrong lines that are named
 )
 
 // ReadMatrix reads round trips as CSV with the columns from, to, rtt_ms and, if given, loss (0-1); a first line that starts
 // with "from" names them. A link's one-way latency is half the round trip. A row is one direction; where the other is
-// absent it gets the same numbers. Every node is in a region of its own name. Errors name the line.
+// absent it gets the same numbers. Every node is in a region of its own name. The error names every line that is wrong, up to ten.
 func ReadMatrix(r io.Reader) (*Graph, error) {
 	in := csv.NewReader(bufio.NewReader(r))
 	in.FieldsPerRecord = -1 // checked below, with a better text
 	in.TrimLeadingSpace = true
 	in.Comment = '#'
 	m := matrix{links: make(map[[2]string]Link)}
+	var wrong []error
 	for first := true; ; first = false {
 		row, err := in.Read()
 		if errors.Is(err, io.EOF) {
@@ -39,11 +42,17 @@ func ReadMatrix(r io.Reader) (*Graph, error) {
 			continue
 		}
 		if err := m.add(row); err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
+			wrong = append(wrong, fmt.Errorf("line %d: %w", line, err))
+		}
+		if len(wrong) == mostComplaints {
+			return nil, errors.Join(append(wrong, errors.New("perhaps more; the rest was not read"))...)
 		}
 		if len(m.links) > maxMatrixRows {
 			return nil, fmt.Errorf("line %d: more than %d links", line, maxMatrixRows)
 		}
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
 	}
 	if len(m.links) == 0 {
 		return nil, errNoLinks

@@ -42,6 +42,8 @@ func TestReadMatrixRefuses(t *testing.T) {
 		{",b,1\n", "node name"},
 		{"a,b,1\na,b,2\n", "line 2: link a to b is there twice"},
 		{"a,\"b,1\n", "line 1"},
+		{"a,b,-1\nb,c,2\nc,d,inf\n", "line 1: rtt_ms \"-1\" is out of range; want 0 to 600000\nline 3: rtt_ms \"inf\""},
+		{strings.Repeat("a,b,-1\n", 100), "line 10: rtt_ms \"-1\" is out of range; want 0 to 600000\nperhaps more"},
 	} {
 		_, err := ReadMatrix(strings.NewReader(c.in))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
