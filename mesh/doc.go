@@ -86,6 +86,7 @@
 //	logging.go    memberlist's log, rate-limited
 //	guard.go      second nodes of one name or id
 //	members.go    the table of members
+//	accused.go    members that gossip says failed, and links do not
 //	card.go       cards: layout
 //	publish.go    what this node says: cards, rows, when
 //	gossip.go     what others say: checked, stored
@@ -110,8 +111,9 @@
 //
 // # What it does not do
 //
-// Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for another, which
-// makes that one's card be refused, or declare others dead; they refute it. A node that is
+// Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for a node
+// that nobody knows yet, which makes that one's card be refused; what it says of one that lives by its links is not believed, not that
+// it failed, either. Several that lie together can take a node's links with others away until that one speaks. A node that is
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric. Floods of joins meet

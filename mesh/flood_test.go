@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +83,43 @@ func aliveGossip(name string, addr [4]byte, versions string) []byte {
 	text := func(s string) []byte { return append([]byte{0xa0 | byte(len(s))}, s...) }
 	return slices.Concat([]byte{4, 0x86}, text("Incarnation"), []byte{1}, text("Node"), text(name), text("Addr"), text(string(addr[:])),
 		text("Port"), []byte{0xcd, 7000 >> 8, 7000 & 0xff}, text("Meta"), []byte{0xa0}, text("Vsn"), text(versions))
+}
+
+// accusation says, in memberlist's words, that a node failed.
+func accusation(name string, incarnation byte) []byte {
+	text := func(s string) []byte { return append([]byte{0xa0 | byte(len(s))}, s...) }
+	return slices.Concat([]byte{5, 0x83}, text("Incarnation"), []byte{0xcc, incarnation}, text("Node"), text(name), text("From"), text("iad"))
+}
+
+// A member says ten times a second that another failed, and where it is not. It stays for everybody, where it is, with all its links,
+// and nobody speaks of it as gone. When it really dies it goes as ever.
+func TestAMemberThatSpeaksOthersDead(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		nodes := sixNodes(t, w)
+		liar, victim, rest := nodes[2], nodes[1], append(nodes[:1:1], nodes[3:]...)
+		key := liar.keys.list()[0]
+		for i := range byte(200) {
+			for _, message := range [][]byte{accusation(victim.name, 20+i), aliveGossip(victim.name, [4]byte{10, 9, 9, 9}, "\x01\x05\x02\x00\x00\x00")} {
+				for _, n := range rest {
+					n.conn.q <- memPacket{sealedGossip(t, key, message), net.UDPAddrFromAddrPort(liar.addr)}
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+			for _, n := range rest {
+				at, known := n.Lookup(victim.name)
+				if n.alive() != 6 || n.usable() != 30 || !known || at.Health.Mesh != victim.addr {
+					t.Fatalf("%s sees %d nodes, %d links, %s at %v", n.name, n.alive(), n.usable(), victim.name, at.Health.Mesh)
+				}
+			}
+		}
+		said := nodes[0].Stats().RecordsRefused[refuseFailure]
+		if said == 0 || strings.Contains(nodes[0].logs.String(), "node is gone") {
+			t.Errorf("%d words of failure were refused; the log says:\n%s", said, nodes[0].logs)
+		}
+		victim.kill()
+		took := within(t, 30*time.Second, "it dies, and goes", allSee(append(rest, liar), 5))
+		t.Logf("%d words of failure refused; gone %v after its death", said, took)
+	})
 }
 
 // Packets come in floods, from an address of nobody: nonsense, packets of another mesh, and nodes made up by somebody who has the

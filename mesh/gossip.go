@@ -23,6 +23,7 @@ const (
 	refuseUnknown   = "unknown"   // no such member yet, or a row before its card; it comes again
 	refuseGap       = "gap"       // a delta whose full row did not come; it comes again
 	refuseAddress   = "address"   // names another address than the member has: a clone
+	refuseFailure   = "failure"   // word that a node failed, which lives by its links
 )
 
 // receive takes a message of a peer in and answers it.

@@ -27,6 +27,7 @@ type peer struct {
 	left  time.Time      // when it said goodbye; zero: it did not
 
 	expelled bool // see Expel; until a card of its counts again
+	accused  bool // memberlist gave it up, and its links show that it lives
 
 	verified    bool   // its card is held; what follows is from that ...
 	epoch       uint32 // the card's
@@ -116,12 +117,12 @@ func (m *Mesh) ByID(id uint32) (Member, bool) {
 	return p.member(), true
 }
 
-// addresses of all peers that are alive.
+// addresses of all peers that are alive, by memberlist, too.
 func (m *Mesh) addresses() (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.peers {
-		if p.alive {
+		if p.alive && !p.accused {
 			out = append(out, p.addr)
 		}
 	}
@@ -134,32 +135,57 @@ func (m *Mesh) namesByID() map[uint32]string {
 	return maps.Clone(m.ids)
 }
 
-// joinedBy notes a node that memberlist took for alive, or back.
+// joinedBy notes a node that memberlist took for alive, or back. Where one is that lives by its links, its card says, not gossip.
 func (m *Mesh) joinedBy(name string, addr netip.AddrPort) {
+	own := m.links.view()
 	m.mu.Lock()
 	p := m.peers[name]
+	if p != nil && p.verified && p.alive && p.addr != addr && m.lives(p, own) {
+		m.mu.Unlock()
+		m.stats.refuse(refuseAddress)
+		m.warn.Warn("gossip names another address for a node that is there", "peer", name, "addr", p.addr, "refused", addr)
+		return
+	}
 	if p == nil {
 		p = &peer{name: name, id: identity.NodeID(m.cfg.Identity.Mesh, name)}
 		m.peers[name], m.ids[p.id] = p, name
 		m.core.Expect(p.id)
 	}
-	p.addr, p.alive, p.left = addr, true, time.Time{}
+	again := p.accused && p.addr == addr
+	p.addr, p.alive, p.accused, p.left = addr, true, false, time.Time{}
 	delete(m.lost, addr)
 	m.mu.Unlock()
+	if again {
+		return // for us it never went
+	}
 	m.log.Info("node is in the mesh", "peer", name, "addr", addr)
 	m.refollow()
 }
 
-// goneBy notes a node that memberlist gave up, or that left.
+// goneBy notes a node that memberlist gave up, or that left. Every member can gossip that another failed, so one that lives by its
+// links stays until it does not (acquit).
 func (m *Mesh) goneBy(name string) {
+	own := m.links.view()
 	m.mu.Lock()
 	p := m.peers[name]
 	if p == nil {
 		m.mu.Unlock()
 		return
 	}
-	p.alive = false
 	left := !p.left.IsZero()
+	if p.alive && p.verified && !left && m.lives(p, own) {
+		news := !p.accused
+		if p.accused = true; len(m.lost) < maxLost {
+			m.lost[p.addr] = m.now()
+		}
+		m.mu.Unlock()
+		if news {
+			m.stats.refuse(refuseFailure)
+			m.warn.Warn("gossip says that a node failed which lives by its links; it stays", "peer", name)
+		}
+		return
+	}
+	p.alive, p.accused = false, false
 	if !left {
 		m.forget(p)
 		if p.verified && len(m.lost) < maxLost { // an address that somebody made up is not worth trying

@@ -161,6 +161,7 @@ func (m *Mesh) step(now time.Time, tick int) {
 	m.resting = m.idle(now)
 	m.links.step(now, m.resting)
 	if tick%m.spreadTicks() == 0 {
+		m.acquit()
 		m.speak(now)
 		m.spread()
 		m.tendKeys(now.Add(m.cfg.Skew()))

@@ -14,7 +14,7 @@ type Stats struct {
 	PacketsStrange                           uint64 // received from addresses of no member and not looked at, because too many came
 	StreamsIn, StreamsOut, StreamsDropped    uint64
 	RecordsPublished, RecordsAccepted        uint64
-	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address
+	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address; and what memberlist was told of nodes: address, failure
 	RecordsDropped                           uint64            // not passed on at once, because too many waited; they follow later
 	Conflicts                                uint64            // claims to a name or id that another node has, or to a version of gossip that none has
 	Overfull                                 uint64            // claims that a node is there, refused because too many have shown no card
