@@ -179,22 +179,31 @@ func (c *Conn) readBatch(handle func(run []byte, segment int, from netip.AddrPor
 	return nil
 }
 
-// ReadFrom implements net.PacketConn. For one goroutine, like ReadRuns, and not to be mixed with it. A packet of more than
-// 2,048 bytes is cut.
-func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
+// ReadFromUDPAddrPort reads one packet of what a batched read brings. For one goroutine, like ReadRuns, and not to be mixed with
+// it. A packet of more than 2,048 bytes is cut.
+func (c *Conn) ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error) {
 	b := &c.batch
 	if b.next >= b.n {
 		if err := b.receive(packetBytes); err != nil {
-			return 0, nil, err
+			return 0, netip.AddrPort{}, err
 		}
 	}
 	i := b.next
 	b.next++
-	from := net.UDPAddrFromAddrPort(b.address(i))
-	if from.IP.IsLinkLocalUnicast() && b.names[i].Family == unix.AF_INET6 {
-		from.Zone = strconv.Itoa(int(b.names[i].Scope_id))
+	from := b.address(i)
+	if from.Addr().Is6() && from.Addr().IsLinkLocalUnicast() {
+		from = netip.AddrPortFrom(from.Addr().WithZone(strconv.Itoa(int(b.names[i].Scope_id))), from.Port())
 	}
 	return copy(p, b.bufs[i][:b.msgs[i].len]), from, nil
+}
+
+// ReadFrom is ReadFromUDPAddrPort for users of net.PacketConn.
+func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
+	n, from, err := c.ReadFromUDPAddrPort(p)
+	if err != nil {
+		return 0, nil, err
+	}
+	return n, net.UDPAddrFromAddrPort(from), nil
 }
 
 // control is what control messages say of a run.
