@@ -213,8 +213,9 @@ func (f *flow) offer(now time.Time) (busy bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.pace.Offer(t.demand, t.extra)
+	alive := f.alive()
 	for _, p := range f.paths {
-		p.pace.SetUsable(p.ready && !p.dead)
+		p.pace.SetUsable(p.ready && (!p.dead || !alive))
 	}
 	return busy
 }

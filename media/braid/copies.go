@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ternmesh/tern/media/braid/pace"
@@ -55,7 +56,7 @@ type plan struct {
 func (f *flow) plan(m mode, frames, size int, now time.Time) plan {
 	first := f.carrier(now)
 	if first < 0 {
-		return plan{set: f.readySet()} // all dead, as far as we know: try everything
+		return plan{set: f.blind(size, now)}
 	}
 	f.paths[first].needed.Take(size)
 	want, shift := f.wants(m, first)
@@ -78,6 +79,21 @@ func (f *flow) plan(m mode, frames, size int, now time.Time) plan {
 	}
 	f.tally.copies += uint64(frames * p.set.Len())
 	return p
+}
+
+// blind is where frames go while all paths are dead, as far as we know: everywhere, but caps hold on. A queue of our own, longer than the
+// silence that a path dies of, would else never end. Holds sendMu.
+func (f *flow) blind(size int, now time.Time) (set pace.Set) {
+	for i, p := range f.paths {
+		if p.ready && p.needed.Room(now) > 0 {
+			p.needed.Take(size)
+			set |= 1 << i
+		}
+	}
+	if set == 0 {
+		return f.readySet()
+	}
+	return set
 }
 
 // afford takes size bytes from the path's grant for extra copies, if they are there but for a few frames.
@@ -120,9 +136,9 @@ func (f *flow) carrier(now time.Time) int {
 // room is how many bytes of needed copies may leave now; infinite if nothing limits them. Holds sendMu.
 func (f *flow) room(now time.Time) float64 {
 	most := 0.0
-	any := false
+	any, alive := false, f.alive()
 	for _, p := range f.paths {
-		if p.ready && !p.dead {
+		if p.ready && (!p.dead || !alive) {
 			any = any || p.needed.Rate() > 0
 			most = max(most, p.needed.Room(now))
 		}
@@ -147,6 +163,11 @@ func (f *flow) spares(now time.Time) bool {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
 	return f.room(now) > 0
+}
+
+// alive: some path is. Holds sendMu.
+func (f *flow) alive() bool {
+	return slices.ContainsFunc(f.paths, func(p *outPath) bool { return p.ready && !p.dead })
 }
 
 func (f *flow) readySet() (set pace.Set) {

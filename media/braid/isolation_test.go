@@ -158,3 +158,28 @@ func TestAMediaFloodHardlyDelaysControl(t *testing.T) {
 		})
 	}
 }
+
+// A buffer so deep that a flood's own queue outlasts the silence that paths die of: the caps hold on, though no path seems to live.
+func TestAFloodIntoADeepBufferEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		deep := mbits(6, 2*time.Second)
+		a, _, _, _ := four(n)
+		s := a.session(2)
+		n.set(func() {
+			n.narrow = func(from, _ NodeID) *bottleneck {
+				if from == 1 {
+					return deep
+				}
+				return nil
+			}
+		})
+		flood(s, 60, 4*time.Second)
+		drops := deep.drops
+		flood(s, 60, 4*time.Second)
+		pause(3 * time.Second)
+		t.Logf("the uplink dropped %d, then %d frames", drops, deep.drops-drops)
+		if deep.drops-drops > 260 {
+			t.Errorf("after four seconds of flood the uplink still drops %d frames in four more, a tenth of what it carries at most", deep.drops-drops)
+		}
+	})
+}

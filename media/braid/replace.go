@@ -29,7 +29,7 @@ type avoided struct {
 func (f *flow) replaceDead(now time.Time) (found bool) {
 	f.sendMu.Lock()
 	defer f.sendMu.Unlock()
-	if !slices.ContainsFunc(f.paths, func(p *outPath) bool { return p.ready && !p.dead }) {
+	if !f.alive() {
 		return false
 	}
 	for _, p := range f.paths {
