@@ -15,8 +15,9 @@ const heartbeatEvery = 250 * time.Millisecond
 // calmTransport is raft's transport with heartbeats that keep their distance. Everything else passes at once.
 type calmTransport struct {
 	*raft.NetworkTransport
-	quit func() // ends all waiting; may be called again
-	done chan struct{}
+	quit  func() // ends all waiting; may be called again
+	done  chan struct{}
+	began time.Time // heartbeats leave at whole heartbeatEvery since then
 
 	mu   sync.Mutex
 	last map[raft.ServerID]time.Time // guarded by mu: when a follower's last heartbeat left
@@ -24,7 +25,9 @@ type calmTransport struct {
 
 func newCalmTransport(t *raft.NetworkTransport) *calmTransport {
 	done := make(chan struct{})
-	return &calmTransport{NetworkTransport: t, done: done, quit: sync.OnceFunc(func() { close(done) }), last: make(map[raft.ServerID]time.Time)}
+	return &calmTransport{
+		NetworkTransport: t, done: done, quit: sync.OnceFunc(func() { close(done) }), began: time.Now(), last: make(map[raft.ServerID]time.Time),
+	}
 }
 
 // AppendEntries is raft's; a heartbeat waits until its follower's last one is heartbeatEvery old. raft sends one follower's
@@ -44,10 +47,7 @@ func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 func (t *calmTransport) wait(id raft.ServerID) {
 	t.mu.Lock()
 	now := time.Now()
-	at := t.last[id].Add(heartbeatEvery)
-	if at.Before(now) {
-		at = now
-	}
+	at := t.next(id, now)
 	t.last[id] = at
 	t.mu.Unlock()
 	if at.Equal(now) {
@@ -59,4 +59,15 @@ func (t *calmTransport) wait(id raft.ServerID) {
 	case <-timer.C:
 	case <-t.done:
 	}
+}
+
+// next is when a follower's heartbeat is to leave: heartbeatEvery after the last one, or up to half of that earlier, so that those to all
+// followers come to leave at the same moments: an idle leader is woken once for all. t.mu is held.
+func (t *calmTransport) next(id raft.ServerID, now time.Time) time.Time {
+	at := t.last[id].Add(heartbeatEvery)
+	at = at.Add(-min(at.Sub(t.began)%heartbeatEvery, heartbeatEvery/2))
+	if at.Before(now) {
+		return now
+	}
+	return at
 }
