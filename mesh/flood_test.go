@@ -40,6 +40,9 @@ func TestAFloodOfMadeUpNodes(t *testing.T) {
 				t.Errorf("a member is refused meanwhile: %v", err)
 			}
 		}
+		if worth := victim.addresses(); len(worth) != 5 {
+			t.Errorf("%d addresses are worth dialling; five are members'", len(worth))
+		}
 		pause(t.Context(), 10*time.Second)
 		if !allSee(nodes, 6)() {
 			t.Error("members were lost")

@@ -102,7 +102,7 @@ func (m *Mesh) clashed(name string, addr netip.AddrPort) {
 		m.warn.Warn("another live node has this node's name or id; waiting for it to go", "holder", name, "addr", addr, "patience", clashPatience)
 	default:
 		select {
-		case m.fatal <- fmt.Errorf("mesh: node %q at %s: %w (%q at %s); stop it, or give this node another name and certificate",
+		case m.fatal <- fmt.Errorf("node %q at %s: %w (%q at %s); stop it, or give this node another name and certificate",
 			m.cfg.Identity.Node, m.cfg.Self().Mesh, ErrNameTaken, name, addr):
 		default:
 		}

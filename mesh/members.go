@@ -117,12 +117,13 @@ func (m *Mesh) ByID(id uint32) (Member, bool) {
 	return p.member(), true
 }
 
-// addresses of all peers that are alive, by memberlist, too.
+// addresses of all peers that have shown a card and are alive, by memberlist, too: only those are worth dialling, for members can
+// make others up.
 func (m *Mesh) addresses() (out []netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.peers {
-		if p.alive && !p.accused {
+		if p.alive && !p.accused && p.verified {
 			out = append(out, p.addr)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // sized is a test's number of nodes: what the variable says, or by itself.
-func sized(t *testing.T, variable string, itself int) int {
+func sized(t testing.TB, variable string, itself int) int {
 	t.Helper()
 	said := os.Getenv(variable)
 	if said == "" {

@@ -2,9 +2,14 @@ package linkstate
 
 import (
 	"container/heap"
+	"encoding/binary"
 	"fmt"
+	"hash"
+	"hash/fnv"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -22,6 +27,7 @@ type lockstep struct {
 	loss   float64
 	base   []time.Duration // each node's share of a packet's delay
 	serial int
+	trace  hash.Hash64
 }
 
 type flight struct {
@@ -51,7 +57,7 @@ const tick = 120 * time.Millisecond
 func newLockstep(t testing.TB, seed uint64, n int, loss float64) *lockstep {
 	l := &lockstep{
 		rng: rand.New(rand.NewPCG(seed, uint64(n))), loss: loss, cores: make([]*Core, n), rows: make([]Row, n),
-		writer: make([]Writer, n), said: make([]uint32, n), base: make([]time.Duration, n),
+		writer: make([]Writer, n), said: make([]uint32, n), base: make([]time.Duration, n), trace: fnv.New64a(),
 	}
 	for i := range n {
 		l.cores[i] = NewCore(uint32(i))
@@ -139,6 +145,8 @@ func (l *lockstep) run(t testing.TB, d time.Duration, f func()) {
 		for len(l.queue) > 0 && l.queue[0].at < next {
 			fl := heap.Pop(&l.queue).(flight)
 			l.now = fl.at
+			_, _ = l.trace.Write(append(binary.BigEndian.AppendUint64(nil, uint64(fl.at)), byte(fl.to>>8), byte(fl.to)))
+			_, _ = l.trace.Write(fl.msg)
 			items, answers, err := l.cores[fl.to].Handle(fl.msg)
 			if err != nil {
 				t.Fatal(err)
@@ -177,6 +185,7 @@ func (l *lockstep) settled() bool {
 type outcome struct {
 	spread []time.Duration // from a change to 99 % of nodes, one per change watched
 	rate   float64         // bytes/s out of a node, while every node changes a link every changeEvery
+	trace  uint64          // of all that arrived: when, where, what
 }
 
 const changeEvery = 20 * time.Second
@@ -213,6 +222,7 @@ func measure(t testing.TB, seed uint64, n int, loss float64, watched int) (o out
 		}
 		o.spread = append(o.spread, l.now-start)
 	}
+	o.trace = l.trace.Sum64()
 	o.rate = float64(l.bytes-sent) / (l.now - began).Seconds() / float64(n)
 	slices.Sort(o.spread)
 	return o
@@ -227,12 +237,22 @@ func TestLinkStateConverges(t *testing.T) {
 	}
 }
 
+// TERN_REPLAY=1000 go test ./mesh/linkstate -run Replays -v -timeout 1h shows it for 1,000 nodes.
 func TestLockstepReplaysFromItsSeed(t *testing.T) {
-	a, b, c := measure(t, 7, 30, 0.05, 3), measure(t, 7, 30, 0.05, 3), measure(t, 8, 30, 0.05, 3)
-	if fmt.Sprint(a) != fmt.Sprint(b) {
+	n, watched := 30, 3
+	if said := os.Getenv("TERN_REPLAY"); said != "" {
+		var err error
+		if n, err = strconv.Atoi(said); err != nil || n < 2 || n > 2000 {
+			t.Fatalf("TERN_REPLAY=%q; want 2 to 2000 nodes", said)
+		}
+		watched = 1
+	}
+	a, b := measure(t, 7, n, 0.05, watched), measure(t, 7, n, 0.05, watched)
+	t.Logf("%d nodes, twice: %+v, %+v", n, a, b)
+	if a.trace != b.trace || fmt.Sprint(a) != fmt.Sprint(b) {
 		t.Errorf("one seed, two runs:\n%+v\n%+v", a, b)
 	}
-	if fmt.Sprint(a) == fmt.Sprint(c) {
+	if c := measure(t, 8, 30, 0.05, watched); a.trace == c.trace {
 		t.Error("two seeds, one run; the test has lost its point")
 	}
 }
