@@ -88,7 +88,7 @@ func TestCrowd(t *testing.T) {
 		rate := (after.BytesOut - before.BytesOut + 29*(after.PacketsOut-before.PacketsOut)) / 10 // IP, UDP and the class byte
 		t.Logf("%d members after %v, three paths everywhere %v later; then %d gossip packets/s and %d bytes/s with headers out of a node, %d probes/s; %d items published by it in 10 s", n,
 			took, routed, (after.PacketsOut-before.PacketsOut)/10, rate, (after.ProbesOut-before.ProbesOut)/10, after.RecordsPublished-before.RecordsPublished)
-		if most := uint64(32_000 + 32_000*min(n/200, 1)); rate > most {
+		if most := uint64(32_000 + 32_000*min(n, 200)/200); rate > most {
 			t.Errorf("%d bytes/s of gossip out of a node of a mesh of %d", rate, n)
 		}
 		dead, rest := nodes[n-1], nodes[:min(n-1, 30)]
