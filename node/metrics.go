@@ -36,6 +36,7 @@ var (
 	descPort       = metric("port_packets_total", "Packets of the mesh port by what became of them.", "result")
 	descFrames     = metric("braid_frames_total", "Path frames by what this node did with them.", "result")
 	descPackets    = metric("braid_packets_total", "Media packets between this node and a peer.", "peer", "direction")
+	descBraidDrop  = metric("braid_dropped_total", "Media packets and frames that did not leave for a peer.", "peer", "reason")
 	descDup        = metric("braid_duplicates_total", "Copies that carried media and were dropped, because another had come first.", "peer")
 	descUndeliv    = metric("braid_undelivered_total", "Media frames that no path delivered, repairs included.", "peer")
 	descRepaired   = metric("braid_repaired_total", "Media frames that the repair delivered.", "peer")
@@ -181,16 +182,22 @@ func collectMesh(s Status, gauge func(*prometheus.Desc, float64, ...string)) {
 
 // collectBraids adds the sessions of one peer (one per fence) up.
 func collectBraids(s Status, counter func(*prometheus.Desc, uint64, ...string)) {
-	type sums struct{ sent, delivered, duplicates, undelivered, repaired, rescued uint64 }
+	type sums struct {
+		sent, delivered, duplicates, undelivered, repaired, rescued uint64
+		dropped                                                     map[string]uint64
+	}
 	peers := make(map[string]*sums)
 	for _, b := range s.Braids {
 		p := peers[b.Peer]
 		if p == nil {
-			p = &sums{}
+			p = &sums{dropped: make(map[string]uint64)}
 			peers[b.Peer] = p
 		}
 		p.sent += b.PacketsSent
 		p.delivered += b.PacketsDelivered
+		for reason, n := range b.Dropped {
+			p.dropped[reason] += n
+		}
 		p.duplicates += b.Duplicates
 		p.undelivered += b.Undelivered
 		p.repaired += b.Repaired
@@ -201,6 +208,9 @@ func collectBraids(s Status, counter func(*prometheus.Desc, uint64, ...string)) 
 	for peer, p := range peers {
 		counter(descPackets, p.sent, peer, "sent")
 		counter(descPackets, p.delivered, peer, "delivered")
+		for reason, n := range p.dropped {
+			counter(descBraidDrop, n, peer, reason)
+		}
 		counter(descDup, p.duplicates, peer)
 		counter(descUndeliv, p.undelivered, peer)
 		counter(descRepaired, p.repaired, peer)

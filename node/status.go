@@ -102,18 +102,19 @@ type LinkStatus struct {
 
 // BraidStatus is one session between this node and a peer. Paths name nodes from sender to receiver.
 type BraidStatus struct {
-	Peer             string       `json:"peer"`
-	Fence            string       `json:"fence"`
-	Out              []PathStatus `json:"out"`
-	In               []PathStatus `json:"in"`
-	OutPairs         []PairStatus `json:"out_pairs"`
-	InPairs          []PairStatus `json:"in_pairs"`
-	PacketsSent      uint64       `json:"packets_sent"`
-	PacketsDelivered uint64       `json:"packets_delivered"`
-	Duplicates       uint64       `json:"duplicates_dropped"`
-	Undelivered      uint64       `json:"undelivered"`
-	Repaired         uint64       `json:"repaired"`
-	Budget           BudgetStatus `json:"budget"`
+	Peer             string            `json:"peer"`
+	Fence            string            `json:"fence"`
+	Out              []PathStatus      `json:"out"`
+	In               []PathStatus      `json:"in"`
+	OutPairs         []PairStatus      `json:"out_pairs"`
+	InPairs          []PairStatus      `json:"in_pairs"`
+	PacketsSent      uint64            `json:"packets_sent"`
+	PacketsDelivered uint64            `json:"packets_delivered"`
+	Dropped          map[string]uint64 `json:"dropped"` // packets that did not leave for the peer, by reason
+	Duplicates       uint64            `json:"duplicates_dropped"`
+	Undelivered      uint64            `json:"undelivered"`
+	Repaired         uint64            `json:"repaired"`
+	Budget           BudgetStatus      `json:"budget"`
 }
 
 // BudgetStatus is what a node may send to a peer under one fence, and what it makes of that.
@@ -262,7 +263,7 @@ func (n *Node) braidStatus() []BraidStatus {
 			OutPairs:    pairStatus(st.OutPairs),
 			InPairs:     pairStatus(st.InPairs),
 			PacketsSent: st.PacketsSent, PacketsDelivered: st.PacketsReceived,
-			Duplicates: st.Duplicates, Undelivered: st.Undelivered, Repaired: st.Repaired,
+			Dropped: st.Drops, Duplicates: st.Duplicates, Undelivered: st.Undelivered, Repaired: st.Repaired,
 			Budget: budgetStatus(st),
 		})
 	}

@@ -15,11 +15,15 @@ const (
 	queueSmall = 256 // bytes: audio
 )
 
-// How long a packet may wait before it is dropped as stale. It waits for budgets alone, so this and the queue that a budget
-// tolerates in the network stay below 300 ms together.
+// How long a packet may wait for budgets before it is dropped as stale: this and the queue that a budget tolerates in the network
+// stay below 300 ms together. The time for which the machine did not run the sender is not counted, up to stoodMost: nothing was
+// in the way, and one who asked for no packet to be lost gets it late.
 const (
 	deadlineAudio = 120 * time.Millisecond
 	deadlineVideo = 160 * time.Millisecond
+	stoodMost     = 2 * time.Second
+	// stoodLeast is how late a sender may come before it counts.
+	stoodLeast = 10 * time.Millisecond
 )
 
 // queued is one packet that waits.
@@ -27,7 +31,13 @@ type queued struct {
 	buf    []byte
 	stream uint16
 	at     time.Time
-	mode   mode // how many copies
+	stood  time.Duration // of its wait, when the sender did not run
+	mode   mode          // how many copies
+}
+
+// stale says whether a packet has waited for longer than a deadline.
+func (p *queued) stale(now time.Time, deadline time.Duration) bool {
+	return now.Sub(p.at)-p.stood > deadline
 }
 
 // fifo is a ring that grows to what it is used for.
@@ -80,6 +90,25 @@ func (q *sendQueue) age(now time.Time) (age time.Duration) {
 	return age
 }
 
+// stand tells that the sender did not run from an instant until now, though it should have.
+func (q *sendQueue) stand(since, now time.Time) {
+	q.audio.stand(since, now)
+	for _, f := range q.turns {
+		f.stand(since, now)
+	}
+}
+
+func (f *fifo) stand(since, now time.Time) {
+	for i := range f.n {
+		p := &f.ring[(f.head+i)%len(f.ring)]
+		from := since
+		if p.at.After(since) {
+			from = p.at
+		}
+		p.stood = min(p.stood+now.Sub(from), stoodMost)
+	}
+}
+
 // push copies a packet into the queue; full is how many older ones had to make room.
 func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Time) (full int) {
 	if class&kindMask == Audio {
@@ -87,7 +116,7 @@ func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Tim
 			q.shed(&q.audio)
 			full = 1
 		}
-		q.audio.push(queued{q.copy(packet), stream, now, class.mode()})
+		q.audio.push(queued{buf: q.copy(packet), stream: stream, at: now, mode: class.mode()})
 		return full
 	}
 	f := q.streams[stream]
@@ -111,7 +140,7 @@ func (q *sendQueue) push(stream uint16, class Class, packet []byte, now time.Tim
 	if f.n == 0 {
 		q.turns = append(q.turns, f)
 	}
-	f.push(queued{q.copy(packet), stream, now, class.mode()})
+	f.push(queued{buf: q.copy(packet), stream: stream, at: now, mode: class.mode()})
 	q.video++
 	return full
 }
@@ -140,13 +169,13 @@ func (q *sendQueue) newStream(stream uint16) *fifo {
 	return f
 }
 
-// pop takes the next packet that is not stale; stale ones are freed and counted. Where nothing holds packets back (held false) none
-// is: it is the machine that was late, not the network. The caller gives the buffer back with release.
-func (q *sendQueue) pop(now time.Time, held bool, stale *uint64) (queued, bool) {
+// pop takes the next packet that is not stale; stale ones are freed and counted. The caller gives the buffer back with
+// release.
+func (q *sendQueue) pop(now time.Time, stale *uint64) (queued, bool) {
 	for q.audio.n > 0 {
 		p := q.audio.pop()
 		q.bytes -= len(p.buf)
-		if !held || now.Sub(p.at) <= deadlineAudio {
+		if !p.stale(now, deadlineAudio) {
 			return p, true
 		}
 		q.release(p.buf)
@@ -163,7 +192,7 @@ func (q *sendQueue) pop(now time.Time, held bool, stale *uint64) (queued, bool) 
 		if f.n > 0 {
 			q.turns = append(q.turns, f)
 		}
-		if !held || now.Sub(p.at) <= deadlineVideo {
+		if !p.stale(now, deadlineVideo) {
 			return p, true
 		}
 		q.release(p.buf)

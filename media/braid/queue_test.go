@@ -23,7 +23,7 @@ func TestAudioFirstThenVideoByTurns(t *testing.T) {
 	var got string
 	var stale uint64
 	for {
-		p, ok := q.pop(now, true, &stale)
+		p, ok := q.pop(now, &stale)
 		if !ok {
 			break
 		}
@@ -50,25 +50,31 @@ func TestQueueBoundsAndDeadlines(t *testing.T) {
 		}
 	}
 	var stale uint64
-	if p, ok := q.pop(now.Add(deadlineAudio+1), true, &stale); !ok || string(p.buf) != "v\x01" || stale != queueAudio {
+	if p, ok := q.pop(now.Add(deadlineAudio+1), &stale); !ok || string(p.buf) != "v\x01" || stale != queueAudio {
 		t.Errorf("after the audio deadline: %q, want the second video packet; %d stale", p.buf, stale)
 	}
-	if _, ok := q.pop(now.Add(time.Hour), true, &stale); ok || stale != queueAudio+queueStream-1 || q.bytes != 0 {
+	if _, ok := q.pop(now.Add(time.Hour), &stale); ok || stale != queueAudio+queueStream-1 || q.bytes != 0 {
 		t.Errorf("after an hour: %v, %d stale, %d bytes", ok, stale, q.bytes)
 	}
 }
 
-// A sender that comes late to a queue that nothing held back sends what is there.
-func TestNothingIsStaleThatWasNotHeldBack(t *testing.T) {
+// A sender that comes late because the machine did not run it sends what is there.
+func TestNothingGrowsStaleWhileTheSenderDoesNotRun(t *testing.T) {
 	var q sendQueue
 	now := time.Unix(1000, 0)
 	q.push(1, Video, []byte("video"), now)
 	q.push(2, Audio, []byte("audio"), now)
+	q.stand(now.Add(50*time.Millisecond), now.Add(time.Second))
 	var stale uint64
 	for _, want := range []string{"audio", "video"} {
-		if p, ok := q.pop(now.Add(time.Second), false, &stale); !ok || string(p.buf) != want || stale > 0 {
+		if p, ok := q.pop(now.Add(time.Second+deadlineAudio-50*time.Millisecond), &stale); !ok || string(p.buf) != want || stale > 0 {
 			t.Errorf("%q, %v, %d stale; want %q", p.buf, ok, stale, want)
 		}
+	}
+	q.push(1, Video, []byte("video"), now)
+	q.stand(now, now.Add(stoodMost+deadlineVideo+1))
+	if _, ok := q.pop(now.Add(stoodMost+deadlineVideo+1), &stale); ok || stale != 1 {
+		t.Errorf("after a stand of more than %v: %v, %d stale", stoodMost, ok, stale)
 	}
 }
 
@@ -86,7 +92,7 @@ func TestQueueOfTheSessionIsBounded(t *testing.T) {
 		}
 		var stale uint64
 		n := 0
-		for _, ok := q.pop(now, true, &stale); ok; _, ok = q.pop(now, true, &stale) {
+		for _, ok := q.pop(now, &stale); ok; _, ok = q.pop(now, &stale) {
 			n++
 		}
 		if n != queueVideo || q.bytes != 0 || len(q.turns) != 0 {
@@ -100,7 +106,7 @@ func TestQueueForgetsStreamsThatEnded(t *testing.T) {
 	var stale uint64
 	for id := range uint16(2000) {
 		q.push(id, Video, []byte("v"), time.Unix(0, 0))
-		q.pop(time.Unix(0, 0), true, &stale)
+		q.pop(time.Unix(0, 0), &stale)
 	}
 	if len(q.streams) > 256 {
 		t.Errorf("%d streams kept, none has packets", len(q.streams))

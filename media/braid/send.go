@@ -29,6 +29,7 @@ type outMedia struct {
 	frames  [][]byte        // of the moment, into slab
 	modes   [runFrames]mode // of frames
 	held    bool            // budgets hold back what is queued
+	began   time.Time       // when the sender came last
 	packets int             // bytes of the moment's packets, until the flow's tally has them
 }
 
@@ -103,11 +104,21 @@ func (s *Session) enough() bool {
 	return s.queue.bytes >= runEnough
 }
 
-// waited is how long the oldest packet in the queue has waited.
+// waited is how long the oldest packet in the queue has waited. What of that is due to a sender that came late, because the
+// machine did not run it, is taken note of.
 func (s *Session) waited(now time.Time) time.Duration {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
-	return s.queue.age(now)
+	age := s.queue.age(now)
+	since := now.Add(-age)
+	if planned := s.out.began.Add(coalesce); planned.After(since) {
+		since = planned
+	}
+	s.out.began = now
+	if now.Sub(since) >= stoodLeast {
+		s.queue.stand(since, now)
+	}
+	return age
 }
 
 // sendMoment sends what is queued, up to one run; more tells that something is left.
@@ -121,7 +132,7 @@ func (s *Session) sendMoment(now time.Time) (packets int, more bool) {
 	s.f.late(now, waited)
 	room, burst := s.f.room(now), s.f.burst.Room(now)
 	s.f.sendMu.Unlock()
-	packets, more = s.pack(now, s.out.held, mediaHeader, s.f.recordRoom(), room, burst)
+	packets, more = s.pack(now, mediaHeader, s.f.recordRoom(), room, burst)
 	s.out.held = more && min(room, burst) < runBytes
 	if len(s.out.frames) == 0 {
 		return packets, more
@@ -158,14 +169,14 @@ func (s *Session) sendFrames(now time.Time) bool {
 }
 
 // pack moves packets from the queue into frames with head free bytes in front and at most room bytes of records, until
-// about budget bytes are out, or burst bytes, which do not stop audio. held: what is queued was held back, so that it may be stale.
-func (s *Session) pack(now time.Time, held bool, head, room int, budget, burst float64) (packets int, more bool) {
+// about budget bytes are out, or burst bytes, which do not stop audio.
+func (s *Session) pack(now time.Time, head, room int, budget, burst float64) (packets int, more bool) {
 	o := &s.out
 	o.frames, o.packets = o.frames[:0], 0
 	var stale uint64
 	s.queueMu.Lock()
 	for len(o.frames) <= runFrames-maxFragments && budget > 0 && (burst > 0 || s.queue.audio.n > 0) {
-		q, ok := s.queue.pop(now, held, &stale)
+		q, ok := s.queue.pop(now, &stale)
 		if !ok {
 			break
 		}
@@ -250,7 +261,7 @@ func (s *Session) nextKey() {
 // sendDatagrams is sendMoment for the datagram carrier. QUIC's congestion control may make it wait, and meanwhile the
 // queue's deadlines drop what is late.
 func (s *Session) sendDatagrams(now time.Time) (packets int, more bool) {
-	packets, more = s.pack(now, true, datagramHeader, maxDatagramRecords, math.Inf(1), math.Inf(1))
+	packets, more = s.pack(now, datagramHeader, maxDatagramRecords, math.Inf(1), math.Inf(1))
 	for _, frame := range s.out.frames {
 		putDatagramHeader(frame, s.out.seq)
 		s.out.seq++

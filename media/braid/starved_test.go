@@ -83,6 +83,11 @@ func TestAStarvedMachineIsNoQueue(t *testing.T) {
 			a.slow.Store(&f)
 			return even
 		}},
+		{"the sender runs later than media may wait", func(_ *testNet, a, _ *testNode) func() time.Duration {
+			f := lateness(10, 165*time.Millisecond, 220*time.Millisecond)
+			a.slow.Store(&f)
+			return even
+		}},
 		{"all of it", func(n *testNet, a, b *testNode) func() time.Duration {
 			late(n, a, b)
 			return lateness(8, low/2, high/2)
