@@ -45,6 +45,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,9 @@ func run(ctx context.Context, args []string) int {
 		return 1
 	case errors.As(err, &usage):
 		fmt.Fprintf(os.Stderr, "tern: %v\n", err)
+		return 2
+	case strings.HasPrefix(err.Error(), "unknown command "): // the library has no type for it
+		fmt.Fprintf(os.Stderr, "tern: %s\nsee tern --help\n", strings.TrimSpace(err.Error()))
 		return 2
 	default:
 		fmt.Fprintf(os.Stderr, "tern: %v\n", err)

@@ -96,3 +96,11 @@ func TestManualPagesAreWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestWrongUsageHasAStatusOfItsOwn(t *testing.T) {
+	for _, line := range [][]string{{"no-such-command"}, {"status", "--no-such-flag"}, {"drain"}} {
+		if status := run(t.Context(), line); status != 2 {
+			t.Errorf("tern %v: status %d, want 2", line, status)
+		}
+	}
+}
