@@ -87,7 +87,8 @@ func (n *Node) denied(r *http.Request, c gate.Caller, status int) {
 	if n.denials.lines.Allow() {
 		n.log.Warn("admin request refused", "status", status, "who", c.String(), "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead { // who only looked changed nothing
+	looked := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if !looked || status == http.StatusForbidden { // anybody without proof may look, and many do: that is counted and logged alone
 		n.control.Record(control.AuditBody{
 			Who: c.String(), From: fromOf(r, n.cfg.Node), Action: r.Method + " " + r.URL.Path, Result: control.AuditDenied, Detail: detail,
 		})

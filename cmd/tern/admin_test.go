@@ -98,7 +98,7 @@ func TestWhoMayOperateANode(t *testing.T) {
 	}
 	p.until("the audit log has the acts and the denials", func(node.Status) bool {
 		out, err := tern(t, binary, "audit", "tail", "--admin", p.admin)
-		for _, want := range []string{"denied", "auditor audrey by token", "operator oscar by token", "auditor eve by certificate"} {
+		for _, want := range []string{"denied", "auditor audrey by token", "operator oscar by token", "auditor eve by certificate", "GET /v1/status"} {
 			if err != nil || !strings.Contains(out, want) {
 				return false
 			}
