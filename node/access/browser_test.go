@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,23 +11,27 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/ternmesh/tern/node/access/token"
 )
 
-// browserPage publishes the fake camera by WHIP, plays it by WHEP in the same page and
-// reports what getStats says.
-const browserPage = `<!doctype html><video id=v autoplay muted playsinline></video><script>
+// browserCalls begins every page: report tells the test, join says when it sent its POST and where the session is.
+const browserCalls = `<!doctype html><body><script>
 const report = o => fetch('/report', {method: 'POST', body: JSON.stringify(o)});
 async function join(pc, url, token) {
   await pc.setLocalDescription(await pc.createOffer());
   if (pc.iceGatheringState !== 'complete')
     await new Promise(r => pc.addEventListener('icegatheringstatechange', () => pc.iceGatheringState === 'complete' && r()));
+  const posted = performance.now();
   const res = await fetch(url, {method: 'POST', headers: {'Content-Type': 'application/sdp', 'Authorization': 'Bearer ' + token}, body: pc.localDescription.sdp});
   if (res.status !== 201) throw new Error(url + ' answered ' + res.status + ' ' + await res.text());
   if (!res.headers.get('Location') || !res.headers.get('ETag')) throw new Error('a header is not exposed');
   await pc.setRemoteDescription({type: 'answer', sdp: await res.text()});
+  return {posted, location: new URL(res.headers.get('Location'), url)};
 }
+</script>`
+
+// browserPage publishes the fake camera by WHIP, plays it by WHEP in the same page and
+// reports what getStats says.
+const browserPage = browserCalls + `<video id=v autoplay muted playsinline></video><script>
 (async () => {
   const out = new RTCPeerConnection(), back = new RTCPeerConnection();
   const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 360}, audio: true});
@@ -51,11 +56,9 @@ async function join(pc, url, token) {
 })().catch(e => report({error: String(e)}));
 </script>`
 
-func TestChromiumPublishesAndPlays(t *testing.T) {
-	t.Parallel() // mostly waits, beside ffmpeg
-	if testing.Short() {
-		t.Skip("starts a browser")
-	}
+// browse opens a page in headless Chromium until the test ends. What it reports comes out of the channel.
+func browse(t testing.TB, page string) <-chan []byte {
+	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -63,32 +66,21 @@ func TestChromiumPublishesAndPlays(t *testing.T) {
 		}
 		t.Skip("chromium is not installed")
 	}
-	w := newWorld(t, nil)
-	type result struct {
-		Error                                    string
-		FramesDecoded, FreezeCount, AudioPackets int
-		ICE, Out, SRTP                           string
-	}
-	reports := make(chan result, 1)
-	page := strings.NewReplacer("WHIP,", `"`+w.http.URL+`/whip/demo/room",`, "WHEP,", `"`+w.http.URL+`/whep/demo/room",`,
-		"PTOKEN", `"`+w.publisherToken("room")+`"`, "VTOKEN", `"`+w.token("room", time.Hour, token.CanSubscribe)+`"`).Replace(browserPage)
+	reports := make(chan []byte, 1)
 	site := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			var one result
-			err := json.NewDecoder(r.Body).Decode(&one)
-			if err != nil {
-				one.Error = err.Error()
-			}
-			select {
-			case reports <- one:
-			default:
-			}
+		if r.Method != http.MethodPost {
+			rw.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(rw, page)
 			return
 		}
-		rw.Header().Set("Content-Type", "text/html")
-		_, _ = rw.Write([]byte(page))
+		if said, err := io.ReadAll(r.Body); err == nil {
+			select {
+			case reports <- said:
+			case <-r.Context().Done():
+			}
+		}
 	}))
-	defer site.Close()
+	t.Cleanup(site.Close)
 	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--use-fake-device-for-media-stream",
 		"--use-fake-ui-for-media-stream", "--disable-background-networking", "--autoplay-policy=no-user-gesture-required",
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-port=0", site.URL)
@@ -96,17 +88,42 @@ func TestChromiumPublishesAndPlays(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its helpers are in its group
 		_ = cmd.Wait()
-	}()
+	})
+	return reports
+}
+
+// heard waits for the page's next report.
+func (w *world) heard(reports <-chan []byte, into any) {
+	w.t.Helper()
 	select {
-	case got := <-reports:
-		if got.Error != "" || got.FramesDecoded <= 40 || got.AudioPackets <= 50 {
-			t.Errorf("the browser says %+v\nstats %+v\nlog:\n%s", got, w.a.Stats(), w.log)
+	case said := <-reports:
+		if err := json.Unmarshal(said, into); err != nil {
+			w.t.Fatalf("the browser says %q: %v", said, err)
 		}
-		t.Logf("the browser says %+v", got)
 	case <-time.After(2 * patience):
-		t.Errorf("the browser says nothing; stats %+v\nlog:\n%s", w.a.Stats(), w.log)
+		w.t.Fatalf("the browser says nothing; stats %+v\nlog:\n%s", w.a.Stats(), w.log)
 	}
+}
+
+func TestChromiumPublishesAndPlays(t *testing.T) {
+	t.Parallel() // mostly waits, beside ffmpeg
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	w := newWorld(t, nil)
+	var got struct {
+		Error                                    string
+		FramesDecoded, FreezeCount, AudioPackets int
+		ICE, Out, SRTP                           string
+	}
+	page := strings.NewReplacer("WHIP,", `"`+w.http.URL+`/whip/demo/room",`, "WHEP,", `"`+w.http.URL+`/whep/demo/room",`,
+		"PTOKEN", `"`+w.publisherToken("room")+`"`, "VTOKEN", `"`+w.viewerToken("room")+`"`).Replace(browserPage)
+	w.heard(browse(t, page), &got)
+	if got.Error != "" || got.FramesDecoded <= 40 || got.AudioPackets <= 50 {
+		t.Errorf("the browser says %+v\nstats %+v\nlog:\n%s", got, w.a.Stats(), w.log)
+	}
+	t.Logf("the browser says %+v", got)
 }
