@@ -47,6 +47,9 @@ func adminTokenCreateCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&expires, "expires", 0, "how long it is good for (0: until it is revoked)")
 	cmd.Flags().StringVar(&out, "out", "", "write the token to this file (mode 0600) instead of printing it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := needed(cmd, "name", "role"); err != nil {
+			return err
+		}
 		var random [32]byte
 		_, _ = rand.Read(random[:]) // never fails
 		token := "tern-admin-" + base64.RawURLEncoding.EncodeToString(random[:])

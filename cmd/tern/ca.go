@@ -44,6 +44,9 @@ func caIssueCommand() *cobra.Command {
 		Example: "  tern ca issue --ca ca --node fra1 --region eu --voter --out fra1",
 		Args:    args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needed(cmd, "node", "region"); err != nil {
+				return err
+			}
 			o.NotBefore = time.Now().Add(-time.Hour)
 			if err := identity.Issue(ca, out, o); err != nil {
 				return err
@@ -77,6 +80,9 @@ func caAuthorityCommand() *cobra.Command {
 		Example: "  tern ca authority --ca ca --name one --out /var/lib/tern-authority",
 		Args:    args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needed(cmd, "name"); err != nil {
+				return err
+			}
 			o.NotBefore = time.Now().Add(-time.Hour)
 			if err := identity.IssueAuthority(ca, out, o); err != nil {
 				return err

@@ -166,6 +166,9 @@ func filterCheckCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&own, "own", nil, "addresses that must not be blocked")
 	cmd.Flags().BoolVar(&force, "force", false, "accept rules that lock out every member or the operator")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := needed(cmd, "rules"); err != nil {
+			return err
+		}
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return err

@@ -69,7 +69,10 @@ type quietError struct{ error }
 func run(ctx context.Context, args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := knownCommand(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	var usage usageError
 	var quiet quietError
 	switch {
@@ -87,6 +90,17 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintf(os.Stderr, "tern: %v\n", err)
 		return 1
 	}
+}
+
+// knownCommand refuses a word after a group of commands that names none of them: the library prints the group's help instead,
+// and a script would take that for done.
+func knownCommand(root *cobra.Command, args []string) error {
+	root.InitDefaultCompletionCmd(args...)
+	group, rest, err := root.Find(args)
+	if err != nil || group == root || group.Runnable() || len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+		return nil // the library judges
+	}
+	return usageError{fmt.Errorf("unknown command %q for %q: see %[2]s --help", rest[0], group.CommandPath())}
 }
 
 func rootCommand() *cobra.Command {
@@ -136,6 +150,20 @@ func rootCommand() *cobra.Command {
 		versionCommand(),
 	)
 	return root
+}
+
+// needed makes flags without which a command cannot begin a usage error, all that are missing at once.
+func needed(cmd *cobra.Command, flags ...string) error {
+	var missing []string
+	for _, name := range flags {
+		if f := cmd.Flags().Lookup(name); f.Value.String() == "" {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return usageError{fmt.Errorf("needed: %s: see %s --help", strings.Join(missing, ", "), cmd.CommandPath())}
 }
 
 // args checks the number of positional arguments and makes a mismatch a usage error.

@@ -98,7 +98,12 @@ func TestManualPagesAreWritten(t *testing.T) {
 }
 
 func TestWrongUsageHasAStatusOfItsOwn(t *testing.T) {
-	for _, line := range [][]string{{"no-such-command"}, {"status", "--no-such-flag"}, {"drain"}} {
+	t.Chdir(t.TempDir())
+	for _, line := range [][]string{
+		{"no-such-command"}, {"policy", "no-such-command"}, {"admin", "token", "no-such-command"}, {"completion", "no-such-shell"},
+		{"status", "--no-such-flag"}, {"drain"}, {"sim", "new"}, {"filter", "check"}, {"ca", "issue", "--node", "a"},
+		{"ca", "authority"}, {"token", "create", "--channel", "stage"}, {"admin", "token", "create", "--name", "a"},
+	} {
 		if status := run(t.Context(), line); status != 2 {
 			t.Errorf("tern %v: status %d, want 2", line, status)
 		}

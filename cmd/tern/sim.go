@@ -260,7 +260,12 @@ func simNewCommand() *cobra.Command {
 		Use:     "new FILE [FROM]",
 		Example: "  tern sim new my.yaml\n  tern sim new my.yaml global",
 		Short:   "Write a scenario to start from: a built-in one, or a small example",
-		Args:    cobra.RangeArgs(1, 2),
+		Args: func(_ *cobra.Command, got []string) error {
+			if len(got) != 1 && len(got) != 2 {
+				return usageError{errors.New("tern sim new takes a FILE to write, and perhaps the scenario to begin FROM: see tern sim new --help")}
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, got []string) error {
 			text := []byte(simrun.Example)
 			if len(got) == 2 {

@@ -100,10 +100,18 @@ func printFindings(w io.Writer, s node.Status) {
 		fmt.Fprintf(w, "fine: %d nodes, %d links, %d braids, nothing to do\n", len(s.Members), len(s.Links), len(s.Braids))
 		return
 	}
-	fmt.Fprintf(w, "NOT FINE: %d findings\n", len(s.Findings))
+	fmt.Fprintf(w, "NOT FINE: %s\n", counted(len(s.Findings), "finding"))
 	for _, f := range s.Findings {
 		fmt.Fprintf(w, "  %-8s %s: %s\n           do: %s\n", f.Severity, f.Where, f.What, f.Do)
 	}
+}
+
+// counted is a number of things, in words.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // printBudget says in how many copies media leaves, and what keeps it from more.

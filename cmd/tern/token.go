@@ -70,6 +70,9 @@ func tokenCreateCommand() *cobra.Command {
 			"  tern token create --app-id demo --key-file ed25519.pem --key-id 2026-11 --channel stage",
 		Args: args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needed(cmd, "app-id", "channel"); err != nil {
+				return err
+			}
 			certificate, pem, err := key.read()
 			if err != nil {
 				return err
