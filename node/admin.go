@@ -132,12 +132,7 @@ func (n *Node) serveReload(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotImplemented, errors.New("this node was not started from a configuration file"))
 		return
 	}
-	cfg, err := n.opts.LoadConfig()
-	if err != nil {
-		writeError(w, http.StatusUnprocessableEntity, fmt.Errorf("nothing was reloaded: %w", err))
-		return
-	}
-	report, err := n.Reload(cfg)
+	report, err := n.ReloadFile()
 	if err != nil {
 		writeError(w, http.StatusUnprocessableEntity, err)
 		return

@@ -193,7 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.keeper == nil {
 		n.log.Info("no authorities are configured: the certificate of `tern ca` suffices, there is no lease to check", "expires", n.id.Cert().Leaf.NotAfter.UTC())
 	}
-	n.log.Info("ready", "region", n.id.Region, "mesh", n.cfg.Mesh.Advertise, "access", n.AccessURL(), "admin", n.adminHTTP.Addr(), "filter", n.filterMode())
+	n.log.Info("ready", "region", n.id.Region, "mesh", n.cfg.Mesh.Advertise, "access", n.AccessURL(), "admin", n.adminHTTP.Addr().String(), "filter", n.filterMode())
 	return runStages(ctx, n.log, ShutdownTimeout, stages)
 }
 

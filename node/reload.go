@@ -74,8 +74,28 @@ func (n *Node) Reload(cfg Config) (ReloadReport, error) {
 			before[i].value.Set(now.value)
 		}
 	}
-	n.log.Info("configuration reloaded", "applied", report.Applied, "after_restart", report.Restart)
+	level := slog.LevelInfo
+	if len(report.Restart) > 0 {
+		level = slog.LevelWarn // whoever sent SIGHUP reads it here alone
+	}
+	n.log.Log(context.Background(), level, "configuration reloaded", "applied", report.Applied, "after_restart", report.Restart)
 	return report, nil
+}
+
+// ReloadFile reads the configuration anew by Options.LoadConfig, which must be set, and reloads it; what goes wrong is logged
+// too, for whoever sent a signal has no other answer. Safe for concurrent use.
+func (n *Node) ReloadFile() (ReloadReport, error) {
+	var report ReloadReport
+	cfg, err := n.opts.LoadConfig()
+	if err != nil {
+		err = fmt.Errorf("nothing was reloaded: %w", err)
+	} else {
+		report, err = n.Reload(cfg)
+	}
+	if err != nil {
+		n.log.Error("configuration not reloaded", "error", err)
+	}
+	return report, err
 }
 
 // reloadCertificates takes up the pairs that are watched, all of them or, if one is no good, none.

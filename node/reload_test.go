@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +88,27 @@ func TestReloadAppliesWhatCanChangeAndNamesWhatCannot(t *testing.T) {
 	}
 	if r, err = n.Reload(next); err != nil || len(r.Applied) != 0 || !slices.Equal(r.Restart, []string{"mesh.join"}) {
 		t.Errorf("the same again: %v %v", r, err)
+	}
+}
+
+func TestWhatASignalReloadedIsInTheLog(t *testing.T) {
+	cfg := host(t, 0)
+	var log bytes.Buffer
+	next, bad := cfg, error(nil)
+	n, err := New(cfg, Options{
+		Logger:     slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		LoadConfig: func() (Config, error) { return next, bad },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Mesh.Join = []string{"127.0.0.1:7900"}
+	if _, err := n.ReloadFile(); err != nil || !strings.Contains(log.String(), "after_restart=[mesh.join]") {
+		t.Errorf("a key that waits for a restart is not named where only warnings are kept: %v\n%s", err, &log)
+	}
+	bad = errors.New("line 3: unknown key")
+	if _, err := n.ReloadFile(); !errors.Is(err, bad) || !strings.Contains(log.String(), "line 3: unknown key") {
+		t.Errorf("the error of a file is not in the log: %v\n%s", err, &log)
 	}
 }
 

@@ -37,7 +37,7 @@ is ready, reloading and stopping, and feeds the watchdog (Type=notify).`,
 			}
 			ctx, stop := context.WithCancel(cmd.Context())
 			defer stop()
-			go supervise(ctx, n, load)
+			go supervise(ctx, n)
 			return n.Run(ctx)
 		},
 	}
@@ -50,7 +50,7 @@ const releaseEvery = 2 * time.Minute
 
 // supervise talks to whoever started the process: it takes SIGHUP, and tells systemd what goes on. Without systemd
 // daemon.SdNotify does nothing.
-func supervise(ctx context.Context, n *node.Node, load func() (node.Config, error)) {
+func supervise(ctx context.Context, n *node.Node) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -84,13 +84,7 @@ func supervise(ctx context.Context, n *node.Node, load func() (node.Config, erro
 			notify(daemon.SdNotifyWatchdog)
 		case <-hup:
 			notify(daemon.SdNotifyReloading)
-			cfg, err := load()
-			if err == nil {
-				_, err = n.Reload(cfg)
-			}
-			if err != nil {
-				fmt.Fprintf(os.Stderr, "tern: SIGHUP: nothing was reloaded: %v\n", err)
-			}
+			_, _ = n.ReloadFile() // it logs both
 			notify(daemon.SdNotifyReady)
 		}
 	}
