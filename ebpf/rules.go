@@ -38,10 +38,10 @@ type Rules struct {
 
 // Finding is one thing about a rule that somebody should know.
 type Finding struct {
-	Rule    netip.Prefix
-	Other   netip.Prefix // the earlier or wider rule that Rule repeats; the zero Prefix for malformed ones
-	Problem string       // "malformed", "duplicate" or "overlapping"
-	Detail  string       // one sentence
+	Rule    netip.Prefix `json:"rule"`
+	Other   netip.Prefix `json:"other,omitzero"` // the earlier or wider rule that Rule repeats; the zero Prefix for malformed ones
+	Problem string       `json:"problem"`        // "malformed", "duplicate" or "overlapping"
+	Detail  string       `json:"detail"`         // one sentence
 }
 
 // Validate names everything that is odd about the rules. Malformed entries, equal ports and too many entries are an

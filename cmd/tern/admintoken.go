@@ -41,6 +41,7 @@ func adminTokenCreateCommand() *cobra.Command {
 		Args: args(0, "no arguments"),
 	}
 	target := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVar(&o.Name, "name", "", "whose it is; goes into the history")
 	cmd.Flags().StringVar(&o.Role, "role", "", "operator, auditor, metrics or app")
 	cmd.Flags().StringSliceVar(&o.Apps, "app", nil, "with role app: the apps that it is limited to")
@@ -62,12 +63,18 @@ func adminTokenCreateCommand() *cobra.Command {
 		if err := admin(cmd.Context(), *target, http.MethodPost, "/v1/admins", body, &a); err != nil {
 			return err
 		}
+		if out == "" && *asJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]any{"name": o.Name, "role": o.Role, "token": token, "version": a.Version})
+		}
 		if out == "" {
 			fmt.Fprintln(cmd.OutOrStdout(), token)
 			return nil
 		}
 		if err := writeSecret(out, token+"\n"); err != nil {
 			return fmt.Errorf("%w\nthe token is in the policy but was not kept: tern admin token revoke %s, and again", err, o.Name)
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]any{"name": o.Name, "role": o.Role, "file": out, "version": a.Version})
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: token of %s, %s (policy version %d)\n", out, o.Name, o.Role, a.Version)
 		return nil
@@ -105,10 +112,14 @@ func adminTokenListCommand() *cobra.Command {
 func adminTokenRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "revoke NAME", Short: "Take somebody's token out of the policy", Example: "  tern admin token revoke alice", Args: args(1, "the name of a token")}
 	target := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, got []string) error {
 		var a node.AdminAnswer
 		if err := admin(cmd.Context(), *target, http.MethodDelete, "/v1/admins/"+url.PathEscape(got[0]), nil, &a); err != nil {
 			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), a)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "the token of %s counts no more (policy version %d)\n", got[0], a.Version)
 		return nil

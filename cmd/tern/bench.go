@@ -25,18 +25,21 @@ func benchCommand() *cobra.Command {
 }
 
 func benchListCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the benchmarks",
 		Example: "  tern bench list",
 		Args:    args(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, b := range bench.List() {
-				fmt.Fprintf(cmd.OutOrStdout(), "%-18s %s\n", b.Name, b.About)
-			}
-			return nil
-		},
 	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		list := []listed{}
+		for _, b := range bench.List() {
+			list = append(list, listed{b.Name, b.About})
+		}
+		return printList(cmd.OutOrStdout(), list, *asJSON)
+	}
+	return cmd
 }
 
 func benchRunCommand() *cobra.Command {

@@ -31,6 +31,7 @@ func snapshotSaveCommand() *cobra.Command {
 		Args:    args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVarP(&file, "output", "o", "", "file to write; must not exist")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if file == "" {
@@ -46,6 +47,9 @@ func snapshotSaveCommand() *cobra.Command {
 		}
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), info)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "saved %s from %s: policy version %d, %d apps, %d changes, audit log to entry %d, %d bytes\n",
 			file, got.Node, info.Version, info.Apps, info.History, info.Audit.Seq, len(got.Image))
@@ -85,6 +89,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		Example: "  tern control snapshot restore --config /etc/tern/node.yaml tern-2026-11-22.snapshot",
 		Args:    args(1, "one SNAPSHOT"),
 	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file of the voter")
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		c, err := loadConfig(config)
@@ -105,6 +110,9 @@ func snapshotRestoreCommand() *cobra.Command {
 		info, err := control.RestoreSnapshot(c.DataDir, id.Mesh, c.Node, image)
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), info)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s begins with policy version %d, %d apps: start it, then the other voters with empty data directories\n", c.Node, info.Version, info.Apps)
 		return nil

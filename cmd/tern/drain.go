@@ -33,6 +33,7 @@ func drainCommand() *cobra.Command {
 		Args:    args(1, "the name of a node"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "end the sessions that are left after this time (0: never)")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this long until nothing is left on the node; status 1 if something is")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "also a node that is unknown, or the last one that takes clients")
@@ -41,10 +42,10 @@ func drainCommand() *cobra.Command {
 			return usageError{errors.New("--deadline and --wait take a time from now, such as 10m")}
 		}
 		o.State, o.DeadlineSeconds = control.NodeDrained, deadline.Seconds()
-		if err := orderNode(cmd, *base, got[0], &o); err != nil || wait == 0 {
+		if err := orderNode(cmd, *base, got[0], &o, *asJSON); err != nil || wait == 0 {
 			return err
 		}
-		return awaitDrained(cmd, *base, got[0], wait)
+		return awaitDrained(cmd, *base, got[0], wait, *asJSON)
 	}
 	return cmd
 }
@@ -58,11 +59,12 @@ func undrainCommand() *cobra.Command {
 		Args:    args(1, "the name of a node"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	wait := cmd.Flags().Duration("wait", 0, "try again for this long while the node or raft's leader does not answer yet")
 	cmd.RunE = func(cmd *cobra.Command, got []string) error {
 		until := time.Now().Add(*wait)
 		for {
-			err := orderNode(cmd, *base, got[0], nil)
+			err := orderNode(cmd, *base, got[0], nil, *asJSON)
 			if err == nil || time.Now().After(until) {
 				return err
 			}
@@ -85,13 +87,14 @@ func cordonCommand() *cobra.Command {
 		Args:    args(1, "the name of a node"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "also a node that is unknown, or the last one that takes clients")
-	cmd.RunE = func(cmd *cobra.Command, got []string) error { return orderNode(cmd, *base, got[0], &o) }
+	cmd.RunE = func(cmd *cobra.Command, got []string) error { return orderNode(cmd, *base, got[0], &o, *asJSON) }
 	return cmd
 }
 
 // orderNode sends an order, nil to put the node back into service, and says what holds now.
-func orderNode(cmd *cobra.Command, base gate.Target, name string, o *node.NodeOrder) error {
+func orderNode(cmd *cobra.Command, base gate.Target, name string, o *node.NodeOrder, asJSON bool) error {
 	method, body := http.MethodDelete, []byte(nil)
 	if o != nil {
 		var err error
@@ -104,6 +107,9 @@ func orderNode(cmd *cobra.Command, base gate.Target, name string, o *node.NodeOr
 	if err := admin(cmd.Context(), base, method, "/v1/nodes/"+url.PathEscape(name), body, &a); err != nil {
 		return err
 	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), a)
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s (policy version %d)", a.Node, a.State, a.Version)
 	if !a.Deadline.IsZero() {
 		fmt.Fprintf(cmd.OutOrStdout(), ", sessions that are left end at %s", a.Deadline.Format(time.RFC3339))
@@ -113,7 +119,7 @@ func orderNode(cmd *cobra.Command, base gate.Target, name string, o *node.NodeOr
 }
 
 // awaitDrained looks at the node through the one that took the order, until the node says of itself that it is drained.
-func awaitDrained(cmd *cobra.Command, base gate.Target, name string, limit time.Duration) error {
+func awaitDrained(cmd *cobra.Command, base gate.Target, name string, limit time.Duration, quiet bool) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 	defer cancel()
 	tick := time.NewTicker(drainPoll)
@@ -125,7 +131,9 @@ func awaitDrained(cmd *cobra.Command, base gate.Target, name string, limit time.
 		}
 		at := slices.IndexFunc(s.Members, func(m node.MemberStatus) bool { return m.Node == name })
 		if at >= 0 && (s.Members[at].State == node.StateDrained || !s.Members[at].Alive) {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing is left on it, it may be stopped\n", name)
+			if !quiet {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing is left on it, it may be stopped\n", name)
+			}
 			return nil
 		}
 		select {

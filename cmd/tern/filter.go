@@ -163,6 +163,7 @@ func filterCheckCommand() *cobra.Command {
 		Args:    args(0, "no arguments"),
 	}
 	cmd.Flags().StringVar(&file, "rules", "", "rules (YAML): blocklist, members")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringSliceVar(&own, "own", nil, "addresses that must not be blocked")
 	cmd.Flags().BoolVar(&force, "force", false, "accept rules that lock out every member or the operator")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -182,19 +183,29 @@ func filterCheckCommand() *cobra.Command {
 			return usageError{err}
 		}
 		findings, _ := rules.Validate()
-		for _, f := range findings {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", f.Problem, f.Detail)
+		if *asJSON {
+			if err := printJSON(cmd.OutOrStdout(), map[string]any{"ranges": len(rules.Blocklist), "findings": append([]ebpf.Finding{}, findings...)}); err != nil {
+				return err
+			}
+		} else {
+			printRuleFindings(cmd.OutOrStdout(), len(rules.Blocklist), findings)
 		}
 		if err := rules.CheckLockout(rules.Members, operators); err != nil {
 			if !force {
 				return fmt.Errorf("%w\n--force says that this is meant", err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "forced: %v\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "forced: %v\n", err)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%d ranges, %d findings\n", len(rules.Blocklist), len(findings))
 		return nil
 	}
 	return cmd
+}
+
+func printRuleFindings(w io.Writer, ranges int, findings []ebpf.Finding) {
+	for _, f := range findings {
+		fmt.Fprintf(w, "%s: %s\n", f.Problem, f.Detail)
+	}
+	fmt.Fprintf(w, "%d ranges, %s\n", ranges, counted(len(findings), "finding"))
 }
 
 // operatorAddrs are the addresses that an operator names, and the one that an SSH session comes from.

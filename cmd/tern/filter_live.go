@@ -141,6 +141,7 @@ func quarantineRemoveCommand() *cobra.Command {
 		Args:    args(1, "the source's address"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
 		a, err := parseSource(arguments[0])
 		if err != nil {
@@ -149,6 +150,9 @@ func quarantineRemoveCommand() *cobra.Command {
 		var q ebpf.Quarantined
 		if err := admin(cmd.Context(), *base, http.MethodDelete, "/v1/filter/quarantine/"+url.PathEscape(a.String()), nil, &q); err != nil {
 			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), q)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s is out of quarantine\n", q.Source)
 		return nil

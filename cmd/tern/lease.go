@@ -118,7 +118,7 @@ func printLease(w io.Writer, r leaseReport) {
 
 func leaseRenewCommand() *cobra.Command {
 	var config string
-	var unlessGood bool
+	var unlessGood, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "renew --config FILE",
 		Short: "Ask the authorities in turn for a fresh lease, now",
@@ -149,11 +149,15 @@ its lease ended while the machine was off, or the clock was set back.`,
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
 			printLease(cmd.OutOrStdout(), r)
 			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "the node's configuration file (YAML)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&unlessGood, "unless-good", false, "do nothing if a node would start with the lease that there is")
 	return cmd
 }

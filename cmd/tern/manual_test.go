@@ -37,13 +37,58 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	})
 }
 
+// plain are the commands without --json, and what they print instead.
+var plain = map[string]string{
+	"tern authority approve":     "a line", // the book is in tern authority list
+	"tern authority deny":        "a line",
+	"tern authority invite":      "an invitation",
+	"tern authority serve":       "a log",
+	"tern audit export":          "JSON",
+	"tern bench fanout":          "media",
+	"tern bench gate":            "a verdict on bench/gate.json",
+	"tern ca admin":              "files",
+	"tern ca authority":          "files",
+	"tern ca init":               "files",
+	"tern ca issue":              "files",
+	"tern control snapshot show": "JSON",
+	"tern demo":                  "a page",
+	"tern enrol":                 "files",
+	"tern export graph":          "JSON",
+	"tern filter verdict":        "JSON",
+	"tern health":                "a status",
+	"tern man":                   "files",
+	"tern node":                  "a log",
+	"tern policy schema":         "JSON",
+	"tern sim describe":          "a text for people",
+	"tern sim link":              "a log",
+	"tern sim new":               "YAML",
+	"tern token create":          "a token",
+}
+
+func TestResultsAreAlsoJSON(t *testing.T) {
+	seen := 0
+	each(rootCommand(), func(cmd *cobra.Command) {
+		why, isPlain := plain[cmd.CommandPath()]
+		if isPlain {
+			seen++
+		}
+		if has := cmd.Flags().Lookup("json") != nil; has == isPlain {
+			t.Errorf("%s: --json %v, listed as plain: %q", cmd.CommandPath(), has, why)
+		}
+	})
+	if seen != len(plain) {
+		t.Errorf("%d of the %d plain commands exist", seen, len(plain))
+	}
+}
+
 const cliHead = `# The commands of tern
 
 Written by ` + "`go test ./cmd/tern -run TestTheDocumentOfCommands -update`" + ` from the commands themselves; a test compares.
 ` + "`tern COMMAND --help`" + ` says the same, ` + "`tern man --dir DIR`" + ` writes manual pages, ` + "`tern completion bash|zsh|fish`" + ` completes.
 
 Exit status: 0 done; 1 failed, or not fine where a command judges (status --check, doctor, token inspect, sim run, demo --headless);
-2 wrong usage. Errors go to standard error and say what to do; results go to standard output, as JSON with ` + "`--json`" + `.
+2 wrong usage. Errors go to standard error and say what to do; results go to standard output, as JSON with ` + "`--json`" + `. Without
+it are commands whose output is a document as it is (YAML, JSON, a token, a script), or files and a line that says which.
 
 `
 

@@ -24,12 +24,16 @@ func rotateKeyCommand() *cobra.Command {
 		Args:    args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var answer struct {
 			Keys int `json:"keys"`
 		}
 		if err := admin(cmd.Context(), *base, http.MethodPost, "/v1/mesh/rotate-key", nil, &answer); err != nil {
 			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), answer)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "a new gossip key is on its way to all nodes; %d keys are accepted\n", answer.Keys)
 		return nil

@@ -123,18 +123,22 @@ func validateCommand() *cobra.Command {
 		Example: `  tern validate --config node.yaml
   tern validate --schema > node.schema.json`,
 		Args: args(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if schema {
-				_, err := cmd.OutOrStdout().Write(node.ConfigSchema())
-				return err
-			}
-			c, err := loadConfig(config)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (node %s)\n", config, c.Node)
-			return nil
-		},
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if schema {
+			_, err := cmd.OutOrStdout().Write(node.ConfigSchema())
+			return err
+		}
+		c, err := loadConfig(config)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"file": config, "node": c.Node})
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (node %s)\n", config, c.Node)
+		return nil
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file (YAML)")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of the configuration file instead, for editors")

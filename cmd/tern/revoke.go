@@ -26,6 +26,7 @@ func revokeCommand() *cobra.Command {
 		Args: optional("the name of a node, or --serial"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVar(&o.Serial, "serial", "", "serial number of one certificate, in hex")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for those who read the policy")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "also a name that nobody knows, or the node that is asked")
@@ -41,7 +42,7 @@ func revokeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return sendRevocation(cmd, *base, http.MethodPost, "/v1/revoked", body)
+		return sendRevocation(cmd, *base, http.MethodPost, "/v1/revoked", body, *asJSON)
 	}
 	return cmd
 }
@@ -55,6 +56,7 @@ func readmitCommand() *cobra.Command {
 		Args:    optional("the name of a node, or --serial"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVar(&serial, "serial", "", "serial number of one certificate, in hex")
 	cmd.RunE = func(cmd *cobra.Command, got []string) error {
 		q := url.Values{}
@@ -67,7 +69,7 @@ func readmitCommand() *cobra.Command {
 		if len(q) != 1 {
 			return usageError{errors.New("name a node or a certificate (--serial), not both")}
 		}
-		return sendRevocation(cmd, *base, http.MethodDelete, "/v1/revoked?"+q.Encode(), nil)
+		return sendRevocation(cmd, *base, http.MethodDelete, "/v1/revoked?"+q.Encode(), nil, *asJSON)
 	}
 	return cmd
 }
@@ -77,10 +79,13 @@ func tidySerial(s string) string {
 	return strings.TrimLeft(strings.ToLower(strings.ReplaceAll(s, ":", "")), "0")
 }
 
-func sendRevocation(cmd *cobra.Command, base gate.Target, method, path string, body []byte) error {
+func sendRevocation(cmd *cobra.Command, base gate.Target, method, path string, body []byte, asJSON bool) error {
 	var a node.RevokedAnswer
 	if err := admin(cmd.Context(), base, method, path, body, &a); err != nil {
 		return err
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), a)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "policy version %d revokes %d nodes and certificates\n", a.Version, len(a.Revoked))
 	for _, r := range a.Revoked {

@@ -179,22 +179,41 @@ func writeTo(file string, write func(io.Writer) error) error {
 }
 
 func simListCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "list",
 		Example: "  tern sim list",
 		Short:   "List the built-in scenarios",
 		Args:    args(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			for _, name := range simrun.Library() {
-				s, err := simrun.Load(name, 0)
-				if err != nil {
-					return err
-				}
-				fmt.Printf("%-22s %s\n", name, s.About)
-			}
-			return nil
-		},
 	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		list := []listed{}
+		for _, name := range simrun.Library() {
+			s, err := simrun.Load(name, 0)
+			if err != nil {
+				return err
+			}
+			list = append(list, listed{name, s.About})
+		}
+		return printList(cmd.OutOrStdout(), list, *asJSON)
+	}
+	return cmd
+}
+
+// listed is one of the things that a command knows by name.
+type listed struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
+}
+
+func printList(w io.Writer, list []listed, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, list)
+	}
+	for _, one := range list {
+		fmt.Fprintf(w, "%-22s %s\n", one.Name, one.About)
+	}
+	return nil
 }
 
 func simDescribeCommand() *cobra.Command {

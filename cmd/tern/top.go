@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,19 +30,20 @@ func topCommand() *cobra.Command {
 		Args: args(0, "no arguments"),
 	}
 	base := adminFlag(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "print the node's status as JSON, one look a line")
 	cmd.Flags().DurationVar(&every, "every", time.Second, "time between two looks, at least 200ms")
 	cmd.Flags().IntVar(&count, "count", 0, "end after so many looks; 0: go on until interrupted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if every < 200*time.Millisecond {
 			return usageError{fmt.Errorf("--every %v: at least 200ms, so that watching costs the node nothing", every)}
 		}
-		return top(cmd.Context(), cmd.OutOrStdout(), *base, every, count)
+		return top(cmd.Context(), cmd.OutOrStdout(), *base, every, count, *asJSON)
 	}
 	return cmd
 }
 
 // top prints a look every interval; the first one has no rates yet.
-func top(ctx context.Context, w io.Writer, base gate.Target, every time.Duration, count int) error {
+func top(ctx context.Context, w io.Writer, base gate.Target, every time.Duration, count int, asJSON bool) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var last node.Status
@@ -50,10 +52,17 @@ func top(ctx context.Context, w io.Writer, base gate.Target, every time.Duration
 		if err := admin(ctx, base, http.MethodGet, "/v1/status", nil, &s); err != nil {
 			return err
 		}
-		if count == 0 {
+		switch {
+		case asJSON:
+			if err := json.NewEncoder(w).Encode(s); err != nil {
+				return err
+			}
+		case count == 0:
 			fmt.Fprint(w, clearScreen)
+			fallthrough
+		default:
+			printTop(w, last, s)
 		}
-		printTop(w, last, s)
 		last = s
 		if i+1 == count {
 			break
