@@ -124,7 +124,11 @@ func schemaOf(t reflect.Type, path string) map[string]any {
 	k := keys[path]
 	out := make(map[string]any)
 	if k.says != "" {
-		out["description"] = strings.ReplaceAll(k.says, "`", "") + ". Default: " + strings.ReplaceAll(k.fallback, "`", "")
+		text := k.says + ". Default: " + k.fallback
+		if k.reloads {
+			text += ". Reloads"
+		}
+		out["description"] = strings.ReplaceAll(text, "`", "")
 	}
 	switch t.Kind() {
 	case reflect.Struct:

@@ -60,7 +60,8 @@ var (
 	errProof = errors.New("who are you? Use the node's own socket (--admin DATA_DIR/admin.sock, as the node's user or root), " +
 		"a token (--token-file; tern admin token create makes one) or a certificate (tern ca admin makes one)")
 	errToken = errors.New("that token is not in the policy, or has expired: tern admin token list shows whose are")
-	errRight = errors.New("is not allowed to do this: the role does not have the right")
+	errRight = errors.New("is not allowed to do this: the role does not have the right. An operator has: use the node's own socket " +
+		"(--admin DATA_DIR/admin.sock) or an operator's token (--token-file)")
 )
 
 // Guard lets only those through to next who have a right.
