@@ -86,9 +86,10 @@ const cliHead = `# The commands of tern
 Written by ` + "`go test ./cmd/tern -run TestTheDocumentOfCommands -update`" + ` from the commands themselves; a test compares.
 ` + "`tern COMMAND --help`" + ` says the same, ` + "`tern man --dir DIR`" + ` writes manual pages, ` + "`tern completion bash|zsh|fish`" + ` completes.
 
-Exit status: 0 done; 1 failed, or not fine where a command judges (status --check, doctor, token inspect, sim run, demo --headless);
-2 wrong usage. Errors go to standard error and say what to do; results go to standard output, as JSON with ` + "`--json`" + `. Without
-it are commands whose output is a document as it is (YAML, JSON, a token, a script), or files and a line that says which.
+Exit status: 0 done; 1 failed, or not fine where a command judges (status --check, doctor, health, lease show, token inspect, policy
+explain, policy apply --wait, routes, fence prove, audit verify, conformance, probe, bench gate, sim run, demo --headless); 2 wrong
+usage. Errors go to standard error and say what to do; results go to standard output, as JSON with ` + "`--json`" + `. Without it are
+commands whose output is a document as it is (YAML, JSON, a token, a script), or files and a line that says which.
 
 `
 
