@@ -105,14 +105,21 @@ func numbered(p *Publication, seq byte, viewers ...*viewer) (got []int) {
 	return got
 }
 
+// lagging is a move in which the old ingress stands at packet 10 when the new one begins with 13.
+func lagging(t *testing.T, n *memNet) (m *moving, viewers []*viewer) {
+	t.Helper()
+	m = begin(t, n)
+	viewers = []*viewer{m.atA, m.atB, m.atC}
+	numbered(m.old, 10, viewers...)
+	settle(time.Second)
+	numbered(m.young, 13, viewers...)
+	return m, viewers
+}
+
 // The old ingress, or the way from it, may be the later one: what lies before the new one's first packet is waited for.
 func TestAnIngressThatIsLateIsWaitedFor(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		m := begin(t, n)
-		viewers := []*viewer{m.atA, m.atB, m.atC}
-		numbered(m.old, 10, viewers...)
-		settle(time.Second)
-		numbered(m.young, 13, viewers...)
+		m, viewers := lagging(t, n)
 		settle(2 * bothFlow)
 		if got := numbered(m.old, 11, viewers...); !all(got, 1) {
 			t.Fatalf("the old ingress was left with packets on their way: %v", got)
@@ -130,11 +137,7 @@ func TestAnIngressThatIsLateIsWaitedFor(t *testing.T) {
 // What never comes is not waited for.
 func TestAnIngressThatStopsIsLeft(t *testing.T) {
 	world(t, func(t *testing.T, n *memNet) {
-		m := begin(t, n)
-		viewers := []*viewer{m.atA, m.atB, m.atC}
-		numbered(m.old, 10, viewers...)
-		settle(time.Second)
-		numbered(m.young, 13, viewers...)
+		m, viewers := lagging(t, n)
 		settle(startFlow + bothFlow)
 		if got := numbered(m.old, 11, viewers...); !all(got, 0) {
 			t.Fatalf("the old ingress is still taken: %v", got)

@@ -1,31 +1,15 @@
 package run
 
 import (
-	"context"
 	"testing"
 	"time"
-
-	"github.com/ternmesh/tern/sim"
 )
 
 // The whole mesh loses its power and comes back, with a configuration that would found a voter set of one node if founding
 // counted a second time. Every node enforces the last policy before there is a leader, then there is one, and changes go on from
 // the version where they ended.
 func TestAWholeMeshStartsFromCold(t *testing.T) {
-	s := parse(t, cutVoters)
-	err := bubble(t)(func() {
-		g, err := prepare(t.TempDir(), s)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		m := newMesh(context.Background(), g, sim.New(s.Seed), Options{Bubble: bubble(t), Version: "test"})
-		m.clock, m.note = &clock{t0: time.Now()}, t.Logf
-		defer m.close()
-		if err := m.form(); err != nil {
-			t.Error(err)
-			return
-		}
+	inMesh(t, parse(t, cutVoters), func(m *mesh) {
 		untilApplied(t, m, 1)
 		n, _ := m.members[0].living()
 		last := n.Policy().Version
@@ -52,7 +36,4 @@ func TestAWholeMeshStartsFromCold(t *testing.T) {
 			t.Errorf("version %d and voters %v after the first change, want %d and the three that were", v, voters, last+1)
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
