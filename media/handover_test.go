@@ -1,6 +1,8 @@
 package media
 
 import (
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -280,4 +282,28 @@ func TestAnEarlierClaimMovesNobody(t *testing.T) {
 			t.Errorf("ended %q by an older claim", p.Reason())
 		}
 	})
+}
+
+// Whether a source has caught up is asked while the next one's first packets come.
+func TestCatchingUpWithASourceThatJustStarts(t *testing.T) {
+	for range 100 {
+		old := &supply{first: make([]uint16, 1), newest: make([]atomic.Uint32, 1)}
+		next := &supply{first: make([]uint16, 1), newest: make([]atomic.Uint32, 1)}
+		old.count(0, 1, 100)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			next.count(0, 1, 110)
+		}()
+		for next.flowed.Load() == 0 {
+			old.caughtUp(next)
+			runtime.Gosched()
+		}
+		if <-done; old.caughtUp(next) {
+			t.Fatal("nine packets are missing")
+		}
+		if old.count(0, 1, 109); !old.caughtUp(next) {
+			t.Fatal("none is missing")
+		}
+	}
 }

@@ -127,7 +127,10 @@ func (s *supply) count(v int8, bit uint32, seq uint16) {
 func (s *supply) caughtUp(next *supply) bool {
 	both := s.flowed.Load() & next.flowed.Load()
 	for v := range s.newest {
-		if behind := int16(next.first[v] - uint16(s.newest[v].Load())); both&(1<<v) != 0 && behind > 1 && behind <= catchUpMost {
+		if both&(1<<v) == 0 {
+			continue // its first may be written just now
+		}
+		if behind := int16(next.first[v] - uint16(s.newest[v].Load())); behind > 1 && behind <= catchUpMost {
 			return false
 		}
 	}

@@ -50,6 +50,18 @@ func TestFramesShowThatALinkGotSlower(t *testing.T) {
 	}
 }
 
+// shakes gives frames from one node to another jitter, which both must know within seconds.
+func shakes(t *testing.T, l *lockstep, from, to *stepper) {
+	t.Helper()
+	from.shake[to.index] = 30 * time.Millisecond // a mean change of 10 ms
+	l.until(l.now.Add(5 * time.Second))
+	for _, s := range []LinkStats{linkTo(t, from, to), linkTo(t, to, from)} {
+		if s.Jitter < 6*time.Millisecond || s.Jitter > 14*time.Millisecond {
+			t.Errorf("jitter of %v; it is 10 ms", s.Jitter)
+		}
+	}
+}
+
 // Jitter of the frames is the link's within seconds, and so is its end.
 func TestFramesShowJitter(t *testing.T) {
 	l, a, b, _ := talk(t)
@@ -57,13 +69,7 @@ func TestFramesShowJitter(t *testing.T) {
 	if quiet := linkTo(t, a, b).Jitter; quiet > 2*time.Millisecond {
 		t.Errorf("jitter of %v on a quiet link", quiet)
 	}
-	a.shake[b.index] = 30 * time.Millisecond // a mean change of 10 ms
-	l.until(l.now.Add(5 * time.Second))
-	for _, s := range []LinkStats{linkTo(t, a, b), linkTo(t, b, a)} {
-		if s.Jitter < 6*time.Millisecond || s.Jitter > 14*time.Millisecond {
-			t.Errorf("jitter of %v; it is 10 ms", s.Jitter)
-		}
-	}
+	shakes(t, l, a, b)
 	clear(a.shake)
 	l.until(l.now.Add(8 * time.Second)) // the probes, one a second, have forgotten most of it
 	if quiet := linkTo(t, a, b).Jitter; quiet > 3*time.Millisecond {

@@ -46,7 +46,8 @@ func (o *others) note(frames uint64, newest mark) {
 }
 
 func (o *others) relayed() Relayed {
-	return mark(o.newest.Load()).of(o.count.Load())
+	count := o.count.Load() // first: of what is counted the mark is then there
+	return mark(o.newest.Load()).of(count)
 }
 
 // of reads a mark: the newest of so many frames.

@@ -81,3 +81,22 @@ func TestForgedFramesAreNoTraffic(t *testing.T) {
 		t.Errorf("%d frames count as traffic of the link, one had a good MAC", arrived)
 	}
 }
+
+// A frame of others counts once its mark can be read, not before.
+func TestMarksAreThereBeforeTheirFramesCount(t *testing.T) {
+	var o others
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := NodeID(1); n <= 20_000; n++ {
+			o.note(1, markOf(n, 0, 0))
+		}
+	}()
+	for o.count.Load() < 20_000 {
+		if r := o.relayed(); uint64(r.Source) < r.Count {
+			t.Errorf("%d frames, and the newest known is number %d", r.Count, r.Source)
+			break
+		}
+	}
+	<-done
+}
