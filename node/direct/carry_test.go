@@ -124,6 +124,18 @@ func TestOnlyThoseThatTheOwnerNamesAreAsked(t *testing.T) {
 	})
 }
 
+// Whose time is over before a carrier was asked gets an error, not a connection that is none.
+func TestADialThatIsOverAsksNoCarrier(t *testing.T) {
+	carriedWorld(t, func(t *testing.T, _ *world, nodes map[string]*Layer) {
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		conn, by, err := nodes["a"].dialCarried(over, "b", "echo")
+		if conn != nil || by != "" || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v by %q, %v", conn, by, err)
+		}
+	})
+}
+
 // A handshake that takes longer than a carrier is waited for is no failure where no carrier is.
 func TestASlowDirectWayIsWaitedForWhenNobodyCarries(t *testing.T) {
 	carriedWorld(t, func(t *testing.T, w *world, nodes map[string]*Layer) {

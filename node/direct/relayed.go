@@ -182,7 +182,7 @@ func (l *Layer) dialCarried(ctx context.Context, node, kind string) (net.Conn, s
 	}
 	if won.conn == nil {
 		l.counts.failed.Add(1)
-		return nil, "", failed
+		return nil, "", cmp.Or(failed, ctx.Err()) // ended before anybody was asked
 	}
 	l.counts.dialed.Add(1)
 	return won.conn, won.carrier, nil
