@@ -160,6 +160,9 @@ func auditVerifyCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("the audit log is not whole: %w", err)
 		}
+		if len(entries) == 0 && file != "" {
+			return fmt.Errorf("%s holds no entries, so it proves nothing: it was emptied, or exported before anything was logged", file)
+		}
 		if len(entries) == 0 {
 			if *asJSON {
 				return printJSON(out, auditChain{})

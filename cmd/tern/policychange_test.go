@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,5 +65,15 @@ func TestAnExportThatWasCutIsFound(t *testing.T) {
 	}
 	if err := judgeBeginning(log, log[2:]); err != nil {
 		t.Errorf("an export from before the voters let go of old entries: %v", err)
+	}
+}
+
+func TestAnExportWithoutEntriesDoesNotVerify(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t.Context(), []string{"audit", "verify", "--file", file}); got != 1 {
+		t.Errorf("status %d, want 1", got)
 	}
 }
