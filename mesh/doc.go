@@ -112,8 +112,8 @@
 // # What it does not do
 //
 // Two nodes that lie together about the link between them are believed. A member can gossip a wrong address for a node
-// that nobody knows yet, which makes that one's card be refused; what it says of one that lives by its links is not believed, not that
-// it failed, either. Several that lie together can take a node's links with others away until that one speaks. A node that is
+// that nobody knows yet, which makes that one's card be refused; of one that lives by its links neither another address nor that
+// it failed is believed. Several that lie together can take a node's links with others away until that one speaks. A node that is
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric. Floods of joins meet
