@@ -101,13 +101,17 @@ type turns struct {
 	began bool
 }
 
-// of is the turn of a number; false for one from before the first turn, or beyond the last.
+// lateMost is how far behind the highest a number may be: more than packets are kept for, and than ways differ. A publisher that goes
+// back further begins its numbers anew with other packets, which must not get the nonces of those before; receivers refuse them too.
+const lateMost = 1024
+
+// of is the turn of a number; false for one from before the first turn, beyond the last, or too late.
 func (t *turns) of(number uint16) (turn uint32, ok bool) {
 	if !t.began {
 		t.began, t.top = true, uint64(number)
 	}
 	at := int64(t.top) + int64(int16(number-uint16(t.top)))
-	if at < 0 || at >= 1<<48 {
+	if at < 0 || at >= 1<<48 || int64(t.top)-at > lateMost {
 		return 0, false
 	}
 	t.top = max(t.top, uint64(at))

@@ -74,6 +74,7 @@ func TestTurnsOfNumbers(t *testing.T) {
 	}{
 		{5, 0, true}, {65_534, 0, false}, // from before the first
 		{30_000, 0, true}, {60_000, 0, true}, {3, 1, true}, {65_000, 0, true}, {4, 1, true}, {20_000, 1, true}, {40_000, 1, true},
+		{40_000 - lateMost, 1, true}, {40_000 - lateMost - 1, 0, false}, {15_000, 0, false}, {40_001, 1, true},
 	} {
 		if turn, ok := x.of(tc.number); turn != tc.turn || ok != tc.ok {
 			t.Errorf("%d is of turn %d, %v; want %d, %v", tc.number, turn, ok, tc.turn, tc.ok)
