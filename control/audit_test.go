@@ -134,6 +134,40 @@ func TestDenialsWaitForALeaderAndAreBounded(t *testing.T) {
 	})
 }
 
+// Who is denied again and again, each time for something else, does not push out what people did.
+func TestAFloodOfDenialsLeavesTheAuditLog(t *testing.T) {
+	bubble(t, 20*time.Millisecond, func(t *testing.T, m *mesh) {
+		for _, v := range []string{"v1", "v2", "v3"} {
+			m.start(v, 3)
+		}
+		m.until(15*time.Second, "led", func() bool { return m.leader() != nil })
+		c := m.get("v1").c
+		flood := func() {
+			for i := range 400 {
+				c.Record(AuditBody{Who: "eve", Action: fmt.Sprint(time.Now().UnixNano(), i), Result: AuditDenied})
+			}
+		}
+		for range 5 {
+			flood()
+			time.Sleep(20 * time.Second)
+		}
+		e, err := c.Audit(t.Context(), 0)
+		if err != nil || len(e) != maxRecords {
+			t.Fatalf("%d entries, %v; want %d", len(e), err, maxRecords)
+		}
+		time.Sleep(recordEvery)
+		flood()
+		time.Sleep(10 * time.Second)
+		e, err = c.Audit(t.Context(), e[len(e)-1].Seq)
+		if err != nil || len(e) != 1 {
+			t.Fatalf("%d entries later, %v; want 1", len(e), err)
+		}
+		if last, _ := e[0].Read(); !strings.Contains(last.Detail, "1744 more since") {
+			t.Errorf("%+v does not say how many had none", last)
+		}
+	})
+}
+
 // An answer that was lost is asked for again, and the change is made once.
 func TestTheSameChangeIsMadeOnce(t *testing.T) {
 	bubble(t, 20*time.Millisecond, func(t *testing.T, m *mesh) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 )
 
 // maxVoters bounds Config.Expect: more voters make every write slower and no safer.
@@ -114,6 +115,8 @@ type Control struct {
 	promise []string                // guarded by mu: see bootstrap.go
 	lastErr string                  // guarded by mu
 	records map[recordKey]AuditBody // guarded by mu: what waits for the audit log
+	untold  uint64                  // guarded by mu: denials since the last record that had none
+	entries *rate.Limiter           // of records
 	now     func() time.Time        // Config.now; tests skew it
 	fields  []string                // what this program knows of documents; tests take some away
 	wrap    func(*stores)           // tests only: put faults around the stores; nil otherwise
@@ -136,7 +139,7 @@ func New(cfg Config) (*Control, error) {
 	if cfg.Enforce == nil {
 		cfg.Enforce = func(Policy) {}
 	}
-	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: cfg.now, fields: fieldsKnown(), records: make(map[recordKey]AuditBody), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
+	c := &Control{cfg: cfg, dir: cfg.Dir, wake: make(chan struct{}, 1), news: make(chan struct{}, 1), spread: make(chan struct{}, 1), told: make(map[string]uint64), turn: make(chan struct{}, 1), now: cfg.now, fields: fieldsKnown(), records: make(map[recordKey]AuditBody), entries: rate.NewLimiter(rate.Every(recordEvery), maxRecords), voterKeys: make(map[string]voterKey), learned: make(map[string]time.Time)}
 	c.fsm = &fsm{st: &state{}, applied: c.onApplied}
 	if cfg.Enforced == nil {
 		c.cfg.Enforced = func() Enforcement { return Enforcement{Version: c.Policy().Version} }

@@ -16,6 +16,9 @@ const (
 	recordInterval = 2 * time.Second
 	maxRecords     = 256 // different ones waiting
 	maxRecordBatch = 64  // in one entry of the log
+	// recordEvery is how often a node may add one when it has added maxRecords at once: who is denied ever again must not push out
+	// of the log what people did. The next one says how many had no entry of their own.
+	recordEvery = 10 * time.Minute
 )
 
 // recordKey is what makes two denials equal.
@@ -35,9 +38,14 @@ func (c *Control) Record(b AuditBody) {
 		c.records[k] = old
 		return
 	}
-	if len(c.records) >= maxRecords {
+	if len(c.records) >= maxRecords || !c.entries.Allow() {
 		c.counts.unrecorded.Add(1)
+		c.untold++
 		return
+	}
+	if c.untold > 0 {
+		b.Detail += fmt.Sprintf("; %d more since the last entry", c.untold)
+		c.untold = 0
 	}
 	c.records[k] = b
 }
