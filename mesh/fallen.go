@@ -10,21 +10,23 @@ const (
 	fallenShare = 6
 )
 
-// missedBy notes that another says its link to p is down, and tells whether p has fallen by that.
-func (p *peer) missedBy(id uint32) (fell bool) {
+// missedBy notes what another says anew of its link to p, lost or there again, and tells whether p has fallen by that, or not any more.
+func (p *peer) missedBy(id uint32, lost bool) (changed bool) {
 	if p.missing == nil {
 		p.missing = make(map[uint32]bool)
 	}
-	p.missing[id] = true
+	if delete(p.missing, id); lost {
+		p.missing[id] = true
+	}
 	unsaid := 0
 	for id := range p.missing {
 		if l, has := p.row.Links[id]; has && !l.Down {
 			unsaid++
 		}
 	}
-	fell = !p.fallen && unsaid >= max(fallenLeast, len(p.row.Links)/fallenShare)
-	p.fallen = p.fallen || fell
-	return fell
+	was := p.fallen
+	p.fallen = unsaid >= max(fallenLeast, len(p.row.Links)/fallenShare)
+	return p.fallen != was
 }
 
 // rises notes that p said something itself, and tells whether it had fallen.
@@ -34,15 +36,15 @@ func (p *peer) rises() (was bool) {
 	return was
 }
 
-// missed looks at what a peer's new row says of others: which links are down that were not. m.mu is held.
+// missed looks at what a peer's new row says of others: which links are down that were not, and which are up again. m.mu is held.
 func (m *Mesh) missed(by *peer, before linkstate.Row) {
 	for id, l := range by.row.Links {
-		if old, had := before.Links[id]; !l.Down || !had || old.Down {
+		if old, had := before.Links[id]; !had || l.Down == old.Down {
 			continue
 		}
 		if id == m.id {
-			m.self.missed = true // if that is not so, our next row says it
-		} else if p := m.peers[m.ids[id]]; p != nil && p.missedBy(by.id) {
+			m.self.missed = m.self.missed || l.Down // if that is not so, our next row says it
+		} else if p := m.peers[m.ids[id]]; p != nil && p.missedBy(by.id, l.Down) {
 			m.redrawLinks(p)
 		}
 	}

@@ -73,16 +73,19 @@ func TestWhoCountsAsFallen(t *testing.T) {
 		p.row.Links[id] = linkstate.Link{To: id, Down: id == 0}
 	}
 	for id, want := range []bool{false, false, false, false, false, true, false} { // five that it does not say itself: a sixth
-		if fell := p.missedBy(uint32(id)); fell != want {
+		if fell := p.missedBy(uint32(id), true); fell != want {
 			t.Errorf("%d say that they lost it, itself one: fell %v", id+1, fell)
 		}
-		p.missedBy(uint32(id)) // twice is once
+		p.missedBy(uint32(id), true) // twice is once
 	}
-	if !p.fallen || !p.rises() || p.fallen || p.missedBy(9) {
+	if p.missedBy(6, false) || !p.missedBy(5, false) || p.fallen || !p.missedBy(6, true) {
+		t.Error("of six two have it again, and it is taken for fallen; or a third says again that it has not, and it is not")
+	}
+	if !p.fallen || !p.rises() || p.fallen || p.missedBy(9, true) {
 		t.Error("it has spoken and is still taken for fallen")
 	}
 	p.row.Links = map[uint32]linkstate.Link{1: {}, 2: {}, 3: {}}
-	if p.rises(); p.missedBy(1) || p.missedBy(2) || p.missedBy(77) || !p.missedBy(3) {
+	if p.rises(); p.missedBy(1, true) || p.missedBy(2, true) || p.missedBy(77, true) || !p.missedBy(3, true) {
 		t.Error("of few links, three must be lost, and it must have them")
 	}
 }

@@ -77,7 +77,8 @@ type link struct {
 	passed      relayed // frames of others that we send on to it
 	brought     relayed // and that it sends on to us
 	via         transit // what those take on this link
-	doubted     time.Duration
+	doubted     transit // the last one that was not believed
+	span        uint8   // that the last one was of
 }
 
 type sentProbe struct {
@@ -186,7 +187,7 @@ func (l *link) restart(epoch uint32) {
 	l.shots, l.probed, l.lossOut, l.in = 0, [2]float64{}, 0, 0
 	l.live.restart()
 	l.back, l.there, l.rtt.took = clocked{count: l.back.count}, transit{}, [2][2]transit{}
-	l.via = transit{}
+	l.via, l.doubted = transit{}, transit{}
 }
 
 // count takes the number of a request in; duplicates do not count, late ones do.

@@ -372,7 +372,8 @@ func (l *lockstep) revive(dead []*stepper) {
 		s.peers, s.ids, s.reachable = make(map[string]*peer), make(map[uint32]string), nil
 		s.core, s.self = linkstate.NewCore(s.id), own{}
 		s.mu.Unlock()
-		s.links.follow(nil)
+		s.tellings++
+		s.links.follow(s.tellings, nil)
 		s.dirt.everything()
 		s.started = time.Time{}
 	}

@@ -246,12 +246,32 @@ func (m *Mesh) expire(now time.Time) {
 	}
 }
 
-// refollow tells the prober whom it may probe, after the members changed.
+// refollow notes that the members changed. A thousand cards come at a join, and who is there is gone through once a tick for all of them.
 func (m *Mesh) refollow() {
+	now := m.now()
 	m.mu.Lock()
-	m.reachable = m.reachable[:0:0]
-	homes := make(map[netip.AddrPort]bool)
-	var ids []uint32
+	m.busy, m.moved = now, true
+	due := now.Sub(m.told) >= probeTick
+	m.mu.Unlock()
+	if due {
+		m.follow(now)
+	}
+	m.dirt.everything()
+	m.notify()
+}
+
+// follow tells the prober whom it may probe, if the members changed since it was told.
+func (m *Mesh) follow(now time.Time) {
+	m.mu.Lock()
+	if !m.moved {
+		m.mu.Unlock()
+		return
+	}
+	m.told, m.moved, m.planSoon = now, false, true
+	m.tellings++
+	serial, ids := m.tellings, make([]uint32, 0, len(m.peers))
+	m.reachable = make([]uint32, 0, len(m.peers))
+	homes := make(map[netip.AddrPort]bool, len(m.peers))
 	for _, p := range m.peers {
 		if p.verified {
 			homes[p.addr] = true
@@ -264,10 +284,7 @@ func (m *Mesh) refollow() {
 		}
 	}
 	slices.Sort(m.reachable)
-	m.planSoon, m.busy = true, m.now()
 	m.wire.homes.Store(&homes)
 	m.mu.Unlock()
-	m.links.follow(ids)
-	m.dirt.everything()
-	m.notify()
+	m.links.follow(serial, ids)
 }

@@ -141,6 +141,9 @@ type Mesh struct {
 	clash     time.Time                         // guarded by mu: since when another node has our name or id; zero: none
 	busy      time.Time                         // guarded by mu: when the mesh was last seen to be at work; see rest.go
 	resting   bool                              // belongs to beat
+	moved     bool                              // guarded by mu: members changed since the prober was told
+	told      time.Time                         // guarded by mu: when it was
+	tellings  uint64                            // guarded by mu: how often it was
 }
 
 // New checks the configuration and returns a Mesh that knows nobody. Run makes it live.

@@ -32,6 +32,7 @@ type prober struct {
 	mu      sync.Mutex
 	rng     *rand.Rand                // guarded by mu
 	members map[uint32]bool           // guarded by mu: who may be probed at all
+	serial  uint64                    // guarded by mu: of members, see follow
 	links   map[uint32]*link          // guarded by mu: neighbours, by choice or inbound
 	chosen  map[uint32]bool           // guarded by mu
 	told    map[uint32]linkstate.Link // guarded by mu: what our row says, or is to say next
@@ -51,10 +52,14 @@ func newProber(m *Mesh, rate int, rng *rand.Rand) *prober {
 	}
 }
 
-// follow sets the members that there are. Links of others are forgotten.
-func (p *prober) follow(ids []uint32) {
+// follow sets the members that there are, unless it was told later ones: serial rises. Links of others are forgotten.
+func (p *prober) follow(serial uint64, ids []uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if serial < p.serial {
+		return
+	}
+	p.serial = serial
 	clear(p.members)
 	for _, id := range ids {
 		p.members[id] = true

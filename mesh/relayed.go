@@ -129,16 +129,21 @@ func parsePassing(b []byte) passing {
 	return p
 }
 
-// bring takes in what the other end says of frames that it passed on to us. A transit far off the last one is believed when it
-// comes twice: of frames at the edge of a span each end may have seen others.
+// bring takes in what the other end says of frames that it passed on to us. A transit far off the last one, or the first of all, is
+// believed when the next span says the same: of frames at the edge of a span each end may have seen others.
 func (l *link) bring(now time.Time, p passing) {
 	t, ok := l.brought.against(now, p)
-	if !ok {
+	known := l.via.fresh(now)
+	if !ok || p.number == l.span && (known || l.doubted.fresh(now)) { // requests and replies say one span several times
 		return
 	}
-	far := l.via.fresh(now) && (t.low-l.via.low).Abs() > transitStep
-	if again := (t.low - l.doubted).Abs() <= transitStep; far && !again {
-		l.doubted, t.low = t.low, l.via.low
+	near := func(a transit) bool { return a.fresh(now) && (t.low-a.low).Abs() <= transitStep }
+	believed := near(l.via) || near(l.doubted)
+	if l.span = p.number; !believed {
+		if l.doubted = t; !known {
+			return
+		}
+		t.low = l.via.low
 	}
 	l.via = t
 }

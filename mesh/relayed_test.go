@@ -125,3 +125,26 @@ func TestOneSourceOfMany(t *testing.T) {
 		t.Errorf("%+v arrives as %+v", want, got)
 	}
 }
+
+// What one span says is believed when the next agrees, the first of all too, however often it is said; then one that is far off is not.
+func TestAnOutlierOfASpanIsNotBelieved(t *testing.T) {
+	l, now, count := &link{}, time.Unix(1000, 0), uint64(0)
+	for _, c := range []struct {
+		says, want time.Duration // of the link; none: 0
+	}{{200, 0}, {7, 0}, {8, 8}, {7, 7}, {200, 7}, {7, 7}, {-90, 7}, {200, 7}, {201, 201}, {7, 201}, {7, 7}} {
+		var number uint8
+		for ; number == 0 || uint8(now.UnixMilli()>>spanShift)%spanCount == number; now = now.Add(probeTick) {
+			count++
+			f := Relayed{Count: count, Source: 9, SentMS: uint16(now.UnixMilli()), Transit: 500 * time.Millisecond}
+			l.brought.source = f.Source
+			l.brought.look(now, f, false)
+			number = uint8(f.SentMS >> spanShift)
+		}
+		for range 3 {
+			l.bring(now, passing{9, number, (500 - c.says) * time.Millisecond, 0})
+		}
+		if got := l.came(now).low; got != c.want*time.Millisecond {
+			t.Fatalf("a span says %d ms, and %v is believed; want %d ms", c.says, got, c.want)
+		}
+	}
+}

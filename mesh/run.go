@@ -157,6 +157,7 @@ func (m *Mesh) beat(ctx context.Context) error {
 
 // step does what is due at one tick of probeTick.
 func (m *Mesh) step(now time.Time, tick int) {
+	m.follow(now)
 	m.replan(now)
 	m.resting = m.idle(now)
 	m.links.step(now, m.resting)
