@@ -186,6 +186,7 @@ func (m *mesh) end(one *member, goodbye bool) {
 	if !goodbye {
 		one.crash.Store(true)
 		m.net.Kill(one.Name)
+		m.tcp.cut(one.cfg.Access.RTPHost)
 		next := filepath.Join(m.ground.home(one.Name), fmt.Sprintf("data-%d", one.starts))
 		if err := crashCopy(one.cfg.DataDir, next); err != nil {
 			one.failed = fmt.Errorf("copy the files of %s: %w", one.Name, err)
