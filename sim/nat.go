@@ -8,7 +8,7 @@ import (
 // NATKind is how an address translator maps and filters (RFC 4787's terms).
 type NATKind uint8
 
-// Kinds, from the most to the least permissive. All keep a mapping alive by what the host sends, not by what it receives.
+// Kinds. The first three go from the most to the least permissive. They keep a mapping alive by what the host sends, not by what it receives.
 const (
 	// Cone maps a port of the host to one public port, whoever it talks to, and lets anyone answer.
 	Cone NATKind = iota + 1
@@ -16,10 +16,13 @@ const (
 	Restricted
 	// Symmetric has a public port of its own for each destination, and only that destination may answer.
 	Symmetric
+	// Static maps one to one: every port is itself at the public address, and anyone may send there, unasked. What a server behind a
+	// translator needs, and clouds give.
+	Static
 )
 
 // NATKinds are the names of the kinds, as scenario files write them.
-var NATKinds = map[string]NATKind{"cone": Cone, "restricted": Restricted, "symmetric": Symmetric}
+var NATKinds = map[string]NATKind{"cone": Cone, "restricted": Restricted, "symmetric": Symmetric, "static": Static}
 
 // NAT is an address translator in front of a host.
 type NAT struct {
@@ -41,6 +44,7 @@ const natPorts = 40000
 // translator is the state of a NAT. Pure: no clock, no lock. Network.mu guards it.
 type translator struct {
 	nat  NAT
+	host netip.Addr // what Static maps to
 	out  map[natFlow]uint16
 	in   map[uint16]*mapping
 	next int
@@ -64,6 +68,9 @@ func newTranslator(n NAT) *translator {
 
 // outward returns the public source of a packet, and opens or refreshes its mapping.
 func (t *translator) outward(now int64, local, to netip.AddrPort) netip.AddrPort {
+	if t.nat.Kind == Static {
+		return netip.AddrPortFrom(t.nat.Public, local.Port())
+	}
 	flow := natFlow{local: local}
 	if t.nat.Kind == Symmetric {
 		flow.to = to
@@ -86,6 +93,9 @@ func (t *translator) outward(now int64, local, to netip.AddrPort) netip.AddrPort
 
 // inward returns whom a packet to the public address is for; false if nobody asked for it.
 func (t *translator) inward(now int64, from, to netip.AddrPort) (netip.AddrPort, bool) {
+	if t.nat.Kind == Static {
+		return netip.AddrPortFrom(t.host, to.Port()), true
+	}
 	m := t.in[to.Port()]
 	if m == nil || t.expired(m.used, now) {
 		return netip.AddrPort{}, false
@@ -134,6 +144,7 @@ func (n *Network) SetNAT(host string, nat NAT) {
 		panic("sim: public address " + nat.Public.String() + " of host " + host + " belongs to another")
 	}
 	h.nat = newTranslator(nat)
+	h.nat.host = h.addrs[0]
 	n.addrs[nat.Public] = h
 }
 

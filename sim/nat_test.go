@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,27 @@ func TestNATKindsMapAndFilter(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAStaticNATKeepsPortsAndLetsEveryoneIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b, c := natted(t, Static)
+		defer n.Close()
+		inside := netip.AddrPortFrom(public, a.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		write(t, c, inside, "unasked")
+		if got := read(t, a, time.Second); got != "unasked" {
+			t.Errorf("a packet to the public address gave %q", got)
+		}
+		if atB := seenFrom(t, a, b, toB); atB != inside {
+			t.Errorf("b sees %v, want %v", atB, inside)
+		}
+		time.Sleep(time.Hour)
+		n.Rebind("a")
+		write(t, b, inside, "later")
+		if got := read(t, a, time.Second); got != "later" {
+			t.Errorf("after an hour and a restart of the translator: %q", got)
+		}
+	})
 }
 
 func TestNATHidesThePrivateAddressAndForgetsWhatIsIdle(t *testing.T) {

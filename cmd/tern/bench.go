@@ -57,6 +57,9 @@ func benchRunCommand() *cobra.Command {
 			if repeat < 1 {
 				return usageError{fmt.Errorf("--repeat %d: a figure is taken at least once", repeat)}
 			}
+			if err := writable(plots, jsonFile, markdown); err != nil {
+				return usageError{err}
+			}
 			r, err := bench.Execute(cmd.Context(), got[0], bench.Options{Repeat: repeat, Version: version})
 			if err != nil {
 				return err
@@ -165,15 +168,4 @@ func benchFanoutCommand() *cobra.Command {
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8088", "address of HTTP and of UDP media")
 	c.Flags().BoolVar(&raw, "raw", false, "no WebRTC: RTP as it comes to whoever said hello, the floor under any server (tern load --headers with udp://ADDRESS)")
 	return c
-}
-
-// writeUnlessEmpty writes to the file, to standard output for -, nowhere for "".
-func writeUnlessEmpty(file string, write func(io.Writer) error) error {
-	switch file {
-	case "":
-		return nil
-	case "-":
-		return write(os.Stdout)
-	}
-	return writeTo(file, write)
 }

@@ -33,6 +33,9 @@ func loadCommand() *cobra.Command {
 			if err := c.Validate(); err != nil {
 				return usageError{err}
 			}
+			if err := writable("", jsonFile); err != nil {
+				return usageError{err}
+			}
 			r, err := load.Run(cmd.Context(), c)
 			if err != nil {
 				return err

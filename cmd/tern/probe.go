@@ -48,6 +48,9 @@ func probeCommand() *cobra.Command {
 		if err := checkProbe(o); err != nil {
 			return usageError{err}
 		}
+		if err := writable("", jsonFile, html); err != nil {
+			return usageError{err}
+		}
 		if err := chooseApp(cmd.Context(), *base, &o); err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func simRun(cmd *cobra.Command, name string, f simFlags) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if err := writable(f); err != nil {
+	if err := writable(f.plots, f.jsonFile, f.html); err != nil {
 		return usageError{err}
 	}
 	o := simrun.Options{Seed: f.seed, Version: version}
@@ -132,23 +132,6 @@ func replay(name string, r *simrun.Report, real bool) string {
 	return line
 }
 
-// writable finds out whether the reports can be written, before the run and not after it.
-func writable(f simFlags) error {
-	for _, file := range []string{f.jsonFile, f.html} {
-		if file == "" || file == "-" {
-			continue
-		}
-		out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
-		if err != nil {
-			return fmt.Errorf("the report cannot be written: %w", err)
-		}
-		if err := out.Close(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func writeReport(r *simrun.Report, f simFlags) error {
 	if f.jsonFile != "-" {
 		fmt.Print(r.Summary())
@@ -165,17 +148,6 @@ func writeReport(r *simrun.Report, f simFlags) error {
 		return r.WritePlots(f.plots)
 	}
 	return nil
-}
-
-func writeTo(file string, write func(io.Writer) error) error {
-	if file == "-" {
-		return write(os.Stdout)
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(out), out.Close())
 }
 
 func simListCommand() *cobra.Command {

@@ -18,6 +18,14 @@ const (
 	maxDepth = 32
 )
 
+// ErrTooLarge is what Decode's error is, by errors.Is, if the document is larger or nested deeper than anybody should parse.
+var ErrTooLarge = errors.New("too large")
+
+// tooLarge says how.
+type tooLarge struct{ error }
+
+func (tooLarge) Is(target error) bool { return target == ErrTooLarge }
+
 // Decode fills v, a pointer to a struct with yaml tags, from one YAML or JSON document of at most MaxSize bytes.
 // Unknown keys are errors with line and nearest valid key, all at once; then duplicate keys and values of the
 // wrong type are, with line and column. An empty document leaves v as it is.
@@ -34,10 +42,10 @@ func Decode(data []byte, v any) (err error) {
 
 func decode(data []byte, v any) error {
 	if len(data) > MaxSize {
-		return fmt.Errorf("%d bytes, at most %d", len(data), MaxSize)
+		return tooLarge{fmt.Errorf("%d bytes, at most %d", len(data), MaxSize)}
 	}
 	if err := tooDeep(data); err != nil {
-		return err
+		return tooLarge{err}
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {

@@ -37,7 +37,7 @@
 //
 // # What it does not do
 //
-// Translators in front of nodes, processors that are slow (a slow node is one whose links are slow), clocks that run fast or slow
+// Processors that are slow (a slow node is one whose links are slow), clocks that run fast or slow
 // (they are set), and tokens of clients under a clock that is wrong. Publishers and viewers that are not WebRTC
 // clients enter at the hub, past the admission that clients meet.
 package run

@@ -216,7 +216,7 @@ func (f *faults) flood(e *scenario.Event) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		target, _ := netip.ParseAddrPort(to.cfg.Mesh.Listen)
+		target, _ := netip.ParseAddrPort(to.cfg.Mesh.Advertise)
 		draw := rand.New(rand.NewPCG(seed, uint64(e.At)))
 		packet := make([]byte, e.Flood.Size)
 		period := time.Second / time.Duration(e.Flood.PacketsPerSecond)

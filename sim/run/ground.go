@@ -73,6 +73,14 @@ func (g *ground) home(node string) string { return filepath.Join(g.dir, node) }
 // address is the emulated address of node i.
 func address(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 7, byte(i >> 8), byte(i & 0xff)}) }
 
+// public is the address at which others reach node i: its own, or that of the translator in front of it.
+func (g *ground) public(i int) netip.Addr {
+	if !g.scenario.Nodes[i].NAT {
+		return address(i + 1)
+	}
+	return netip.AddrFrom4([4]byte{198, 19, byte((i + 1) >> 8), byte((i + 1) & 0xff)})
+}
+
 // config of node i: everything on the emulated network.
 func (g *ground) config(i int) node.Config {
 	n := g.scenario.Nodes[i]
@@ -85,10 +93,10 @@ func (g *ground) config(i int) node.Config {
 		Cert: filepath.Join(g.home(n.Name), n.Name+".crt"),
 		Key:  filepath.Join(g.home(n.Name), n.Name+".key"),
 	}
-	cfg.Mesh.Listen, cfg.Mesh.Advertise = at(meshPort), at(meshPort)
+	cfg.Mesh.Listen, cfg.Mesh.Advertise = at(meshPort), netip.AddrPortFrom(g.public(i), meshPort).String()
 	for j, other := range g.scenario.Nodes {
 		if other.Voter && j != i {
-			cfg.Mesh.Join = append(cfg.Mesh.Join, netip.AddrPortFrom(address(j+1), meshPort).String())
+			cfg.Mesh.Join = append(cfg.Mesh.Join, netip.AddrPortFrom(g.public(j), meshPort).String())
 		}
 		if other.Voter {
 			cfg.Control.Expect++
@@ -97,6 +105,7 @@ func (g *ground) config(i int) node.Config {
 	cfg.Mesh.Risks = risksOf(n)
 	cfg.Control.Voter = n.Voter
 	cfg.Access.Listen, cfg.Access.UDP, cfg.Admin.Listen = at(httpPort), at(clientPort), at(adminPort)
+	cfg.Access.UDPAdvertise = []string{netip.AddrPortFrom(g.public(i), clientPort).String()}
 	cfg.Access.PlainHTTP = true // no client of these listeners is outside this process
 	cfg.Access.RTPHost = address(i + 1).String()
 	cfg.Filter.Mode = "go"

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/ternmesh/tern/control/document"
 	"github.com/ternmesh/tern/sim/run/scenario"
 )
 
@@ -54,7 +55,11 @@ func Source(name string, seed uint64) ([]byte, scenario.Open, error) {
 	}
 	data, err := library.ReadFile("library/" + name + ".yaml")
 	if err != nil {
-		return nil, nil, fmt.Errorf("%q is neither a file nor a built-in scenario: tern sim list shows those", name)
+		hint := ": tern sim list shows those"
+		if near := document.Nearest(name, Library()); near != "" {
+			hint = fmt.Sprintf(", did you mean %q?", near)
+		}
+		return nil, nil, fmt.Errorf("%q is neither a file nor a built-in scenario%s", name, hint)
 	}
 	return data, openLibrary, nil
 }

@@ -99,6 +99,9 @@ func newMesh(ctx context.Context, g *ground, net *sim.Network, o Options) *mesh 
 	for i, n := range g.scenario.Nodes {
 		one := &member{Node: n, host: net.Host(n.Name, address(i+1)), cfg: g.config(i), up: make(chan struct{})}
 		one.skew.Store(int64(n.Clock))
+		if n.NAT {
+			net.SetNAT(n.Name, sim.NAT{Kind: sim.Static, Public: g.public(i)})
+		}
 		m.members = append(m.members, one)
 		m.byName[n.Name] = one
 	}

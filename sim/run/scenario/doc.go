@@ -8,12 +8,12 @@
 //	loss.go       ways of losing packets: share, bursts, profiles, traces
 //	streams.go    streams
 //	events.go     events, repetitions written out, impossible ones refused
+//	company.go    what stands in an event and means nothing there
 //	values.go     values with units
+//	words.go      the YAML library's words in those of the file
 //	link.go       ParseLink: the settings of one link by themselves
 //	problems.go   what is wrong, with lines, all at once
 //
 // Pure, but for ParseLink, which may read a trace, and the Open function with which the caller reads the files that a scenario names. Everything that
 // comes from a file is bounded. A value without its unit is a fault, never a guess.
-//
-// Not here: address translators in front of nodes.
 package scenario

@@ -85,15 +85,7 @@ func (p *reader) target(path string, f eventFile, e *Event) {
 		p.add(path, "an event has one of link, node, region, shared_risk, partition and last_mile; this one has %s", or(strings.Join(set, " and "), "none"))
 		return
 	}
-	if f.OneWay && set[0] != "link" {
-		p.add(path+".one_way", "is for events of a link")
-	}
-	if f.By != "" && (set[0] != "node" || f.Action != Skew) {
-		p.add(path+".by", "is how far action: skew sets the clock of a node")
-	}
-	if f.JointLoss != "" && set[0] != "node" {
-		p.add(path+".joint_loss", "is of a node: what it sends at one moment is lost on all its links")
-	}
+	p.company(path, set[0], f)
 	switch set[0] {
 	case "last_mile":
 		p.lastMileEvent(path, f, e)
@@ -147,13 +139,6 @@ func (p *reader) linkChange(path string, f eventFile, e *Event) {
 	if e.Change == (Change{}) {
 		p.add(path, "nothing changes: set delay, add_delay, jitter, loss, rate, queue, mtu, reorder, duplicate, corrupt or action: down")
 	}
-}
-
-// any says that something is set. (Values of several shapes may be maps, which Go does not compare.)
-func (l linkFile) any() bool {
-	loose := l.Jitter != nil || l.Loss != nil
-	l.Jitter, l.Loss = nil, nil
-	return loose || l != linkFile{}
 }
 
 // describe is a change in few words, as it was written.
@@ -225,9 +210,6 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 	case f.Policy != "":
 		e.Policy = p.policyFile(path+".policy", f.Policy)
 		e.Label = "policy " + f.Policy
-		if f.For != "" || f.Action != "" {
-			p.add(path, "a policy has neither action nor for")
-		}
 	case f.Flood != nil:
 		e.Flood = &Flood{To: f.Node, PacketsPerSecond: f.Flood.PacketsPerSecond, Size: f.Flood.Size}
 		e.Label = fmt.Sprintf("%s flooded with %d packets/s", f.Node, f.Flood.PacketsPerSecond)
@@ -240,9 +222,6 @@ func (p *reader) nodeEvent(path string, f eventFile, e *Event) {
 	case f.JointLoss != "":
 		e.JointLoss = p.share(path+".joint_loss", f.JointLoss)
 		e.Label = f.Node + " joint loss " + f.JointLoss
-		if f.Action != "" || f.Settings.any() || f.AddDelay != "" {
-			p.add(path+".joint_loss", "stands alone: give another event for the rest")
-		}
 	case f.Action == Skew:
 		p.skewEvent(path, f, e)
 	case f.Action == "" || f.Action == Down:
@@ -264,9 +243,6 @@ func (p *reader) skewEvent(path string, f eventFile, e *Event) {
 	if f.By == "" {
 		p.add(path, "skew needs by: how far the clock is set ahead (2s) or back (-2s)")
 	}
-	if f.Settings.any() || f.AddDelay != "" {
-		p.add(path+".action", "skew stands alone: give another event for the rest")
-	}
 }
 
 // lastMileEvent is about all clients of a stream: their links change, or their translators lose what they know.
@@ -283,9 +259,6 @@ func (p *reader) lastMileEvent(path string, f eventFile, e *Event) {
 		e.Label = map[string]string{Rebind: "translators of " + f.LastMile + " forget", Handover: f.LastMile + " changes networks"}[f.Action]
 		if f.Action == Rebind && p.s.Streams[i].NAT == 0 {
 			p.add(path+".action", "rebind needs a translator in front of the clients: set nat in the stream")
-		}
-		if f.For != "" || f.Settings.any() {
-			p.add(path, "%s has neither for nor settings: give another event for those", f.Action)
 		}
 	case "", Down:
 		p.linkChange(path, f, e)
@@ -354,6 +327,9 @@ func (p *reader) partition(path string, f eventFile, e *Event) {
 	seen := make(map[string]bool)
 	var label []string
 	for i, group := range f.Partition {
+		if len(group) == 0 {
+			p.add(fmt.Sprintf("%s.partition[%d]", path, i), "a group has at least one node")
+		}
 		for j, n := range group {
 			at := fmt.Sprintf("%s.partition[%d][%d]", path, i, j)
 			if p.node(at, n) && seen[n] {
@@ -386,6 +362,10 @@ func (p *reader) lives() {
 			end = p.s.Duration
 		}
 		switch {
+		case e.Policy != nil:
+			if until := dead[e.Node]; e.At < until {
+				p.add(path, "a policy through %s at %v: that node is dead (until %v)", e.Node, e.At, until)
+			}
 		case e.Partition != nil:
 			if e.At < parted {
 				p.add(path, "the partition at %v comes while another one lasts (until %v)", e.At, parted)

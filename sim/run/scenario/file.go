@@ -24,6 +24,7 @@ type nodeFile struct {
 	JointLoss  string   `yaml:"joint_loss"`
 	Uplink     string   `yaml:"uplink"`
 	Clock      string   `yaml:"clock"` // how far ahead; -2s: behind
+	NAT        string   `yaml:"nat"`   // static or nothing
 }
 
 type linksFile struct {

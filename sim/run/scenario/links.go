@@ -29,13 +29,11 @@ func (p *reader) links() {
 			}
 		}
 	}
-	if f.Matrix != "" {
-		p.matrix(f.Matrix, stated)
-	}
+	known := f.Matrix == "" || p.matrix(f.Matrix, stated)
 	for i, pair := range f.Pairs {
 		p.pair(fmt.Sprintf("links.pairs[%d]", i), pair, stated)
 	}
-	if f.Default == nil || f.Default.Delay == "" {
+	if known && (f.Default == nil || f.Default.Delay == "") {
 		p.unstated(stated)
 	}
 	p.nodeRisks()
@@ -106,22 +104,24 @@ func (p *reader) nodeRisks() {
 
 // matrix reads from,to,rtt_ms. Ends are node names, else cities; half the round trip is the delay. Rows about places
 // that the scenario does not have are left out. A row in one direction serves both unless the other has its own.
-func (p *reader) matrix(name string, stated map[Pair]bool) {
+func (p *reader) matrix(name string, stated map[Pair]bool) bool {
 	data, err := p.open(name)
 	if err != nil {
 		p.add("links.matrix", "%v", err)
-		return
+		return false
 	}
 	rows, err := csv.NewReader(strings.NewReader(string(data))).ReadAll()
 	if err != nil || len(rows) < 2 || strings.Join(rows[0], ",") != "from,to,rtt_ms" {
-		p.add("links.matrix", "%s is not CSV with the header from,to,rtt_ms and at least one row (%v)", name, err)
-		return
+		p.add("links.matrix", "%s is not CSV with the header from,to,rtt_ms and at least one row%s", name, because(err))
+		return false
 	}
+	good := true
 	own := make(map[Pair]bool)
 	for i, row := range rows[1:] {
 		rtt, err := strconv.ParseFloat(row[2], 64)
 		if err != nil || !(rtt >= 0 && rtt <= 60_000) {
 			p.add("links.matrix", "%s, line %d: %q is not a round trip in milliseconds", name, i+2, row[2])
+			good = false
 			continue
 		}
 		for _, a := range p.at(row[0]) {
@@ -137,6 +137,7 @@ func (p *reader) matrix(name string, stated map[Pair]bool) {
 			}
 		}
 	}
+	return good
 }
 
 func (p *reader) delay(pair Pair, rttMS float64, stated map[Pair]bool) {

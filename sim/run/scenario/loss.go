@@ -47,6 +47,9 @@ func (p *reader) loss(path string, v any) *Loss {
 		if file, ok := v["trace"]; ok {
 			return p.trace(path+".trace", fmt.Sprint(file))
 		}
+		if v["profile"] == nil {
+			return nil // an unknown key, which has been reported
+		}
 		name := fmt.Sprint(v["profile"])
 		l, ok := Profiles[name]
 		if !ok {
@@ -98,7 +101,7 @@ func (p *reader) trace(path, name string) *Loss {
 	}
 	rows, err := csv.NewReader(strings.NewReader(string(data))).ReadAll()
 	if err != nil || len(rows) < 2 || len(rows) > maxTrace || strings.Join(rows[0], ",") != "ms,loss_pct" {
-		p.add(path, "%s is not CSV with the header ms,loss_pct and 1 to %d rows (%v)", name, maxTrace, err)
+		p.add(path, "%s is not CSV with the header ms,loss_pct and 1 to %d rows%s", name, maxTrace, because(err))
 		return nil
 	}
 	var l Loss
@@ -112,4 +115,12 @@ func (p *reader) trace(path, name string) *Loss {
 		l.Trace = append(l.Trace, sim.LossStep{For: time.Duration(ms * float64(time.Millisecond)), Loss: pct / 100})
 	}
 	return &l
+}
+
+// because is the end of a sentence with an error, or nothing.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
 }

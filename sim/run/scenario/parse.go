@@ -62,22 +62,26 @@ func (c *collector) decode(data []byte) *file {
 // faults are reported too. False: nothing can be said about values.
 func decodeAll[T any](c *collector, data []byte, v *T) bool {
 	if err := document.Decode(data, v); err != nil {
-		shapes := false
+		var other []Problem // than unknown keys
 		for _, line := range strings.Split(err.Error(), "\n") {
-			if !strings.Contains(line, "unknown key") {
-				shapes = true // reported below, all of them
-				continue
+			if p := lineFirst(line); strings.HasPrefix(p.Reason, "unknown key") {
+				c.problems = append(c.problems, p)
+			} else {
+				p.Reason = inWords(p.Reason)
+				other = append(other, p)
 			}
-			c.problems = append(c.problems, lineFirst(line))
+		}
+		if errors.Is(err, document.ErrTooLarge) {
+			c.problems = append(c.problems, other...)
+			return false
 		}
 		*v = *new(T)
 		before := len(c.problems)
-		if !decodeLoosely(c, data, v) || shapes && len(c.problems) == before {
-			if len(c.problems) == before {
-				for _, line := range strings.Split(err.Error(), "\n") {
-					c.problems = append(c.problems, lineFirst(line))
-				}
-			}
+		ok := decodeLoosely(c, data, v)
+		if len(c.problems) == before { // else the same are among them, and more
+			c.problems = append(c.problems, other...)
+		}
+		if !ok {
 			return false
 		}
 	}
@@ -88,20 +92,20 @@ func decodeAll[T any](c *collector, data []byte, v *T) bool {
 // maxShapes bounds the values of a wrong shape that are told of.
 const maxShapes = 100
 
-// decodeLoosely decodes whatever has the right shape, and reports what has not.
+// decodeLoosely decodes whatever has the right shape, and reports what has not. Of a key that is there twice it takes the last.
 func decodeLoosely[T any](c *collector, data []byte, v *T) (ok bool) {
 	defer func() {
 		if recover() != nil { // the library, over a document that it cannot make sense of
 			ok = false
 		}
 	}()
-	tree, err := parser.ParseBytes(data, 0)
+	tree, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil || len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
 		return false
 	}
 	for range maxShapes {
 		var wrong yaml.Error
-		err := yaml.NodeToValue(tree.Docs[0].Body, v)
+		err := yaml.NodeToValue(tree.Docs[0].Body, v, yaml.AllowDuplicateMapKey())
 		switch {
 		case err == nil:
 			return true
@@ -109,8 +113,9 @@ func decodeLoosely[T any](c *collector, data []byte, v *T) (ok bool) {
 			return false
 		}
 		at := wrong.GetToken().Position
-		c.problems = append(c.problems, Problem{Line: at.Line, Reason: inWords(wrong.GetMessage())})
-		if !blank(tree.Docs[0].Body, at) {
+		path, found := blank(tree.Docs[0].Body, at, "")
+		c.problems = append(c.problems, Problem{Line: at.Line, Path: path, Reason: inWords(wrong.GetMessage())})
+		if !found {
 			return false
 		}
 		*v = *new(T)
@@ -118,32 +123,8 @@ func decodeLoosely[T any](c *collector, data []byte, v *T) (ok bool) {
 	return false
 }
 
-// unmarshal is how the library says that a scalar has the wrong type.
-var unmarshal = regexp.MustCompile(`^cannot unmarshal (\S+) into Go .*of type (\S+)`)
-
-// inWords puts the library's message about a type into the words of the file: Go's names mean nothing to its author.
-func inWords(message string) string {
-	m := unmarshal.FindStringSubmatch(message)
-	if m == nil {
-		return message
-	}
-	want := "a mapping of keys to values"
-	switch {
-	case m[2] == "bool":
-		want = "true or false"
-	case strings.HasPrefix(m[2], "int") || strings.HasPrefix(m[2], "uint"):
-		want = "a whole number"
-	case m[2] == "string":
-		want = "text"
-	case strings.HasPrefix(m[2], "[]"):
-		want = "a list"
-	}
-	is := map[string]string{"string": "text", "uint64": "a number", "int64": "a negative number", "float64": "a fraction"}[m[1]]
-	return fmt.Sprintf("this is %s, want %s", or(is, m[1]), want)
-}
-
-// blank takes out the value at a place; false if there is none.
-func blank(n ast.Node, at *token.Position) bool {
+// blank takes out the value at a place and says where that was; false if there is none.
+func blank(n ast.Node, at *token.Position, path string) (string, bool) {
 	here := func(n ast.Node) bool {
 		t := n.GetToken()
 		return t != nil && t.Position != nil && t.Position.Line == at.Line && t.Position.Column == at.Column
@@ -151,28 +132,30 @@ func blank(n ast.Node, at *token.Position) bool {
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		for _, kv := range n.Values {
-			if blank(kv, at) {
-				return true
+			if p, ok := blank(kv, at, path); ok {
+				return p, true
 			}
 		}
 	case *ast.MappingValueNode:
+		path := keyPath(path, n)
 		if here(n.Value) {
 			n.Value = ast.Null(n.Value.GetToken())
-			return true
+			return path, true
 		}
-		return blank(n.Value, at)
+		return blank(n.Value, at, path)
 	case *ast.SequenceNode:
 		for i, item := range n.Values {
+			path := fmt.Sprintf("%s[%d]", path, i)
 			if here(item) {
 				n.Values[i] = ast.Null(item.GetToken())
-				return true
+				return path, true
 			}
-			if blank(item, at) {
-				return true
+			if p, ok := blank(item, at, path); ok {
+				return p, true
 			}
 		}
 	}
-	return false
+	return "", false
 }
 
 var linePrefix = regexp.MustCompile(`^line (\d+)(?:, column \d+)?: `)
@@ -189,7 +172,7 @@ func lineFirst(message string) Problem {
 
 func (c *collector) mapLines(data []byte) {
 	defer func() { _ = recover() }() // the library: then faults have no lines
-	if tree, err := parser.ParseBytes(data, 0); err == nil && len(tree.Docs) > 0 && tree.Docs[0].Body != nil {
+	if tree, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()); err == nil && len(tree.Docs) > 0 && tree.Docs[0].Body != nil {
 		locate(tree.Docs[0].Body, "", c.lines)
 	}
 }
@@ -257,6 +240,9 @@ func (p *reader) times() {
 	}
 }
 
+// staticNAT is the kind of translator that a node may stand behind.
+const staticNAT = "static"
+
 var plainName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 func (p *reader) nodes() {
@@ -270,12 +256,19 @@ func (p *reader) nodes() {
 		if !plainName.MatchString(name) {
 			p.add(path, "a node's name is 1 to 63 of a-z, 0-9 and -")
 		}
-		if f.Region == "" {
+		switch {
+		case f.Region == "":
 			p.add(path, "a node needs a region")
+		case !plainName.MatchString(f.Region):
+			p.add(path+".region", "%q must be 1 to 63 of a-z, 0-9 and -", f.Region)
 		}
 		n := Node{Name: name, Region: f.Region, City: f.City, Provider: f.Provider, SharedRisk: f.SharedRisk}
 		if share := p.share(path+".joint_loss", f.JointLoss); share != nil {
 			n.JointLoss = *share
+		}
+		p.risks(path, n)
+		if n.NAT = f.NAT == staticNAT; !n.NAT && f.NAT != "" {
+			p.add(path+".nat", "%q: others must reach a node unasked, so the only translator in front of one is %s: one to one, with the public address advertised", f.NAT, staticNAT)
 		}
 		n.Clock = p.skew(path+".clock", f.Clock)
 		if f.Uplink != "" {
@@ -302,10 +295,35 @@ func (p *reader) nodes() {
 	}
 }
 
+// A node tells the mesh at most so many risks, its provider among them, in names of at most so many bytes.
+const (
+	maxRisks     = 4
+	maxRiskBytes = 31 // the mesh takes 40, "provider:" among them
+)
+
+func (p *reader) risks(path string, n Node) {
+	all := n.SharedRisk
+	if n.Provider != "" {
+		all = append(slices.Clone(all), n.Provider)
+	}
+	if len(all) > maxRisks {
+		p.add(path+".shared_risk", "%d risks, the provider among them: a node takes at most %d", len(all), maxRisks)
+	}
+	for _, risk := range all {
+		if risk == "" || len(risk) > maxRiskBytes {
+			p.add(path, "the name of a risk or provider has 1 to %d bytes, not %d: %q", maxRiskBytes, len(risk), risk)
+		}
+	}
+}
+
 // node reports whether a node exists, and the nearest name if not.
 func (p *reader) node(path, name string) bool {
 	if _, ok := p.file.Nodes[name]; ok {
 		return true
+	}
+	if name == "" {
+		p.add(path, "is missing: name a node")
+		return false
 	}
 	hint := ""
 	if near := document.Nearest(name, p.names); near != "" {

@@ -251,7 +251,7 @@ func TestWhatLastMilesTranslatorsAndJointLossTake(t *testing.T) {
 `), nil)
 	for _, want := range []string{
 		`line 8: events[0].last_mile: no stream with webrtc: true is called "desk"`, `line 9: events[1].action: "kill" is not something a last mile does`,
-		`line 10: events[2]: handover has neither for nor settings`, `line 11: events[3].joint_loss: is of a node`, `line 12: events[4].joint_loss: stands alone`,
+		`line 10: events[2].for: does not go with action: handover`, `line 11: events[3].joint_loss: does not go with link: it goes with a node`, `line 12: events[4].loss: does not go with joint_loss: give another event`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
@@ -286,9 +286,9 @@ events:
   - {at: 40s, node: fra, action: kill} # what is wrong with the duration is said once
 `), nil)
 	for _, want := range []string{
-		"line 2: duration: 60 has no unit", `line 5: unknown key "nodes.regoin"`, "line 6: sequence was used where mapping is expected",
-		`line 7: unknown key "links.default.los"`, "line 9: string was used where sequence is expected", "line 9: this is text, want a whole number",
-		"line 9: this is text, want true or false",
+		"line 2: duration: 60 has no unit", `line 5: unknown key "nodes.regoin"`, "line 6: nodes.abc: this is a list, want a mapping of keys to values",
+		`line 7: unknown key "links.default.los"`, "line 9: streams[0].to: this is text, want a list", "line 9: streams[0].packets_per_second: this is text, want a whole number",
+		"line 9: streams[0].webrtc: this is text, want true or false",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
@@ -321,9 +321,47 @@ events:
   - {at: 1s, node: sin, action: kill, by: 2s}
   - {at: 1s, node: sin, action: skew, by: 2s, loss: 1%}
 `), nil)
-	for _, want := range []string{"line 3: nodes.fra.clock: 3 has no unit", "line 4: nodes.sin.clock: 99999h0m0s is more than", "line 7: events[0]: skew needs by", "line 8: events[1].by: is how far", "line 9: events[2].action: skew stands alone"} {
+	for _, want := range []string{"line 3: nodes.fra.clock: 3 has no unit", "line 4: nodes.sin.clock: 99999h0m0s is more than", "line 7: events[0]: skew needs by", "line 8: events[1].by: does not go with action: kill: it is how far", "line 9: events[2].loss: does not go with action: skew"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
 		}
+	}
+}
+
+func TestWhatMeansNothingIsNotLeftOutWithoutAWord(t *testing.T) {
+	_, err := Parse([]byte(`name: x
+nodes:
+  fra: {region: EU, provider: "", shared_risk: [a, b, c, d, e]}
+  sin: {region: ap, nat: symmetric}
+  iad: {region: us, nat: static}
+links:
+  default: {delay: 40ms, loss: {gee: {p: 1}}}
+  pairs:
+    - {to: sin, delay: 3ms}
+streams:
+  - {name: cam, from: fra, to: [sin], app: a b}
+events:
+  - {at: 2s, node: fra, action: kill, loss: 5%}
+  - {at: 1s, node: iad, action: stop, for: 5s}
+  - {at: 3s, node: iad, policy: policy.yaml}
+  - {at: 2s, shared_risk: a, action: down, loss: 5%}
+  - {at: 2s, partition: [[fra], []], for: 1s, action: down}
+  - {at: 2s, node: sin, flood: {packets_per_second: 5}, delay: 3ms}
+  - {at: 2s, link: fra-sin, loss: 5, one_way: true}
+name: y
+`), files)
+	for _, want := range []string{
+		`line 3: nodes.fra.region: "EU" must be`, "line 3: nodes.fra.shared_risk: 5 risks", `line 4: nodes.sin.nat: "symmetric": others must reach`,
+		`line 7: links.default.loss.gee: unknown key, did you mean "ge"?`, "line 9: links.pairs[0].from: is missing: name a node", `line 11: streams[0].app: "a b" holds a character`,
+		"line 13: events[0].loss: does not go with action: kill: give another event for it", "line 15: events[2]: a policy through iad at 3s: that node is dead (until 6s)",
+		"line 16: events[3].loss: does not go with action: down", "line 17: events[4].action: does not go with partition", "line 17: events[4].partition[1]: a group has at least one node",
+		"line 18: events[5].delay: does not go with flood", "line 19: events[6].loss: 5 has no unit: write 5%", `line 20: the key "name" is there already, at line 1`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	if err != nil && (strings.Contains(err.Error(), "one_way") || strings.Contains(err.Error(), "nodes.iad") || strings.Contains(err.Error(), "nil")) {
+		t.Errorf("what is right is blamed too:\n%v", err)
 	}
 }

@@ -95,11 +95,17 @@ func locate(n ast.Node, path string, lines map[string]int) {
 			locate(kv, path, lines)
 		}
 	case *ast.MappingValueNode:
-		at := strings.Trim(n.Key.String(), `"'`)
-		if path != "" {
-			at = path + "." + at
-		}
+		at := keyPath(path, n)
 		note(at, n.Key)
 		locate(n.Value, at, lines)
 	}
+}
+
+// keyPath is the path of a key beneath another.
+func keyPath(path string, n *ast.MappingValueNode) string {
+	key := strings.Trim(n.Key.String(), `"'`)
+	if path == "" {
+		return key
+	}
+	return path + "." + key
 }

@@ -51,6 +51,7 @@ type Node struct {
 	Voter                        bool          // in the file, or one of the first three (of two nodes, the first) if no node says so
 	Uplink                       int64         // bit/s that all links of the node share, outwards; 0: unlimited
 	Clock                        time.Duration // how far the node's wall clock is ahead at the start
+	NAT                          bool          // behind a translator that maps one to one; the node advertises its public address
 	JointLoss                    float64       // share of moments in which everything that the node sends is lost, on all links
 }
 

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -100,10 +101,24 @@ func (p *reader) streamKinds(path string, f streamFile, s *Stream) {
 		}
 		s.FPS = s.PacketsPerSecond
 	}
+	if p.file.Policy == "" {
+		p.appName(path+".app", s.App)
+	}
 	if p.s.Policy != nil {
 		policy, err := control.Parse(p.s.Policy)
 		if err == nil && !slices.ContainsFunc(policy.Apps, func(a control.App) bool { return a.ID == s.App }) {
 			p.add(path+".app", "the policy has no app %q", s.App)
+		}
+	}
+}
+
+// appName holds the name of an app that the simulator will put into a policy against the rules for policies.
+func (p *reader) appName(path, app string) {
+	_, err := control.Parse(fmt.Appendf(nil, "regions: [{id: r}]\napps: [{id: %q, auth: %s}]\n", app, control.AuthAppID))
+	var wrong control.Problems
+	if errors.As(err, &wrong) {
+		for _, one := range wrong {
+			p.add(path, "%s", one.Reason)
 		}
 	}
 }

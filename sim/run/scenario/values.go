@@ -48,6 +48,8 @@ func parseShare(s string) (float64, error) {
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%q is not a share: write for example 0.1%%", s)
+	case unit == "" && v > 1:
+		return 0, fmt.Errorf("%s has no unit: write %s%%", s, s)
 	case unit == "":
 		return 0, fmt.Errorf("%s has no unit: write %s%%, or %s%% if you mean the share %s", s, s, strconv.FormatFloat(v*100, 'g', 6, 64), s)
 	case unit != "%":
