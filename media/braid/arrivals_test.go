@@ -56,6 +56,25 @@ func TestABurstOfLateFramesIsNoStandingDelay(t *testing.T) {
 	}
 }
 
+// What a relay works off after it has stood still is no standing delay for as long as it stood; what is as late after that is.
+func TestWorkingOffAfterASilenceIsNoStandingDelay(t *testing.T) {
+	var l lull
+	for i := range uint64(100) {
+		l.add(20, 1000+i)
+	}
+	for i := range uint64(100) {
+		if l.add(100, 1200+i); l.delay() != 20 {
+			t.Fatalf("%d ms after 100 ms of silence the delay is %d ms, want 20", i, l.delay())
+		}
+	}
+	for i := range uint64(2 * lullMS) {
+		l.add(100, 1300+i)
+	}
+	if l.delay() != 100 {
+		t.Errorf("what is late 100 ms after it goes on shows %d ms of delay, want 100", l.delay())
+	}
+}
+
 // What a frame has waited in this node's own socket is no delay of its path; what it has waited beyond all patience is.
 func TestWaitingForTheReaderIsNoDelay(t *testing.T) {
 	var in inbound

@@ -23,6 +23,7 @@ type bottleneck struct {
 	free  time.Time
 	drops int
 	bytes int
+	runs  func(at time.Time) time.Time // if not nil: when what is due at an instant is worked on
 }
 
 func mbits(n float64, queue time.Duration) *bottleneck {
@@ -38,6 +39,9 @@ func (b *bottleneck) carry(now time.Time, size int) (wait time.Duration, ok bool
 		return 0, false
 	}
 	b.bytes += size
+	if b.runs != nil {
+		b.free = b.runs(b.free)
+	}
 	b.free = b.free.Add(time.Duration(float64(size) / b.rate * 1e9))
 	return b.free.Sub(now), true
 }

@@ -275,22 +275,34 @@ func (p *inPath) alive(nowMS uint64) bool {
 
 // lull is the delay below which nothing has come lately. Frames that come all at once, because their sender or this node's reader
 // did not run for a while, are one piece of news, told by the last of them: it has waited least. So the lowest counts of at least
-// lullMS of arrivals, and an earlier one goes on counting until so much time has seen arrivals again. The zero value knows nothing.
+// lullMS of arrivals, and an earlier one goes on counting until so much time has seen arrivals again. After a silence it counts for as
+// long as that lasted: whoever stood still, a relay for one, works off what has gathered. The zero value knows nothing.
 type lull struct {
 	at       uint64 // when the present span began, Unix ms; 0 = nothing came yet
+	last     uint64 // when something came last, Unix ms
+	until    uint64 // the present span lasts until then, because of a silence before it, Unix ms
 	now, old int64
 }
 
-// lullMS is longer than a processor takes for what has waited for it, and short beside what a queue must last to count.
-const lullMS = 25
+const (
+	// lullMS is longer than a processor takes for what has waited for it, and short beside what a queue must last to count. Nothing for
+	// so long is a silence.
+	lullMS = 25
+	// lumpMS is for how long at most what comes after a silence says nothing of queues.
+	lumpMS = 150
+)
 
 func (l *lull) add(delay int64, nowMS uint64) {
 	switch {
 	case l.at == 0:
 		l.at, l.now, l.old = nowMS, delay, delay
-	case nowMS >= l.at+lullMS:
+	case nowMS >= max(l.at+lullMS, l.until):
 		l.at, l.now, l.old = nowMS, delay, l.now
 	}
+	if silence := nowMS - l.last; l.last != 0 && silence >= lullMS {
+		l.until = nowMS + min(silence, lumpMS)
+	}
+	l.last = nowMS
 	l.now = min(l.now, delay)
 }
 

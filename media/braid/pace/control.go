@@ -132,7 +132,7 @@ type tally struct {
 	active, queueing, sure int
 	flows                  int // with an active path
 	delivered, sent        float64
-	arrives                float64       // delivered, over a longer time
+	arrives, lasting       float64       // as Path has them
 	queue, rtt             time.Duration // the longest
 }
 
@@ -141,6 +141,7 @@ func (t *tally) add(p *Path, now time.Time) {
 	t.delivered += p.delivered
 	t.sent += p.sent
 	t.arrives += p.arrives
+	t.lasting += p.lasting
 	t.rtt = max(t.rtt, p.rtt)
 	if p.queues(now) {
 		t.queueing++
@@ -157,10 +158,11 @@ func (t *tally) shared() bool { return t.active > 1 && t.queueing == t.active &&
 // Step cuts and grows caps by what the paths have shown, and deals out what they allow. Call it every 50 ms or so.
 func (c *Control) Step(now time.Time) {
 	node := c.count(now)
+	all := func(*Path) bool { return true }
 	c.node.Higher(now, node.queue, node.rtt)
 	switch {
 	case node.shared() && node.flows > 1:
-		c.cut(now, &c.node, node, func(*Path) bool { return true })
+		c.cut(now, &c.node, node, all)
 		for _, f := range c.flows {
 			f.rate.forgive(now)
 		}
@@ -168,7 +170,7 @@ func (c *Control) Step(now time.Time) {
 			l.rate.forgive(now)
 		}
 	case node.queueing == 0:
-		c.node.Clear(now, node.sent, c.wants(func(*Path) bool { return true }), node.rtt)
+		c.clear(now, &c.node, node, c.wants(all), all)
 	}
 	for _, f := range c.flows {
 		mine := func(p *Path) bool { return p.flow == f }
@@ -177,7 +179,7 @@ func (c *Control) Step(now time.Time) {
 		case f.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &f.rate, f.sum, mine)
 		case f.sum.queueing == 0:
-			f.rate.Clear(now, f.sum.sent, (1+f.wanted)*f.demand, f.sum.rtt)
+			c.clear(now, &f.rate, f.sum, (1+f.wanted)*f.demand, mine)
 		}
 	}
 	for _, l := range c.links {
@@ -187,7 +189,7 @@ func (c *Control) Step(now time.Time) {
 		case l.sum.shared() && c.unanswered(now, mine):
 			c.cut(now, &l.rate, l.sum, mine)
 		case l.sum.queueing == 0 && !l.rate.Open():
-			l.rate.Clear(now, l.sum.sent, c.wants(mine), l.sum.rtt)
+			c.clear(now, &l.rate, l.sum, c.wants(mine), mine)
 		}
 	}
 	c.each(func(p *Path) { p.step(now) })
@@ -270,6 +272,14 @@ func fitting(needed, arrives float64) float64 {
 		return 0
 	}
 	return min(fits*needed, max(needed, arrives))
+}
+
+// clear tells a group's cap that nothing queues.
+func (c *Control) clear(now time.Time, r *Rate, t tally, wanted float64, in func(*Path) bool) {
+	if !r.Open() {
+		r.Passed(t.lasting, fitting(c.needs(in), t.arrives))
+		r.Clear(now, t.sent, wanted, t.rtt)
+	}
 }
 
 // cut lowers a group's cap. Its paths' evidence is used up: it says nothing about the paths themselves, and what they show

@@ -16,8 +16,9 @@ const (
 	sampleMost  = 200 * time.Millisecond
 	flowSpan    = 100 * time.Millisecond
 	longSpan    = 300 * time.Millisecond
-	clockSlack  = time.Second // for what two reports are on their way themselves
-	staleAfter  = time.Second // without feedback, what was seen of a path says nothing any more
+	rateSpan    = 50 * time.Millisecond // at least, for a rate: reports that were held up come all at once
+	clockSlack  = time.Second           // for what two reports are on their way themselves
+	staleAfter  = time.Second           // without feedback, what was seen of a path says nothing any more
 	floorHalf   = 15 * time.Second
 	peakHalf    = 5 * time.Second
 	// A delay that moves by less than stillRange in stillFor after we have cut is no queue.
@@ -72,7 +73,8 @@ type Path struct {
 	lately    flowed
 	longer    flowed
 	delivered float64 // bytes/s, lately
-	arrives   float64 // the same, or over a longer time if that is more: what is sure to fit
+	lasting   float64 // the same, over a longer time
+	arrives   float64 // the more of the two: what is sure to fit
 	sent      float64 // the same
 	peak      peak    // of delivered
 	rtt       time.Duration
@@ -120,8 +122,8 @@ func (p *Path) judge(now time.Time) {
 	p.sum = Sample{}
 	p.at, p.rtt = now, s.RTT
 	p.delivered, p.sent = p.lately.take(s, flowSpan)
-	longer, _ := p.longer.take(s, longSpan)
-	p.arrives = max(p.delivered, longer)
+	p.lasting, _ = p.longer.take(s, longSpan)
+	p.arrives = max(p.delivered, p.lasting)
 	p.peak.take(now, p.delivered)
 	p.queue = s.MinDelay - p.floor.take(now, s.MinDelay, floorHalf)
 	p.rebase(now, s.MinDelay)
@@ -206,14 +208,17 @@ func (p *Path) step(now time.Time) {
 	if p.queues(now) {
 		p.rate.Higher(now, p.queue, p.rtt)
 	}
+	least := func() float64 {
+		return fitting(p.flow.c.needs(func(o *Path) bool { return o == p }), p.arrives)
+	}
 	switch {
 	case p.sure(now):
-		needed := p.flow.c.needs(func(o *Path) bool { return o == p })
-		p.rate.Queue(now, p.delivered, fitting(needed, p.arrives), p.queue, p.rtt)
+		p.rate.Queue(now, p.delivered, least(), p.queue, p.rtt)
 		if p.others.IsZero() && p.rate.cap <= p.rate.limit/2 {
 			p.others = now
 		}
-	case !p.queues(now) && now.Sub(p.at) < staleAfter:
+	case !p.rate.Open() && !p.queues(now) && now.Sub(p.at) < staleAfter:
+		p.rate.Passed(p.lasting, least())
 		p.rate.Clear(now, p.sent, p.wants(), p.rtt)
 	}
 }
@@ -272,7 +277,7 @@ func (f *flowed) take(s Sample, span time.Duration) (delivered, sent float64) {
 	f.now.seconds += s.Interval.Seconds()
 	f.now.bytes += float64(s.Bytes)
 	f.now.sent += float64(s.Sent)
-	seconds := max(f.old.seconds+f.now.seconds, time.Millisecond.Seconds())
+	seconds := max(f.old.seconds+f.now.seconds, rateSpan.Seconds())
 	if s.Interval > 2*sampleMost {
 		*f = flowed{}
 	}

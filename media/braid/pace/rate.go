@@ -120,6 +120,17 @@ func keep(queue time.Duration) float64 {
 	return min(max(keepShare-float64(queue)/float64(drainTime), keepLeast), keepShare)
 }
 
+// Passed takes notice that nothing queues and arrives bytes/s have come through for a while: a lower limit was a mistake, and so was a
+// cut to less than least, which is what a cut would have to leave now.
+func (r *Rate) Passed(arrives, least float64) {
+	if r.Open() || r.cap >= r.limit && !r.trouble {
+		return
+	}
+	if r.limit = max(r.limit, arrives); r.trouble {
+		r.cap = max(r.cap, least)
+	}
+}
+
 // Clear takes notice that nothing queues while used bytes/s are sent and wanted bytes/s would be.
 func (r *Rate) Clear(now time.Time, used, wanted float64, rtt time.Duration) {
 	calm := now.Sub(r.cutAt)

@@ -157,3 +157,34 @@ func TestPeakForgets(t *testing.T) {
 		}
 	}
 }
+
+// A limit that was taken from a moment in which little came through goes up at once to what comes through.
+func TestWhatComesThroughFits(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		rate           Rate
+		arrives, least float64
+		cap, limit     float64
+	}{
+		{"open", Rate{}, 5e6, 2e6, 0, 0},
+		{"less than the limit", Rate{cap: 1e6, limit: 2e6, trouble: true}, 1.5e6, 0, 1e6, 2e6},
+		{"more than the limit", Rate{cap: 1e6, limit: 2e6, trouble: true}, 3e6, 0, 1e6, 3e6},
+		{"all that is needed", Rate{cap: 1e6, limit: 2e6, trouble: true}, 3e6, 2.5e6, 2.5e6, 3e6},
+		{"the queue is long gone", Rate{cap: 1e6, limit: 2e6}, 3e6, 2.5e6, 1e6, 3e6},
+		{"beyond the limit already", Rate{cap: 2.1e6, limit: 2e6}, 3e6, 2.5e6, 2.1e6, 2e6},
+	} {
+		r := c.rate
+		if r.Passed(c.arrives, c.least); r.cap != c.cap || r.limit != c.limit {
+			t.Errorf("%s: a cap of %.0f, the limit %.0f, want %.0f and %.0f", c.name, r.cap, r.limit, c.cap, c.limit)
+		}
+	}
+}
+
+// Two reports that were held up come in the same moment: no rate can be had from the time between them.
+func TestReportsThatComeAtOnceAreNoRate(t *testing.T) {
+	var f flowed
+	f.take(Sample{Interval: time.Second, Bytes: 1e6}, flowSpan)
+	if rate, _ := f.take(Sample{Interval: time.Millisecond, Bytes: 100e3}, flowSpan); rate > 2e6 {
+		t.Errorf("100 kB a millisecond after a pause are %.0f bytes/s", rate)
+	}
+}
