@@ -70,7 +70,8 @@
 // # Gossip keys
 //
 // Three keys decrypt: the one before, the one in use, the next. A key carries the time of its making, and the newest that is a
-// minute old encrypts, so that everybody has it before anybody uses it. Keys are exchanged over layer 1 at every join and, with
+// minute old encrypts, so that everybody has it before anybody uses it. Three more may be from the future: they only decrypt, for the
+// node whose clock is wrong sends with them, until somebody is thrown out. Keys are exchanged over layer 1 at every join and, with
 // one member, in every round of rejoining (Config.Keys); rings are united, of which the newest three stay; a ring that changed
 // is handed to all members, so halves that were started apart merge. A node that joins takes the mesh's keys; one that finds
 // nobody draws one. RotateKey draws a new one, and so does the member of the lowest id when the newest is a day old
@@ -117,8 +118,8 @@
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
 // asymmetric route is seen as symmetric. Floods of joins meet
-// the limits of layer 1, packets from addresses of no member a rate of 500 a second, made-up names, which take a member's key, the
-// bound on nodes without a card: while such a flood lasts, newcomers may be late, and memberlist checks names that are
-// nobody. Packets with the forged address of a member meet the queue alone and can crowd gossip out; links, and so media, do not
-// depend on it.
+// the limits of layer 1, packets from addresses of no member a rate of 500 a second, those from a member's, forged or not, the same for
+// each, made-up names, which take a member's key, the bound on nodes without a card: while such a flood lasts, newcomers may be late, a
+// member whose address is forged is not heard by gossip where the forger sends, and memberlist checks names that are nobody. Links, and so
+// media, do not depend on it.
 package mesh

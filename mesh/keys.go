@@ -27,7 +27,7 @@ const (
 	keyLife = 24 * time.Hour
 	// condemnedKept is how old the key after condemned ones must be for those to go: everybody has sent with it for a while.
 	condemnedKept = 2 * keySettle
-	// keyAhead is how far a clock may be ahead; keys from later are not taken.
+	// keyAhead is how far a clock may be ahead; keys from later are kept apart.
 	keyAhead = time.Minute
 )
 
@@ -70,13 +70,14 @@ func stampOf(key []byte) time.Time {
 	return time.Unix(int64(min(binary.BigEndian.Uint64(key), math.MaxInt64)), 0)
 }
 
-// add unites the ring with others' keys, of which the newest maxKeys stay, and tells whether it changed. Keys of a wrong size or
-// of the future are passed over; condemned ones go, and do not come back, once the key after them is settled.
+// add unites the ring with others' keys, of which the newest maxKeys stay, and tells whether it changed. Keys of a wrong size
+// are passed over; condemned ones go, and do not come back, once the key after them is settled. Keys of the future are a wrong clock's, theirs
+// or ours, whose node sends with them: the earliest maxKeys count besides, until somebody is thrown out, who could have left some.
 func (k *keys) add(now time.Time, theirs [][]byte) bool {
 	k.mu.Lock()
 	before := k.all
 	for _, key := range theirs {
-		if len(key) != stampBytes+keyBytes || stampOf(key).After(now.Add(keyAhead)) {
+		if len(key) != stampBytes+keyBytes {
 			continue
 		}
 		if at, known := slices.BinarySearchFunc(k.all, key, bytes.Compare); !known {
@@ -87,7 +88,12 @@ func (k *keys) add(now time.Time, theirs [][]byte) bool {
 		now.Sub(stampOf(k.all[fresh])) >= condemnedKept {
 		k.all = k.all[fresh:]
 	}
-	k.all = k.all[max(len(k.all)-maxKeys, 0):]
+	ahead := k.ahead(now)
+	most := maxKeys
+	if !k.condemned.IsZero() && ahead > 0 {
+		most = 0
+	}
+	k.all = k.all[max(ahead-maxKeys, 0):min(ahead+most, len(k.all))]
 	grown := !slices.EqualFunc(before, k.all, bytes.Equal)
 	if grown {
 		for _, key := range k.all {
@@ -108,6 +114,15 @@ func (k *keys) add(now time.Time, theirs [][]byte) bool {
 	return grown
 }
 
+// ahead is the place in the ring of the first key of the future. k.mu is held.
+func (k *keys) ahead(now time.Time) int {
+	at := slices.IndexFunc(k.all, func(key []byte) bool { return stampOf(key).After(now.Add(keyAhead)) })
+	if at < 0 {
+		at = len(k.all)
+	}
+	return at
+}
+
 // use chooses the key to send with, and gives condemned keys up, as time goes by.
 func (k *keys) use(now time.Time) { k.add(now, nil) }
 
@@ -122,11 +137,11 @@ func (k *keys) condemn(now time.Time) {
 func (k *keys) replaces(now time.Time) (why string, waited time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case len(k.all) == 0:
-	case !k.condemned.IsZero() && !stampOf(k.all[len(k.all)-1]).After(k.condemned):
+	switch at := k.ahead(now) - 1; {
+	case at < 0:
+	case !k.condemned.IsZero() && !stampOf(k.all[at]).After(k.condemned):
 		why = "a node was revoked"
-	case now.Sub(stampOf(k.all[len(k.all)-1])) >= keyLife:
+	case now.Sub(stampOf(k.all[at])) >= keyLife:
 		why = "age"
 	}
 	if why == "" {

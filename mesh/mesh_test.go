@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -238,18 +240,72 @@ func TestAnOldKeyIsReplacedByOneNode(t *testing.T) {
 	}
 }
 
-func TestKeysOfTheFutureAndOfNoUseArePassedOver(t *testing.T) {
+// Keys of no use are passed over. Those of the future are accepted, the first three of them, and neither sent with nor taken for
+// young; they make no place for themselves, and go when somebody is thrown out, who may have left them.
+func TestKeysOfTheFutureAndOfNoUse(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	k, err := newKeys(now, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := make([]byte, keyBytes)
-	for _, bad := range [][]byte{nil, key, stamp(now.Add(time.Hour), key), make([]byte, 100)} {
+	for _, bad := range [][]byte{nil, key, make([]byte, 100)} {
 		if k.add(now, [][]byte{bad}) {
 			t.Errorf("a key of %d bytes was taken", len(bad))
 		}
 	}
+	k.draw(now)
+	ours := k.list()[0]
+	for hours := range 10 {
+		k.add(now, [][]byte{stamp(now.Add(time.Duration(10-hours)*time.Hour), key)})
+	}
+	if ring := k.list(); len(ring) != 1+maxKeys || !bytes.Equal(ring[0], ours) || !bytes.Equal(ring[maxKeys], stamp(now.Add(maxKeys*time.Hour), key)) {
+		t.Errorf("of ten keys of the future %d are kept: %x", len(ring)-1, ring)
+	}
+	now = now.Add(30 * time.Minute)
+	if k.use(now); !bytes.Equal(k.main, ours) {
+		t.Error("a key of the future is sent with")
+	}
+	if why, _ := k.replaces(now.Add(keyLife - 2*time.Hour)); why != "" {
+		t.Errorf("a key of %v is replaced for its %s", maxKeys*time.Hour, why)
+	}
+	k.condemn(now)
+	if why, _ := k.replaces(now); why == "" {
+		t.Error("keys of the future keep a revoked node's from being replaced")
+	}
+	for range 2 {
+		k.use(now)
+		if ring := k.list(); len(ring) != 1 {
+			t.Errorf("a node was thrown out, and the ring is %x", ring)
+		}
+		k.add(now, [][]byte{stamp(now.Add(time.Hour), key)})
+	}
+}
+
+// Of five nodes one has a clock three hours ahead, and one three hours behind. The first makes a new key, then one with the right
+// time, and nobody is lost.
+func TestKeysAndWrongClocks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var nodes []*node
+		for i, off := range []time.Duration{0, 3 * time.Hour, 0, -3 * time.Hour, 0} {
+			n := w.add(fmt.Sprintf("n%d", i), i+1, func(c *Config) { c.Skew = func() time.Duration { return off } })
+			nodes = append(nodes, n.start("10.0.0.1:7000"))
+			time.Sleep(time.Second)
+		}
+		within(t, 10*time.Second, "five nodes see each other", allSee(nodes, 5))
+		for _, by := range []int{1, 0} {
+			nodes[by].RotateKey()
+			time.Sleep(2 * keySettle)
+			if !allSee(nodes, 5)() {
+				t.Fatalf("%s made a new key, and somebody is lost", nodes[by].name)
+			}
+		}
+		for _, n := range nodes {
+			if log := n.logs.String(); strings.Contains(log, "ecrypt") || strings.Contains(log, "node is gone") {
+				t.Errorf("%s could not read something: %s", n.name, log)
+			}
+		}
+	})
 }
 
 func TestGoodbyeIsNotFailure(t *testing.T) {

@@ -12,6 +12,7 @@ type Stats struct {
 	PacketsIn, PacketsOut, BytesIn, BytesOut uint64
 	PacketsDropped                           uint64 // received, but memberlist's queue was full
 	PacketsStrange                           uint64 // received from addresses of no member and not looked at, because too many came
+	PacketsExcess                            uint64 // the same from one member's address
 	StreamsIn, StreamsOut, StreamsDropped    uint64
 	RecordsPublished, RecordsAccepted        uint64
 	RecordsRefused                           map[string]uint64 // cards and rows by reason: malformed, absurd, signer, forged, revoked, stale, duplicate, unknown, gap, address; and what memberlist was told of nodes: address, failure
@@ -26,6 +27,7 @@ type Stats struct {
 
 type counters struct {
 	packetsIn, packetsOut, bytesIn, bytesOut, packetsDropped, packetsStrange  atomic.Uint64
+	packetsExcess                                                             atomic.Uint64
 	streamsIn, streamsOut, streamsDropped                                     atomic.Uint64
 	published, accepted, conflicts, overfull                                  atomic.Uint64
 	probesOut, probesIn, probesFailed, probesCapped, probesBad, probesUnknown atomic.Uint64
@@ -48,7 +50,7 @@ func (m *Mesh) Stats() Stats {
 	c := &m.stats
 	s := Stats{
 		PacketsIn: c.packetsIn.Load(), PacketsOut: c.packetsOut.Load(), BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
-		PacketsDropped: c.packetsDropped.Load(), PacketsStrange: c.packetsStrange.Load(),
+		PacketsDropped: c.packetsDropped.Load(), PacketsStrange: c.packetsStrange.Load(), PacketsExcess: c.packetsExcess.Load(),
 		StreamsIn: c.streamsIn.Load(), StreamsOut: c.streamsOut.Load(), StreamsDropped: c.streamsDropped.Load(),
 		RecordsPublished: c.published.Load(), RecordsAccepted: c.accepted.Load(), Conflicts: c.conflicts.Load(), Overfull: c.overfull.Load(),
 		ProbesOut: c.probesOut.Load(), ProbesIn: c.probesIn.Load(), ProbesFailed: c.probesFailed.Load(),

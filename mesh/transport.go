@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"github.com/ternmesh/tern/mesh/linkstate"
 )
 
 const (
@@ -19,10 +20,11 @@ const (
 	streamQueue   = 16              // streams that wait for memberlist; more are closed and counted
 	streamTimeout = 5 * time.Second // one dial, push/pull or key exchange
 	maxPacket     = 2048
-	// strangerRate is how many packets a second from addresses of no member are looked at, strangerBurst how many at once: what
-	// nodes send that join. Deciphering a packet takes microseconds; more than this cannot crowd members out.
-	strangerRate  = 500
-	strangerBurst = 1000
+	// gossipRate is how many packets a second are looked at that come from one member's address, and from all that are no member's
+	// together, gossipBurst how many at once: more than a member of a thousand sends, and what nodes send that join. Deciphering one
+	// takes microseconds, so who forges an address crowds nobody out but whose it is.
+	gossipRate  = 500
+	gossipBurst = 1000
 )
 
 // transport is memberlist's way to the network: packets through Config.Packets, streams through Config.Dial.
@@ -32,9 +34,9 @@ type transport struct {
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 
-	homes    atomic.Pointer[map[netip.AddrPort]bool] // addresses of members
-	patience float64                                 // packets of strangers that may still come; read's own
-	filled   time.Time                               // when it last grew; read's own
+	homes     atomic.Pointer[map[netip.AddrPort]bool] // addresses of members
+	allowed   map[netip.AddrPort]*allowance           // of members' addresses; at most linkstate.MaxOrigins; read's own
+	strangers allowance                               // of all others together; read's own
 
 	mu   sync.Mutex
 	open bool // guarded by mu: memberlist is there to take streams
@@ -44,7 +46,10 @@ type transport struct {
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 func newTransport(m *Mesh) *transport {
-	return &transport{m: m, packets: make(chan *memberlist.Packet, packetQueue), streams: make(chan net.Conn, streamQueue)}
+	return &transport{
+		m: m, packets: make(chan *memberlist.Packet, packetQueue), streams: make(chan net.Conn, streamQueue),
+		allowed: make(map[netip.AddrPort]*allowance),
+	}
 }
 
 // read hands packets to memberlist until ctx ends.
@@ -71,8 +76,8 @@ func (t *transport) read(ctx context.Context) error {
 		}
 		t.m.stats.packetsIn.Add(1)
 		t.m.stats.bytesIn.Add(uint64(n))
-		if !t.admits(time.Now(), from) {
-			t.m.stats.packetsStrange.Add(1)
+		if a, refused := t.allowance(from); !a.take(time.Now()) {
+			refused.Add(1)
 			continue
 		}
 		p := &memberlist.Packet{Buf: append(make([]byte, 0, n), buf[:n]...), From: from, Timestamp: time.Now()}
@@ -84,22 +89,40 @@ func (t *transport) read(ctx context.Context) error {
 	}
 }
 
-// admits tells whether a packet may be looked at: of a member always, of others as long as they are few. Who forges a member's
-// address passes here, and meets the queue.
-func (t *transport) admits(now time.Time, from net.Addr) bool {
+// allowance finds what an address may still send, and where to count what is more. Who forges a member's address takes from that one's.
+func (t *transport) allowance(from net.Addr) (a *allowance, refused *atomic.Uint64) {
 	addr, ok := from.(*net.UDPAddr)
-	if homes := t.homes.Load(); ok && homes != nil {
-		at := addr.AddrPort()
-		if (*homes)[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] {
-			return true
-		}
+	homes := t.homes.Load()
+	if !ok || homes == nil {
+		return &t.strangers, &t.m.stats.packetsStrange
 	}
-	t.patience = min(t.patience+now.Sub(t.filled).Seconds()*strangerRate, strangerBurst)
-	t.filled = now
-	if t.patience < 1 {
+	at := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), addr.AddrPort().Port())
+	if !(*homes)[at] {
+		return &t.strangers, &t.m.stats.packetsStrange
+	}
+	if t.allowed[at] == nil {
+		if len(t.allowed) >= linkstate.MaxOrigins {
+			clear(t.allowed)
+		}
+		t.allowed[at] = &allowance{}
+	}
+	return t.allowed[at], &t.m.stats.packetsExcess
+}
+
+// allowance is how many packets may still come; the zero value is full.
+type allowance struct {
+	left   float64
+	filled time.Time
+}
+
+// take takes one packet out of the allowance, if it holds one.
+func (a *allowance) take(now time.Time) bool {
+	a.left = min(a.left+now.Sub(a.filled).Seconds()*gossipRate, gossipBurst)
+	a.filled = now
+	if a.left < 1 {
 		return false
 	}
-	t.patience--
+	a.left--
 	return true
 }
 

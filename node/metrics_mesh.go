@@ -22,6 +22,7 @@ func (c *collector) collectGossip(gauge func(*prometheus.Desc, float64, ...strin
 	counter(descGossip, s.BytesOut, "out")
 	counter(descUnheard, s.PacketsDropped, "queue")
 	counter(descUnheard, s.PacketsStrange, "strangers")
+	counter(descUnheard, s.PacketsExcess, "member")
 	counter(descUnheard, s.StreamsDropped, "streams")
 	counter(descItems, s.RecordsPublished, "published")
 	counter(descItems, s.RecordsAccepted, "accepted")
