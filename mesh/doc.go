@@ -71,7 +71,8 @@
 //
 // Three keys decrypt: the one before, the one in use, the next. A key carries the time of its making, and the newest that is a
 // minute old encrypts, so that everybody has it before anybody uses it. Three more may be from the future: they only decrypt, for the
-// node whose clock is wrong sends with them, until somebody is thrown out. Keys are exchanged over layer 1 at every join and, with
+// node whose clock is wrong sends with them, until somebody is thrown out; a node whose clock is ahead and that makes three in a row
+// knows nobody else's any more, until its clock is right. Keys are exchanged over layer 1 at every join and, with
 // one member, in every round of rejoining (Config.Keys); rings are united, of which the newest three stay; a ring that changed
 // is handed to all members, so halves that were started apart merge. A node that joins takes the mesh's keys; one that finds
 // nobody draws one. RotateKey draws a new one, and so does the member of the lowest id when the newest is a day old
