@@ -134,7 +134,11 @@ func (n *Node) serveReload(w http.ResponseWriter, _ *http.Request) {
 	}
 	report, err := n.ReloadFile()
 	if err != nil {
-		writeError(w, http.StatusUnprocessableEntity, err)
+		status := http.StatusUnprocessableEntity
+		if errors.Is(err, errReloading) {
+			status = http.StatusConflict
+		}
+		writeError(w, status, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, report)

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ternmesh/tern/control/document"
@@ -189,10 +191,13 @@ const maxRelayMbps = 1_000_000
 // ShutdownTimeout bounds a graceful end: goodbye to clients and peers.
 const ShutdownTimeout = 10 * time.Second
 
-// LoadConfig reads a configuration file, applies TERN_* overrides from environ ("KEY=value") and
+// maxConfig bounds a configuration file, in bytes: many times what all keys and their comments take.
+const maxConfig = 1 << 20
+
+// LoadConfig reads a configuration file, which must be a regular one, applies TERN_* overrides from environ ("KEY=value") and
 // defaults, and checks it. It reports every problem at once, each with what to do.
 func LoadConfig(path string, environ []string) (Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := readConfig(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("config: %w", err)
 	}
@@ -209,6 +214,24 @@ func LoadConfig(path string, environ []string) (Config, error) {
 		return Config{}, fmt.Errorf("config %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// readConfig reads a regular file of at most maxConfig bytes. Anything else could keep a reader waiting for ever, as a pipe does
+// that nobody writes to, or never end.
+func readConfig(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a pipe does not wait for a writer
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is no regular file: write the configuration to one, so that a reload can read it again", path))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(data) > maxConfig {
+		err = fmt.Errorf("%s is no configuration: it is longer than the %d bytes that are allowed", path, maxConfig)
+	}
+	return data, err
 }
 
 // resolve makes file names relative to the configuration file.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,6 +34,22 @@ func TestAMinimalConfigGetsDefaults(t *testing.T) {
 	}
 	if !filepath.IsAbs(c.DataDir) || !filepath.IsAbs(c.Identity.Key) {
 		t.Errorf("file names are not relative to the file: %s, %s", c.DataDir, c.Identity.Key)
+	}
+}
+
+func TestAConfigurationIsARegularFileOfABoundedSize(t *testing.T) {
+	dir := t.TempDir()
+	pipe, long := filepath.Join(dir, "pipe"), filepath.Join(dir, "long")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(long, []byte(goodConfig+strings.Repeat("#", maxConfig)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{pipe: "no regular file", "/dev/zero": "no regular file", dir: "no regular file", long: "longer than"} {
+		if _, err := LoadConfig(file, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func (r ReloadReport) String() string {
 
 // reloadable is what a running node takes up from a changed configuration.
 type reloadable struct {
+	reading  sync.Mutex // held while the file is read: a file system that hangs holds one reader, not one for each request
 	mu       sync.Mutex // one reload at a time; guards cfg
 	cfg      Config     // the configuration in force, with what was reloaded
 	level    slog.LevelVar
@@ -82,20 +83,26 @@ func (n *Node) Reload(cfg Config) (ReloadReport, error) {
 	return report, nil
 }
 
+// errReloading refuses a reload while another one reads the file.
+var errReloading = errors.New("nothing was reloaded: another reload still reads the configuration; if this lasts, its file system does not answer")
+
 // ReloadFile reads the configuration anew by Options.LoadConfig, which must be set, and reloads it; what goes wrong is logged
-// too, for whoever sent a signal has no other answer. Safe for concurrent use.
-func (n *Node) ReloadFile() (ReloadReport, error) {
-	var report ReloadReport
+// too, for whoever sent a signal has no other answer. It waits as long as the file system does. Safe for concurrent use.
+func (n *Node) ReloadFile() (report ReloadReport, err error) {
+	defer func() {
+		if err != nil {
+			n.log.Error("configuration not reloaded", "error", err)
+		}
+	}()
+	if !n.reloadable.reading.TryLock() {
+		return report, errReloading
+	}
+	defer n.reloadable.reading.Unlock()
 	cfg, err := n.opts.LoadConfig()
 	if err != nil {
-		err = fmt.Errorf("nothing was reloaded: %w", err)
-	} else {
-		report, err = n.Reload(cfg)
+		return report, fmt.Errorf("nothing was reloaded: %w", err)
 	}
-	if err != nil {
-		n.log.Error("configuration not reloaded", "error", err)
-	}
-	return report, err
+	return n.Reload(cfg)
 }
 
 // reloadCertificates takes up the pairs that are watched, all of them or, if one is no good, none.
@@ -150,7 +157,12 @@ func (n *Node) watched(cfg Config) (out []watched) {
 	if n.keeper == nil && cfg.Identity.Cert != "" {
 		out = append(out, watched{
 			"identity", "the node's certificate",
-			func() error { return n.id.Examine(cfg.Identity.Cert, cfg.Identity.Key) },
+			func() error {
+				if _, err := stampOf(cfg.Identity.Cert, cfg.Identity.Key); err != nil {
+					return err
+				}
+				return n.id.Examine(cfg.Identity.Cert, cfg.Identity.Key)
+			},
 			func() (bool, error) { return n.reloadable.identity.load(n.id, cfg.Identity) },
 			func() time.Time { return n.id.Cert().Leaf.NotAfter },
 		})
@@ -166,6 +178,9 @@ func (n *Node) watched(cfg Config) (out []watched) {
 
 func watchPair(key, name string, files TLSConfig, pair *certificate) watched {
 	check := func() error {
+		if _, err := stampOf(files.Cert, files.Key); err != nil {
+			return err
+		}
 		_, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 		return err
 	}
@@ -224,12 +239,15 @@ func (c *certificate) load(files TLSConfig) (changed bool, err error) {
 	return old == nil || !old.Leaf.Equal(pair.Leaf), nil
 }
 
-// stampOf says when two files were written.
+// stampOf says when two files were written, and refuses what is no regular file: reading it might never end.
 func stampOf(cert, key string) (stamp [2]time.Time, err error) {
 	for i, f := range []string{cert, key} {
 		info, err := os.Stat(f)
 		if err != nil {
 			return stamp, err
+		}
+		if !info.Mode().IsRegular() {
+			return stamp, fmt.Errorf("%s is no regular file", f)
 		}
 		stamp[i] = info.ModTime()
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,6 +110,52 @@ func TestWhatASignalReloadedIsInTheLog(t *testing.T) {
 	bad = errors.New("line 3: unknown key")
 	if _, err := n.ReloadFile(); !errors.Is(err, bad) || !strings.Contains(log.String(), "line 3: unknown key") {
 		t.Errorf("the error of a file is not in the log: %v\n%s", err, &log)
+	}
+}
+
+func TestAReloadThatHangsRefusesTheNextOne(t *testing.T) {
+	cfg := host(t, 0)
+	began, answer := make(chan struct{}), make(chan struct{})
+	n, err := New(cfg, Options{LoadConfig: func() (Config, error) { close(began); <-answer; return cfg, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan error)
+	go func() { _, err := n.ReloadFile(); over <- err }()
+	<-began
+	if _, err := n.ReloadFile(); !errors.Is(err, errReloading) {
+		t.Errorf("a second reader beside one that hangs: %v", err)
+	}
+	if n.Status().Node != cfg.Node {
+		t.Error("the node does not say who it is")
+	}
+	close(answer)
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACertificateThatIsAPipeIsRefused(t *testing.T) {
+	cfg := host(t, 0)
+	cfg.Access.TLS = pair(t, t.TempDir(), 1, time.Now())
+	n, err := New(cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := cfg
+	next.Access.TLS.Key = filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(next.Access.TLS.Key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Reload(next); err == nil || !strings.Contains(err.Error(), "no regular file") || served(t, n) != 1 {
+		t.Errorf("%v, certificate %d", err, served(t, n))
+	}
+	next = cfg
+	if next.Identity.Cert = filepath.Join(t.TempDir(), "pipe"); syscall.Mkfifo(next.Identity.Cert, 0o600) != nil {
+		t.Fatal("no pipe")
+	}
+	if _, err := n.Reload(next); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Error(err)
 	}
 }
 

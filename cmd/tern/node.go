@@ -48,9 +48,17 @@ is ready, reloading and stopping, and feeds the watchdog (Type=notify).`,
 // releaseEvery is how often an idle node gives pages of its code back.
 const releaseEvery = 2 * time.Minute
 
+// supervised is what supervise asks of a node.
+type supervised interface {
+	Ready() <-chan struct{}
+	Idle() bool
+	Status() node.Status
+	ReloadFile() (node.ReloadReport, error)
+}
+
 // supervise talks to whoever started the process: it takes SIGHUP, and tells systemd what goes on. Without systemd
 // daemon.SdNotify does nothing.
-func supervise(ctx context.Context, n *node.Node) {
+func supervise(ctx context.Context, n supervised) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -84,8 +92,10 @@ func supervise(ctx context.Context, n *node.Node) {
 			notify(daemon.SdNotifyWatchdog)
 		case <-hup:
 			notify(daemon.SdNotifyReloading)
-			_, _ = n.ReloadFile() // it logs both
-			notify(daemon.SdNotifyReady)
+			go func() { // not here: a file system that hangs must not keep the watchdog from its food
+				_, _ = n.ReloadFile() // it logs both
+				notify(daemon.SdNotifyReady)
+			}()
 		}
 	}
 }
