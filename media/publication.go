@@ -47,6 +47,35 @@ type Publication struct {
 	wake   chan struct{} // capacity 1: wanted changed
 }
 
+// MayPublish says why Publish would refuse a stream now, nil if it would not. It changes nothing and tells nobody: an edge asks
+// it when a publisher comes, and publishes once the publisher's media can flow. Errors: those of Publish.
+func (h *Hub) MayPublish(key Key, tracks []Track) error {
+	err := errors.Join(checkKey(key), checkTracks(tracks))
+	if err == nil && !h.allowed(key.App) {
+		err = ErrNotAllowed
+	}
+	if err == nil {
+		h.mu.Lock()
+		err = h.admits(key)
+		h.mu.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", key, err)
+	}
+	return nil
+}
+
+// admits says why the node takes no publication of a key, nil if it does. Caller holds mu.
+func (h *Hub) admits(key Key) error {
+	switch {
+	case h.closing:
+		return ErrClosed
+	case h.pubs[key] == nil && len(h.pubs) >= maxPublications:
+		return fmt.Errorf("%w: %d publications", ErrLimit, maxPublications)
+	}
+	return nil
+}
+
 // Publish announces a stream that enters here. Several streams may share a channel. A second Publish of the
 // same key takes the stream over: the older publication ends with reason "replaced" and viewers move to the
 // new one if its tracks match. keyframe asks the publisher for a keyframe of a video track; it is called from a
@@ -54,11 +83,8 @@ type Publication struct {
 //
 // Errors: ErrInvalid, ErrNotAllowed, ErrLimit, ErrClosed.
 func (h *Hub) Publish(key Key, tracks []Track, keyframe func(track int)) (*Publication, error) {
-	if err := errors.Join(checkKey(key), checkTracks(tracks)); err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
-	}
-	if !h.allowed(key.App) {
-		return nil, fmt.Errorf("publish %s: %w", key, ErrNotAllowed)
+	if err := h.MayPublish(key, tracks); err != nil {
+		return nil, err
 	}
 	if keyframe == nil {
 		keyframe = func(int) {}
@@ -91,14 +117,10 @@ func (h *Hub) copiesOf(app string) braid.Class {
 func (h *Hub) enlist(p *Publication) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	old := h.pubs[p.key]
-	switch {
-	case h.closing:
-		return ErrClosed
-	case old == nil && len(h.pubs) >= maxPublications:
-		return fmt.Errorf("%w: %d publications", ErrLimit, maxPublications)
+	if err := h.admits(p.key); err != nil { // asked again: another may have taken the last place
+		return err
 	}
-	if old != nil {
+	if old := h.pubs[p.key]; old != nil {
 		// The stream goes on, so its age does too.
 		p.generation, p.since = max(p.generation, old.generation+1), old.since
 		h.endPublication(old, reasonReplaced)

@@ -31,7 +31,7 @@ const (
 	DefaultPatchRate  = 200
 	DefaultPatchBurst = 800
 	// maxHalfOpen sessions that never connected may be one source's at once, and half of
-	// MaxSessions everybody's together: answers cost more than offers.
+	// MaxSessions everybody's together: answers cost more than offers. See Access.halfOpen.
 	maxHalfOpen = 256
 
 	// Plain RTP takes a port for each track, of which there are few.
@@ -42,6 +42,7 @@ const (
 const (
 	roundEvery   = time.Second      // how often expiries are looked at
 	halfOpenFor  = 15 * time.Second // from the answer to a connected peer
+	connectsIn   = 5 * time.Second  // a client that means it; older ones give way where places are short
 	counterFor   = 30 * time.Second // from a counter-offer to its answer
 	silentFor    = 15 * time.Second // RTP ingest without a packet
 	firstFor     = 10 * time.Second // RTP ingest until its first packet

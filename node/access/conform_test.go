@@ -272,11 +272,26 @@ func (w *world) joined(t *testing.T) (pc *webrtc.PeerConnection, res answer) {
 	if res.code != 201 {
 		t.Fatalf("%d %s", res.code, res.body)
 	}
-	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: res.body}); err != nil {
-		t.Fatal(err)
-	}
+	w.accept(pc, res)
 	w.until("connected", func() bool { return pc.ConnectionState() == webrtc.PeerConnectionStateConnected })
 	return pc, res
+}
+
+// accept gives a peer its answer.
+func (w *world) accept(pc *webrtc.PeerConnection, res answer) {
+	w.t.Helper()
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: res.body}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// live waits until a channel has as many streams.
+func (w *world) live(app, channel string, want int) {
+	w.t.Helper()
+	w.until("streams are announced", func() bool {
+		streams, err := w.a.hub.list(w.t.Context(), app, channel)
+		return err == nil && len(streams) == want
+	})
 }
 
 // attribute reads one a= line of an SDP.

@@ -84,7 +84,8 @@
 //	kept for repair             512 packets of a track of a stream, oldest let go
 //	repair of one viewer        half of what it is sent, 128 at once, then counted
 //	queue of an RTP egress      512 packets, newest dropped and counted
-//	half-open sessions          256 of a source, half of Config.MaxSessions in all
+//	half-open sessions          256 of a source, then 429; half of Config.MaxSessions in all, then the oldest of
+//	                            the token that has most gives way; 503 where that is the client's own, for 5 s
 //	half-open session           15 s (30 s for a counter-offer nobody answered)
 //	plain RTP sessions          32 of an app (or a quarter of the sessions), 8 of an address, then 429
 //	silent RTP ingest           15 s; 10 s until its first packet
@@ -105,6 +106,7 @@
 //   - Writing to one viewer never waits: not for the network, not for another viewer.
 //   - An event stream holds no queue: whoever reads it is told what holds now.
 //   - A session ends within one round (1 s) of its expiry.
+//   - A WebRTC publisher's stream is announced once ICE checks of its client have come, not by its offer.
 //   - A stream uses one codec per track, fixed when its offer was answered.
 //
 // # What it does not do

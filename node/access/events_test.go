@@ -71,7 +71,10 @@ func departing(t *testing.T) (*world, *atomic.Bool) {
 // listening opens a viewer's session beside a publisher's; it returns their event streams' addresses.
 func (w *world) listening() (whip, whep string) {
 	w.t.Helper()
-	pub := w.post("/whip/demo/my%20room?stream=cam&user=somebody-secret", w.publisherToken("my room"), offerOf(w.t, peer(w.t), sendonly, videoT))
+	publisher := peer(w.t)
+	pub := w.post("/whip/demo/my%20room?stream=cam&user=somebody-secret", w.publisherToken("my room"), offerOf(w.t, publisher, sendonly, videoT))
+	w.accept(publisher, pub)
+	w.live("demo", "my room", 1)
 	view := w.post("/whep/demo/my%20room?user=somebody-secret", w.viewerToken("my room"), offerOf(w.t, peer(w.t), recvonly, videoT))
 	link := func(a answer) string {
 		w.t.Helper()

@@ -9,6 +9,7 @@ import (
 // hub is what access asks of media. The four methods are media.Hub's, with results
 // that a test can stand in for.
 type hub interface {
+	mayPublish(key media.Key, tracks []media.Track) error
 	publish(key media.Key, tracks []media.Track, keyframe func(track int)) (publication, error)
 	subscribe(ctx context.Context, key media.Key, sink media.Sink) (subscription, error)
 	list(ctx context.Context, app, channel string) ([]media.StreamInfo, error)
@@ -37,6 +38,10 @@ func (h mediaHub) publish(key media.Key, tracks []media.Track, keyframe func(tra
 		return nil, err // not p: a nil pointer in an interface is not nil
 	}
 	return p, nil
+}
+
+func (h mediaHub) mayPublish(key media.Key, tracks []media.Track) error {
+	return h.MayPublish(key, tracks)
 }
 
 func (h mediaHub) subscribe(ctx context.Context, key media.Key, sink media.Sink) (subscription, error) {

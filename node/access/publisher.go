@@ -28,20 +28,31 @@ type publisher struct {
 	pub   publication
 	ssrcs map[int]uint32 // of the tracks that have arrived
 	came  int            // tracks that have arrived, those that came anew too
-	early []func()       // readers of tracks that arrived before pub was there
+	early []func()       // readers of tracks that arrived before the stream was announced
 }
 
-// publish announces the stream and begins to read what arrives.
-func (p *publisher) publish(h hub, key media.Key) error {
-	pub, err := h.publish(key, p.tracks, p.keyframe)
+// publish announces the session's stream; the one ends with the other.
+func (s *session) publish(tracks []media.Track, keyframe func(track int)) (publication, error) {
+	pub, err := s.a.hub.publish(s.key(), tracks, keyframe)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.s.atEnd(pub.Close)
-	p.s.a.spawn(func() { // ends with the publication, which atEnd closes
+	s.atEnd(pub.Close)
+	s.a.spawn(func() { // ends with the publication, which atEnd closes
 		<-pub.Done()
-		p.s.end("stream_" + pub.Reason())
+		s.end("stream_" + pub.Reason())
 	})
+	return pub, nil
+}
+
+// announce publishes the stream, now that its client has been heard, and begins to read what arrives. What media accepted when
+// it was asked and refuses now ends the session.
+func (p *publisher) announce() {
+	pub, err := p.s.publish(p.tracks, p.keyframe)
+	if err != nil {
+		p.s.end(hubProblem(err).reason)
+		return
+	}
 	p.s.a.spawn(func() { p.ask(pub) })
 	p.mu.Lock()
 	p.pub = pub
@@ -51,7 +62,6 @@ func (p *publisher) publish(h hub, key media.Key) error {
 	for _, read := range early {
 		p.s.a.spawn(read)
 	}
-	return nil
 }
 
 // arrived is the library's OnTrack: a track's first packet is here.

@@ -117,15 +117,10 @@ func (a *Access) ingest(r *http.Request, s *session, req rtpRequest) (string, *p
 		}
 		all, tracks, d.media = append(all, t), append(tracks, c.track()), append(d.media, line)
 	}
-	pub, err := a.hub.publish(media.Key{App: s.app, Channel: s.channel, Stream: s.stream}, tracks, func(i int) { all[i].keyframe() })
+	pub, err := s.publish(tracks, func(i int) { all[i].keyframe() })
 	if err != nil {
 		return "", hubProblem(err)
 	}
-	s.atEnd(pub.Close)
-	a.spawn(func() {
-		<-pub.Done()
-		s.end("stream_" + pub.Reason())
-	})
 	for _, t := range all {
 		t.pub = pub
 		a.spawn(func() { t.read(t.rtp) })

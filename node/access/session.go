@@ -16,6 +16,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/time/rate"
 
+	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/node/access/token"
 )
 
@@ -36,7 +37,9 @@ type session struct {
 	app, channel string
 	stream       string
 	need         right
-	source       netip.Prefix           // of whom opened it
+	source       netip.Prefix // of whom opened it
+	holder       holder       // whose it is while half-open
+	opened       time.Time
 	pc           *webrtc.PeerConnection // nil for plain RTP
 	viewer       *viewer                // of WHEP alone
 	trace        *joinTrace             // nil: not recorded
@@ -74,7 +77,7 @@ func (a *Access) newSession(kind string, j join, need right, expires time.Time) 
 	if a.cfg.Self != "" {
 		id = a.cfg.Self + "." + id
 	}
-	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass, source: j.source,
+	return &session{a: a, id: id, kind: kind, app: j.app, channel: j.channel, pass: j.pass, source: j.source, holder: a.holderOf(j), opened: a.now(),
 		need: need, since: a.now(), etag: newETag(), trickled: map[string]bool{}, restarts: rate.NewLimiter(restartRate, restartBurst), gone: make(chan struct{})}
 }
 
@@ -87,6 +90,11 @@ func randomID(n int) string {
 
 // newETag names one ICE generation of a session, strongly.
 func newETag() string { return `"` + randomID(8) + `"` }
+
+// key names the session's stream.
+func (s *session) key() media.Key {
+	return media.Key{App: s.app, Channel: s.channel, Stream: s.stream}
+}
 
 // url is the session's URL: at this node's own base if that is known, else root-relative.
 func (s *session) url() string {
@@ -127,14 +135,18 @@ func (a *Access) register(s *session) *problem {
 	s.rate.limit.Store(int64(limits.PublisherBits))
 	a.mu.Lock()
 	full := limits.reached(s, a.sessions)
+	var yields *session
 	if full == nil {
-		full = a.halfOpen(s)
+		yields, full = a.halfOpen(s)
 	}
 	ok := a.running && !s.ended.Load() && full == nil
 	if ok {
 		a.sessions[s.id] = s
 	}
 	a.mu.Unlock()
+	if ok && yields != nil {
+		yields.end("half_open_yielded")
+	}
 	if full != nil {
 		s.end("refused")
 		return full

@@ -69,9 +69,8 @@ func (w *world) simulcaster(path string) *webrtc.PeerConnection {
 	if !strings.Contains(answer.body, "a=simulcast:recv q;h;f") {
 		w.t.Errorf("the answer does not take the layers:\n%s", answer.body)
 	}
-	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.body}); err != nil {
-		w.t.Fatal(err)
-	}
+	w.accept(pc, answer)
+	w.live("open", "room", 1)
 	w.sendLayers(tr.Sender(), tr.Mid(), layers)
 	return pc
 }

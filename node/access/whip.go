@@ -4,10 +4,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 
 	"github.com/pion/webrtc/v4"
-
-	"github.com/ternmesh/tern/media"
 )
 
 // opens is what opens sessions of a kind, traced and counted.
@@ -29,7 +28,8 @@ func (a *Access) countJoin(kind string, p *problem) {
 	a.counts.join(kind, p.reason)
 }
 
-// openWHIP opens a publisher's session: token, offer, answer, announcement.
+// openWHIP opens a publisher's session: token, offer, answer. The announcement follows once its client has
+// been heard.
 func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 	j, p := a.enter(r)
 	if p != nil {
@@ -113,27 +113,30 @@ func chosenStream(r *http.Request) (string, *problem) {
 	return stream, nil
 }
 
-// acceptPublisher makes the peer, the answer and the publication. The stream is
-// announced before the answer is sent, so that a refusal by media reaches the client.
+// acceptPublisher makes the peer and the answer. Media is asked before, so that its refusal reaches the client; it learns of the
+// stream when checks of the client's have come: offers alone must cost the mesh nothing and take no stream over. The DTLS
+// handshake that follows is time for the announcement to travel.
 func (a *Access) acceptPublisher(r *http.Request, s *session, o offer, codecs []codec) (string, *problem) {
-	pc, err := a.peers.make(s, true, codecs)
-	if err != nil {
-		return "", internal(err)
-	}
 	p := &publisher{s: s, ssrcs: map[int]uint32{}}
 	for _, c := range codecs {
 		p.tracks = append(p.tracks, o.tracksOf(c)...)
 	}
-	s.attach(pc, func() {})
-	pc.OnTrack(p.arrived)
-	answer, prob := s.negotiate(r, o)
-	if prob != nil {
-		return "", prob
-	}
-	if err := p.publish(a.hub, media.Key{App: s.app, Channel: s.channel, Stream: s.stream}); err != nil {
+	if err := a.hub.mayPublish(s.key(), p.tracks); err != nil {
 		return "", hubProblem(err)
 	}
-	return answer, nil
+	pc, err := a.peers.make(s, true, codecs)
+	if err != nil {
+		return "", internal(err)
+	}
+	s.attach(pc, func() {})
+	var heard sync.Once
+	pc.OnICEConnectionStateChange(func(state webrtc.ICEConnectionState) {
+		if state == webrtc.ICEConnectionStateConnected {
+			heard.Do(p.announce)
+		}
+	})
+	pc.OnTrack(p.arrived)
+	return s.negotiate(r, o)
 }
 
 // negotiate answers the first offer of a session.
