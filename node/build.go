@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
 	"github.com/ternmesh/tern/control"
@@ -368,7 +367,7 @@ func (n *Node) listenAccess(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("access.tcp: %w", err)
 		}
-		n.accessTCP = netutil.LimitListener(tcp, maxClients)
+		n.accessTCP = n.forClients(tcp, &n.crowded.ice)
 		n.closing(n.accessTCP.Close)
 	}
 	first, last, err := n.cfg.Access.rtpRange()

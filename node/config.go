@@ -123,6 +123,9 @@ type AccessConfig struct {
 	// at once.
 	PatchRate int `yaml:"patch_rate"`
 	JoinBurst int `yaml:"join_burst"`
+	// ConnectionsPerSource bounds the connections open at once from one source address at Listen, and at TCP. Loopback and
+	// TrustedProxies have no bound of their own. Default 512.
+	ConnectionsPerSource int `yaml:"connections_per_source"`
 	// RTPPerApp and RTPPerSource bound plain RTP sessions of one app and of one source address. Default 32 and 8.
 	RTPPerApp    int `yaml:"rtp_per_app"`
 	RTPPerSource int `yaml:"rtp_per_source"`
@@ -401,6 +404,7 @@ func (a *AccessConfig) limits(f func(key string, v *int, fallback int)) {
 	f("join_rate", &a.JoinRate, access.DefaultJoinRate)
 	f("patch_rate", &a.PatchRate, access.DefaultPatchRate)
 	f("join_burst", &a.JoinBurst, access.DefaultJoinBurst)
+	f("connections_per_source", &a.ConnectionsPerSource, DefaultConnectionsPerSource)
 	f("rtp_per_app", &a.RTPPerApp, access.DefaultMaxRTPPerApp)
 	f("rtp_per_source", &a.RTPPerSource, access.DefaultMaxRTPPerSource)
 }

@@ -67,6 +67,7 @@ var (
 	descEstimated  = metric("access_viewers_estimated", "Viewers whose last mile is known, by their feedback.")
 	descEstimate   = metric("access_viewer_estimate_bits_per_second", "What viewers' last miles carry: the least, and the median; no series while none is known.", "of")
 	descRefused    = metric("access_requests_refused_total", "Clients' HTTP requests that were refused, joins and all others, by reason.", "reason")
+	descCrowded    = metric("connections_refused_total", "TCP connections closed because their source address had its share open.", "listener")
 	descBlocked    = metric("access_requests_blocked_total", "HTTP requests of blocked sources.")
 	descMediaDrop  = metric("media_dropped_total", "RTP packets not handed on, by reason.", "reason")
 	descStreams    = metric("media_streams", "Streams published here, streams fetched from peers, and viewers' subscriptions.", "kind")

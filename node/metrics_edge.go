@@ -18,6 +18,9 @@ func (c *collector) collectEdge(s Status, a access.Stats, gauge func(*prometheus
 		counter(descRefused, k, reason)
 	}
 	counter(descBlocked, a.RequestsBlocked)
+	counter(descCrowded, c.node.crowded.http.Load(), "access")
+	counter(descCrowded, c.node.crowded.ice.Load(), "ice_tcp")
+	counter(descCrowded, c.node.crowded.admin.Load(), "admin")
 	counter(descAdminDeny, c.node.denials.unknown.Load(), "401")
 	counter(descAdminDeny, c.node.denials.forbidden.Load(), "403")
 	counter(descRequests, a.Requested)

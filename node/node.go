@@ -10,10 +10,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/ebpf"
@@ -24,6 +24,7 @@ import (
 	"github.com/ternmesh/tern/node/access"
 	"github.com/ternmesh/tern/node/direct"
 	"github.com/ternmesh/tern/node/enrol"
+	"github.com/ternmesh/tern/node/fair"
 	"github.com/ternmesh/tern/node/gate"
 	"github.com/ternmesh/tern/node/keyset"
 	"github.com/ternmesh/tern/node/probe"
@@ -100,6 +101,7 @@ type Node struct {
 	parsing     sync.Mutex // of one policy document at a time
 	accessUDP   net.PacketConn
 	accessTCP   net.Listener // ICE over TCP; nil without
+	crowded     crowded
 	rtpPorts    *portRange
 	closeOnFail []func() error
 
@@ -271,7 +273,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"quarantine", n.quarantine.run},
 		{"key sets", n.keysets.Run},
 		{"mesh port", n.runPort},
-		{"admin", n.serveHTTP(n.adminHTTP, maxAdmin, admin, n.adminTLS())},
+		{"admin", n.serveHTTP(n.forOperators(n.adminHTTP), admin, n.adminTLS())},
 		{"admin socket", n.serveSocket(admin)},
 		{"direct", n.direct.Run},
 		{"braid", n.braid.Run},
@@ -283,7 +285,7 @@ func (n *Node) assemble(ctx context.Context) ([]stage, error) {
 		{"media", n.hub.Run},
 		{"probes", n.prober.Run},
 		{"sessions", n.access.Run},
-		{"access", n.serveHTTP(n.accessHTTP, maxClients, n.access.Handler(), n.httpsConfig())},
+		{"access", n.serveHTTP(n.forClients(n.accessHTTP, &n.crowded.http), n.access.Handler(), n.httpsConfig())},
 		{"files", n.watchFiles},
 		{"lease", n.keepLease},
 		{"drain", n.drain.run},
@@ -300,11 +302,34 @@ func (n *Node) runPort(ctx context.Context) error {
 	return n.port.run()
 }
 
-// Connections that a listener holds open at once; more wait in the kernel's queue. Half-sent requests end after seconds.
+// Connections that a listener holds open at once; more wait in the kernel's queue. Half-sent requests end after seconds. One
+// source has a share of them, see package fair: loopback has none, where proxies and operators' tools are.
 const (
-	maxClients = 4096
-	maxAdmin   = 64
+	maxClients     = 4096
+	maxAdmin       = 64
+	adminPerSource = 16
+	// DefaultConnectionsPerSource is AccessConfig.ConnectionsPerSource: a house behind one address, and an eighth of all.
+	DefaultConnectionsPerSource = maxClients / 8
 )
+
+// crowded counts the connections that were closed because their source had its share, by listener.
+type crowded struct{ http, ice, admin atomic.Uint64 }
+
+// forClients shares a listener of clients' connections.
+func (n *Node) forClients(ln net.Listener, refused *atomic.Uint64) net.Listener {
+	proxies := n.cfg.Access.proxies()
+	return fair.Listen(ln, fair.Limits{
+		All: maxClients, Source: n.cfg.Access.ConnectionsPerSource, Refused: func() { refused.Add(1) },
+		Exempt: func(a netip.Addr) bool {
+			return a.IsLoopback() || slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+		},
+	})
+}
+
+// forOperators shares a listener of the admin API.
+func (n *Node) forOperators(ln net.Listener) net.Listener {
+	return fair.Listen(ln, fair.Limits{All: maxAdmin, Source: adminPerSource, Exempt: netip.Addr.IsLoopback, Refused: func() { n.crowded.admin.Add(1) }})
+}
 
 // httpsConfig is the clients' listener's TLS, nil if it speaks plain HTTP.
 func (n *Node) httpsConfig() *tls.Config {
@@ -319,12 +344,11 @@ func (n *Node) serveSocket(h http.Handler) func(context.Context) error {
 	if n.adminUnix == nil {
 		return func(ctx context.Context) error { <-ctx.Done(); return nil }
 	}
-	return n.serveHTTP(n.adminUnix, maxAdmin, h, nil)
+	return n.serveHTTP(n.forOperators(n.adminUnix), h, nil)
 }
 
 // serveHTTP serves a listener, with TLS if conf is not nil, and ends open requests when ctx does.
-func (n *Node) serveHTTP(ln net.Listener, limit int, h http.Handler, conf *tls.Config) func(context.Context) error {
-	ln = netutil.LimitListener(ln, limit)
+func (n *Node) serveHTTP(ln net.Listener, h http.Handler, conf *tls.Config) func(context.Context) error {
 	return func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler:           h,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/fair"
 )
 
 const (
@@ -130,7 +131,7 @@ func (a *Authority) serve(ctx context.Context, ln net.Listener) error {
 			_ = srv.Close()
 		}
 	})
-	err := srv.ServeTLS(fair(ln, func() { a.counts.crowded.Add(1) }), "", "")
+	err := srv.ServeTLS(fair.Listen(ln, fair.Limits{All: maxConns, Source: maxPerSource, Refused: func() { a.counts.crowded.Add(1) }}), "", "")
 	if stop() {
 		return err // nobody asked for the end
 	}

@@ -26,6 +26,7 @@ import (
 
 	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/fair"
 	"github.com/ternmesh/tern/sim"
 )
 
@@ -253,7 +254,7 @@ func TestOneSourceCannotFloodTheOthers(t *testing.T) {
 
 func oneSourceCannotFloodTheOthers(t *testing.T) {
 	l := newLimits()
-	loud, quiet := sourceOf("192.0.2.1:1"), sourceOf("[2001:db8::1]:1")
+	loud, quiet := fair.SourceOf("192.0.2.1:1"), fair.SourceOf("[2001:db8::1]:1")
 	for i := range 1000 {
 		if got := l.allow(loud); got != (i < sourceBurst) {
 			t.Fatalf("request %d: %v", i, got)
@@ -262,33 +263,11 @@ func oneSourceCannotFloodTheOthers(t *testing.T) {
 	if l.allow(loud) || !l.allow(quiet) {
 		t.Error("the quiet source pays for the loud one")
 	}
-	if sourceOf("[2001:db8::1]:1") != sourceOf("[2001:db8::ffff:1]:2") || sourceOf("[2001:db8::1]:1") == sourceOf("[2001:db8:0:1::1]:1") {
-		t.Error("an IPv6 source is a /64")
-	}
 	for i := range 3 * maxSources {
 		l.allow(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
 	}
 	if len(l.sources) > maxSources {
 		t.Errorf("%d sources are remembered, at most %d", len(l.sources), maxSources)
-	}
-}
-
-func TestConnectionsOfOneSourceAreBounded(t *testing.T) {
-	l := &fairListener{open: make(map[netip.Prefix]int)}
-	one := sourceOf("192.0.2.1:1")
-	for i := range maxPerSource {
-		if !l.take(one) {
-			t.Fatalf("connection %d was refused", i)
-		}
-	}
-	if l.take(one) || !l.take(sourceOf("192.0.2.2:1")) {
-		t.Error("the bound is not of one source")
-	}
-	for range maxPerSource {
-		l.give(one)
-	}
-	if len(l.open) != 1 || !l.take(one) {
-		t.Errorf("places were not given back: %v", l.open)
 	}
 }
 

@@ -2,8 +2,7 @@
 //
 // Files in the order of a request's way:
 //
-//	listen.go     connections: how many at once, in all and of one source
-//	limits.go     requests: how many per second, in all and of one source
+//	limits.go     connections at once and requests a second, in all and of one source
 //	handler.go    one request: decoded, judged, answered
 //	issue.go      the lease: certificate, grant, signature
 //	store.go      the book of machines, on disk, shared with the operator's commands

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ternmesh/tern/control/lease"
 	"github.com/ternmesh/tern/mesh/identity"
+	"github.com/ternmesh/tern/node/fair"
 )
 
 // statuses of refusals by their code.
@@ -28,7 +29,7 @@ func (a *Authority) handler() http.Handler {
 
 // serveLease answers one request.
 func (a *Authority) serveLease(w http.ResponseWriter, r *http.Request) {
-	from := sourceOf(r.RemoteAddr)
+	from := fair.SourceOf(r.RemoteAddr)
 	if !a.limits.allow(from) {
 		a.refuse(w, r, "", lease.Refusal{Code: lease.CodeBusy, Text: "too many requests: ask again in a minute"})
 		return
@@ -91,7 +92,7 @@ func (a *Authority) answer(now time.Time, req lease.Request, r *http.Request) (l
 	if reason := a.revoked(req.Node, key); reason != "" {
 		return lease.Lease{}, "", lease.Refusal{Code: lease.CodeDenied, Text: "the policy of the mesh revokes this node or its key", Why: reason}
 	}
-	return a.give(now, req, key, sourceOf(r.RemoteAddr).Addr().String())
+	return a.give(now, req, key, fair.SourceOf(r.RemoteAddr).Addr().String())
 }
 
 // refuse answers and counts; the log has at most a line a second of it.

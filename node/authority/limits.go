@@ -17,6 +17,10 @@ const (
 	sourceBurst     = 20
 	// maxSources bounds the sources that are remembered; a full table is emptied, which costs a burst each.
 	maxSources = 4096
+	// maxConns bounds open connections; more wait in the kernel's queue.
+	maxConns = 512
+	// maxPerSource bounds those of one source; more are closed at once.
+	maxPerSource = 32
 )
 
 // limits are the rates of requests.
@@ -44,18 +48,4 @@ func (l *limits) allow(source netip.Prefix) bool {
 	}
 	l.mu.Unlock()
 	return one.Allow() && l.all.Allow()
-}
-
-// sourceOf is whom a remote address counts as: an IPv4 address, an IPv6 /64.
-func sourceOf(remote string) netip.Prefix {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Prefix{} // a test's pipe
-	}
-	a, bits := ap.Addr().Unmap().WithZone(""), 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
