@@ -104,7 +104,7 @@ func (n *Node) checkOrder(name string) error {
 		return m.Alive && m.Node != name && n.enforcer.nodeState(m.Node).State == ""
 	}
 	if !slices.ContainsFunc(n.mesh.Members(), serves) {
-		return fmt.Errorf("no other node takes clients: with %q gone there would be none (force says that this is meant)", name)
+		return fmt.Errorf("no other node takes clients: with %q gone there would be none (--force says that this is meant)", name)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (n *Node) checkKnown(name string) error {
 		if best := document.Nearest(name, names); best != "" {
 			hint = fmt.Sprintf(", did you mean %q?", best)
 		}
-		return fmt.Errorf("node %q is %w%s (force says that this is meant)", name, errNoMember, hint)
+		return fmt.Errorf("node %q is %w%s (--force says that this is meant)", name, errNoMember, hint)
 	}
 	return nil
 }
@@ -136,7 +136,11 @@ func readOrder(w http.ResponseWriter, r *http.Request, into any) bool {
 		err = d.Decode(into)
 	}
 	if err != nil {
-		writeError(w, http.StatusBadRequest, fmt.Errorf("the body is not the JSON that is expected here: %w", err))
+		status := http.StatusBadRequest
+		if errors.As(err, new(*http.MaxBytesError)) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, status, fmt.Errorf("the body is not the JSON that is expected here: %w", err))
 		return false
 	}
 	return true

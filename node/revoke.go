@@ -127,7 +127,7 @@ type RevokedAnswer struct {
 func (n *Node) checkRevocation(r control.Revocation) error {
 	own := identity.Peer{Cert: n.id.Cert().Leaf}.Serial()
 	if r.Matches(n.cfg.Node, own) || r.Serial != "" && identity.SerialScope(r.Serial) == identity.SerialScope(own) {
-		return fmt.Errorf("that is the node that was asked: ask another one to revoke %q (force says that this is meant)", n.cfg.Node)
+		return fmt.Errorf("that is the node that was asked: ask another one to revoke %q (--force says that this is meant)", n.cfg.Node)
 	}
 	if r.Node == "" {
 		return nil

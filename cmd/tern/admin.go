@@ -64,12 +64,20 @@ func admin(ctx context.Context, target gate.Target, method, path string, body []
 	if status >= http.StatusMultipleChoices {
 		var refused struct{ Error string }
 		if json.Unmarshal(answer, &refused) == nil && refused.Error != "" {
-			return fmt.Errorf("%s", refused.Error)
+			return refusedError{status, refused.Error}
 		}
 		return fmt.Errorf("%s answered %d %s", target.Address, status, http.StatusText(status))
 	}
 	return json.Unmarshal(answer, out)
 }
+
+// refusedError is a node's refusal in its own words.
+type refusedError struct {
+	status int // of HTTP
+	text   string
+}
+
+func (e refusedError) Error() string { return e.text }
 
 // ask sends one request to a node's admin listener and returns what it answers, at most maxAnswer bytes.
 func ask(ctx context.Context, patience time.Duration, target gate.Target, method, path string, body []byte) (status int, answer []byte, err error) {

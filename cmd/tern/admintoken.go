@@ -59,8 +59,13 @@ func adminTokenCreateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		secret, err := openSecret(out)
+		if err != nil {
+			return err
+		}
 		var a node.AdminAnswer
 		if err := admin(cmd.Context(), *target, http.MethodPost, "/v1/admins", body, &a); err != nil {
+			secret.drop()
 			return err
 		}
 		if out == "" && *asJSON {
@@ -70,7 +75,7 @@ func adminTokenCreateCommand() *cobra.Command {
 			fmt.Fprintln(cmd.OutOrStdout(), token)
 			return nil
 		}
-		if err := writeSecret(out, token+"\n"); err != nil {
+		if err := secret.keep(token + "\n"); err != nil {
 			return fmt.Errorf("%w\nthe token is in the policy but was not kept: tern admin token revoke %s, and again", err, o.Name)
 		}
 		if *asJSON {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -160,15 +161,8 @@ func auditVerifyCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("the audit log is not whole: %w", err)
 		}
-		if len(entries) == 0 && file != "" {
-			return fmt.Errorf("%s holds no entries, so it proves nothing: it was emptied, or exported before anything was logged", file)
-		}
 		if len(entries) == 0 {
-			if *asJSON {
-				return printJSON(out, auditChain{})
-			}
-			fmt.Fprintln(out, "the audit log is empty")
-			return nil
+			return fmt.Errorf("%s holds no entries, so it proves nothing: it was emptied, or nothing had been logged yet", cmp.Or(file, "the audit log"))
 		}
 		if !*asJSON {
 			fmt.Fprintf(out, "chain whole: entries %d to %d, head %s\n", entries[0].Seq, last.Seq, last.Hash)

@@ -67,15 +67,20 @@ func authorityInviteCommand() *cobra.Command {
 			return err
 		}
 		o.Who = operator()
+		secret, err := openSecret(out)
+		if err != nil {
+			return err
+		}
 		i, err := s.Invite(time.Now(), t, o)
 		if err != nil {
+			secret.drop()
 			return err
 		}
 		if out == "" {
 			fmt.Fprintln(cmd.OutOrStdout(), i)
 			return nil
 		}
-		if err := writeSecret(out, i.String()+"\n"); err != nil {
+		if err := secret.keep(i.String() + "\n"); err != nil {
 			return fmt.Errorf("%w: the invitation was not kept, make another one", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s: invitation of node %s, for %v; there: tern enrol --config node.yaml --invitation %s\n", out, o.Node, o.Valid, out)
@@ -83,16 +88,48 @@ func authorityInviteCommand() *cobra.Command {
 	})
 }
 
-// writeSecret writes a file that only its owner may read, also where one was that others could.
-func writeSecret(file, text string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+// secretFile is an open file for a secret that is not there yet: what cannot be kept should not be made.
+type secretFile struct {
+	f     *os.File // nil: no file was asked for
+	isNew bool
+}
+
+// openSecret opens a file that only its owner may read, also where one was that others could. What it holds stays until keep.
+// Without a name there is none.
+func openSecret(file string) (s secretFile, err error) {
+	if file == "" {
+		return s, nil
 	}
-	if err = f.Chmod(0o600); err == nil { // before the first byte
-		_, err = f.WriteString(text)
+	s.isNew = true
+	s.f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		s.isNew = false
+		s.f, err = os.OpenFile(file, os.O_WRONLY, 0o600)
 	}
-	return errors.Join(err, f.Close())
+	return s, err
+}
+
+// keep makes text all that the file holds.
+func (s secretFile) keep(text string) error {
+	err := s.f.Chmod(0o600) // before the first byte
+	if info, statErr := s.f.Stat(); err == nil && statErr == nil && info.Size() > 0 {
+		err = s.f.Truncate(0)
+	}
+	if err == nil {
+		_, err = s.f.WriteString(text)
+	}
+	return errors.Join(err, s.f.Close())
+}
+
+// drop leaves things as they were before openSecret.
+func (s secretFile) drop() {
+	if s.f == nil {
+		return
+	}
+	_ = s.f.Close()
+	if s.isNew {
+		_ = os.Remove(s.f.Name())
+	}
 }
 
 func authorityApproveCommand() *cobra.Command {

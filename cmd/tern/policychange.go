@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,7 +76,16 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 		q.Add("own", a.String())
 	}
 	report := changeReport{}
-	if err := admin(ctx, *c.base, http.MethodPut, "/v1/policy?"+q.Encode(), compact(doc), &report.Outcome); err != nil {
+	put := func(doc []byte) error {
+		return admin(ctx, *c.base, http.MethodPut, "/v1/policy?"+q.Encode(), doc, &report.Outcome)
+	}
+	short := compact(doc)
+	err := put(short)
+	var refused refusedError
+	if errors.As(err, &refused) && refused.status == http.StatusUnprocessableEntity && !bytes.Equal(short, doc) {
+		err = put(doc) // what is wrong with it is said by its own lines
+	}
+	if err != nil {
 		return err
 	}
 	if !c.asJSON {
@@ -97,7 +107,7 @@ func (c *change) make(ctx context.Context, out io.Writer, doc []byte) error {
 }
 
 // compact spares the node the reading of YAML, which of a large document takes more time and memory than all the rest of a change.
-// A document that cannot be read here goes as it is: the node, which may be newer, says by which lines it refuses it.
+// A document that cannot be read here goes as it is, and one that the node refuses goes again as it is: it says by which lines.
 func compact(doc []byte) []byte {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a moment's garbage, in a process of a moment: a fifth less time
 	p, err := control.Parse(doc)

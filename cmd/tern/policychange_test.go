@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +68,63 @@ func TestAnExportThatWasCutIsFound(t *testing.T) {
 	}
 	if err := judgeBeginning(log, log[2:]); err != nil {
 		t.Errorf("an export from before the voters let go of old entries: %v", err)
+	}
+}
+
+// answering is a node's admin listener of which a test writes the answers; asked are the requests it got.
+func answering(t *testing.T, answer http.HandlerFunc) (address string, asked *[]string) {
+	t.Helper()
+	asked = new([]string)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		*asked = append(*asked, r.Method+" "+r.URL.Path+" "+string(body))
+		answer(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://"), asked
+}
+
+func TestALogWithoutEntriesDoesNotVerify(t *testing.T) {
+	address, _ := answering(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "[]") })
+	for _, flags := range [][]string{nil, {"--json"}} {
+		if got := run(t.Context(), append([]string{"audit", "verify", "--admin", address}, flags...)); got != 1 {
+			t.Errorf("%v: status %d, want 1", flags, got)
+		}
+	}
+}
+
+func TestATokenThatCannotBeKeptIsNotMade(t *testing.T) {
+	address, asked := answering(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	out := filepath.Join(t.TempDir(), "no such folder", "token")
+	if got := run(t.Context(), []string{"admin", "token", "create", "--name", "a", "--role", "auditor", "--out", out, "--admin", address}); got != 1 || len(*asked) != 0 {
+		t.Errorf("status %d, asked %q", got, *asked)
+	}
+}
+
+func TestADocumentThatTheNodeRefusesIsJudgedByItsOwnLines(t *testing.T) {
+	address, asked := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		fmt.Fprint(w, `{"error": "line 2: no"}`)
+	})
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	doc := "regions: [{id: eu}]\napps: [{id: a, auth: app_id}]\n"
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := run(t.Context(), []string{"policy", "apply", "-f", file, "--admin", address})
+	if last := (*asked)[len(*asked)-1]; got != 1 || len(*asked) != 2 || last != "PUT /v1/policy "+doc {
+		t.Errorf("status %d, asked %q", got, *asked)
+	}
+}
+
+func TestWhatIsRevokedIsNamedOnce(t *testing.T) {
+	for _, c := range []struct{ node, serial, want string }{{"", "", "name a node, or"}, {"a", "1", "not both"}} {
+		if err := oneOf(c.node, c.serial); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q and %q: %v", c.node, c.serial, err)
+		}
+	}
+	if oneOf("a", "") != nil || oneOf("", "1") != nil {
+		t.Error("one name is refused")
 	}
 }
 

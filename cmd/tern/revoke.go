@@ -35,8 +35,8 @@ func revokeCommand() *cobra.Command {
 			o.Node = got[0]
 		}
 		o.Serial = tidySerial(o.Serial)
-		if (o.Node == "") == (o.Serial == "") {
-			return usageError{errors.New("name a node or a certificate (--serial), not both")}
+		if err := oneOf(o.Node, o.Serial); err != nil {
+			return err
 		}
 		body, err := json.Marshal(o)
 		if err != nil {
@@ -59,19 +59,29 @@ func readmitCommand() *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.Flags().StringVar(&serial, "serial", "", "serial number of one certificate, in hex")
 	cmd.RunE = func(cmd *cobra.Command, got []string) error {
-		q := url.Values{}
-		if len(got) == 1 {
-			q.Set("node", got[0])
+		q, node := url.Values{}, strings.Join(got, "")
+		if err := oneOf(node, serial); err != nil {
+			return err
 		}
-		if serial != "" {
+		if node != "" {
+			q.Set("node", node)
+		} else {
 			q.Set("serial", tidySerial(serial))
-		}
-		if len(q) != 1 {
-			return usageError{errors.New("name a node or a certificate (--serial), not both")}
 		}
 		return sendRevocation(cmd, *base, http.MethodDelete, "/v1/revoked?"+q.Encode(), nil, *asJSON)
 	}
 	return cmd
+}
+
+// oneOf refuses no name, and two.
+func oneOf(node, serial string) error {
+	switch {
+	case node == "" && serial == "":
+		return usageError{errors.New("name a node, or a certificate by --serial")}
+	case node != "" && serial != "":
+		return usageError{errors.New("name a node or a certificate (--serial), not both")}
+	}
+	return nil
 }
 
 // tidySerial takes what tools print (capitals, colons, leading zeros) and gives what the policy holds.

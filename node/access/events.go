@@ -122,7 +122,7 @@ func (a *Access) onEvents(kind string, f func(s *session, w http.ResponseWriter,
 func (s *session) makeEvents(w http.ResponseWriter, r *http.Request) *problem {
 	st := &eventStream{id: randomID(8)}
 	if r.ContentLength != 0 {
-		body, _, p := readBody(w, r, typeJSON)
+		body, _, p := readBody(r, typeJSON)
 		if p != nil {
 			return p
 		}
@@ -171,6 +171,9 @@ func (s *session) readEvents(w http.ResponseWriter, r *http.Request) *problem {
 	h := w.Header()
 	h.Set("Content-Type", typeEvents)
 	h.Set("X-Accel-Buffering", "no") // reverse proxies that keep answers back
+	if r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // a reader that gave way must not keep its connection, idle
+	}
 	reader := &eventReader{s: s, w: w, ctl: http.NewResponseController(w), mute: st.mute}
 	reader.run(r, s.streams.attach(st))
 	return nil

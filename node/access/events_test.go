@@ -3,7 +3,9 @@ package access
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -199,6 +201,31 @@ func TestStreamsThatAClientMakes(t *testing.T) {
 	}
 }
 
+// TestABodyThatIsTooLargeIsAnswered also to clients that send all of it before they read.
+func TestABodyThatIsTooLargeIsAnswered(t *testing.T) {
+	w, _ := departing(t)
+	whip, _ := w.listening()
+	for _, c := range []struct {
+		says string
+		sent int // bytes of those that Content-Length names
+	}{{"10000000", 10_000_000}, {"100000000", 2}} {
+		conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %s\r\n\r\n%s",
+			strings.TrimPrefix(whip, w.http.URL), c.says, strings.Repeat(" ", c.sent))
+		if err != nil {
+			t.Fatalf("%s bytes: the connection was reset: %v", c.says, err)
+		}
+		if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != 413 {
+			t.Errorf("%s bytes: %v, %v", c.says, res, err)
+		}
+	}
+}
+
 // TestReadersThatNeverRead hold up neither the others nor the end of their sessions, and there are never more than two.
 func TestReadersThatNeverRead(t *testing.T) {
 	w, _ := departing(t)
@@ -215,6 +242,9 @@ func TestReadersThatNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _, _ = io.Copy(io.Discard, res.Body); _ = res.Body.Close() }()
+		if !res.Close {
+			t.Error("a reader that gives way would keep its connection")
+		}
 	}
 	w.until("two are left", func() bool { return w.a.Stats().EventStreams == sessionStreams })
 	w.a.Depart(time.Time{})

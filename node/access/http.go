@@ -2,7 +2,6 @@ package access
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"mime"
@@ -14,6 +13,7 @@ import (
 
 const (
 	maxBody  = 64 << 10
+	maxWaste = 16 << 20 // of a body that is too large, read so that its sender comes to read the answer
 	typeSDP  = "application/sdp"
 	typeFrag = "application/trickle-ice-sdpfrag"
 	typeJSON = "application/json"
@@ -204,7 +204,7 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 }
 
 // readBody checks the content type (parameters are allowed) and reads at most maxBody.
-func readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, string, *problem) {
+func readBody(r *http.Request, types ...string) ([]byte, string, *problem) {
 	accept := strings.Join(types, ", ")
 	got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	ok := false
@@ -214,15 +214,29 @@ func readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, 
 	if !ok {
 		return nil, "", &problem{status: http.StatusUnsupportedMediaType, detail: "send " + accept, reason: "content_type", accept: accept}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
+	if r.ContentLength > maxBody {
+		waste(r)
+		return nil, "", bodyTooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
-	case errors.As(err, &tooLarge):
-		return nil, "", &problem{status: http.StatusRequestEntityTooLarge, detail: "the body is too large", reason: "body_too_large"}
+	case len(body) > maxBody:
+		waste(r)
+		return nil, "", bodyTooLarge
 	case err != nil:
 		return nil, "", &problem{status: http.StatusBadRequest, detail: "the body could not be read", reason: "body_unreadable", err: err}
 	}
 	return body, got, nil
+}
+
+var bodyTooLarge = &problem{status: http.StatusRequestEntityTooLarge, detail: "the body is too large", reason: "body_too_large"}
+
+// waste reads on in a body that is too large: a client that sends all before it reads would find its connection reset instead of
+// the answer. One that says it has more than that, or that waits to be told to go on, is answered at once.
+func waste(r *http.Request) {
+	if r.ContentLength <= maxWaste && r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, r.Body, maxWaste) // the server's deadline for requests bounds it
+	}
 }
 
 func bad(reason, detail string, err error) *problem {

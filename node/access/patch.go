@@ -104,7 +104,7 @@ func (a *Access) patchSession(kind string) handler {
 		if s.awaitsAnswer() {
 			types = append(types, typeSDP)
 		}
-		body, got, p := readBody(w, r, types...) // before the lock: a slow client holds up itself only
+		body, got, p := readBody(r, types...) // before the lock: a slow client holds up itself only
 		if p != nil {
 			return p
 		}

@@ -82,7 +82,7 @@ func optionalJSON(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	if r.ContentLength == 0 { // not unknown, which is -1
 		return nil, nil
 	}
-	body, _, p := readBody(w, r, typeJSON)
+	body, _, p := readBody(r, typeJSON)
 	return body, p
 }
 

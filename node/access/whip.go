@@ -67,7 +67,7 @@ func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 
 // readOffer reads and parses the body.
 func readOffer(w http.ResponseWriter, r *http.Request) (offer, *problem) {
-	body, _, p := readBody(w, r, typeSDP)
+	body, _, p := readBody(r, typeSDP)
 	if p != nil {
 		return offer{}, p
 	}
