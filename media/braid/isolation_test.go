@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -113,30 +114,77 @@ func flood(s *Session, rate float64, d time.Duration) {
 	}
 }
 
+// constrict gives node 1 one way out of rate Mbit/s, or one of its own to each neighbour.
+func constrict(n *testNet, rate float64, buffer time.Duration, shared bool) {
+	each := map[NodeID]*bottleneck{}
+	for _, hop := range []NodeID{2, 3, 4} {
+		each[hop] = mbits(rate, buffer)
+		if shared {
+			each[hop] = each[2]
+		}
+	}
+	n.set(func() {
+		n.narrow = func(from, to NodeID) *bottleneck {
+			if from == 1 {
+				return each[to]
+			}
+			return nil
+		}
+	})
+}
+
+// How long a flood out of silence is felt by control: a buffer of 500 ms is full before anybody can know, and takes as long to drain.
+// TERN_FLOOD=60s runs more ways, for so long, and says how the whole time went.
+func TestAFloodIsFeltBrieflyFromItsBeginning(t *testing.T) {
+	type way struct {
+		rate   float64
+		buffer time.Duration
+		shared bool
+	}
+	ways, long := []way{{6, 500 * time.Millisecond, true}}, 1500*time.Millisecond
+	if said := os.Getenv("TERN_FLOOD"); said != "" {
+		var err error
+		if long, err = time.ParseDuration(said); err != nil {
+			t.Fatal(err)
+		}
+		const short = 200 * time.Millisecond
+		ways = append(ways, way{6, 500 * time.Millisecond, false}, way{2, short, true}, way{6, short, true}, way{20, short, true})
+	}
+	for _, w := range ways {
+		inBubble(t, func(t *testing.T, n *testNet) {
+			a, _, _, _ := four(n)
+			s := a.session(2)
+			c := newControl(t, n, 10*time.Millisecond)
+			constrict(n, w.rate, w.buffer, w.shared)
+			quiet := time.Now()
+			pause(time.Second)
+			began := time.Now()
+			flood(s, 10*w.rate, long)
+			pause(time.Second)
+			c.stop()
+			alone := quantile(c.asked(quiet, began), 0.5)
+			all := c.asked(began, began.Add(long))
+			fine, _ := slices.BinarySearch(all, alone+50*time.Millisecond)
+			felt := time.Duration(len(all)-fine) * 10 * time.Millisecond
+			t.Logf("%+v, %v: 50 ms and more for %v in all; p50 %v, p99 %v, at most %v longer than alone; %.1f Mbit/s of media arrive",
+				w, long, felt, quantile(all, 0.5)-alone, quantile(all, 0.99)-alone, quantile(all, 1)-alone, perSecond(int64(s.Stats().PeerReceived)*1150, long))
+			if w.buffer+300*time.Millisecond < felt && w.rate > 2 {
+				t.Errorf("%+v: control's round trips are 50 ms longer for %v, want at most 300 ms beyond the buffer", w, felt)
+			}
+		})
+	}
+}
+
 // Media of ten times what the way carries, copies not counted: control that shares the wire, and nothing else, waits little.
 // The first queue, which is there before anybody can know of it, is gone within half a second.
 func TestAMediaFloodHardlyDelaysControl(t *testing.T) {
 	for name, shared := range map[string]bool{"one uplink for all paths": true, "a bottleneck on each path": false} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, n *testNet) {
-				each := map[NodeID]*bottleneck{}
-				for _, hop := range []NodeID{2, 3, 4} {
-					each[hop] = mbits(6, 200*time.Millisecond)
-					if shared {
-						each[hop] = each[2]
-					}
-				}
 				a, _, _, _ := four(n)
 				s := a.session(2)
 				c := newControl(t, n, 10*time.Millisecond)
-				n.set(func() {
-					n.narrow = func(from, to NodeID) *bottleneck {
-						if from == 1 {
-							return each[to]
-						}
-						return nil
-					}
-				})
+				constrict(n, 6, 200*time.Millisecond, shared)
 				quiet := time.Now()
 				pause(time.Second)
 				began := time.Now()

@@ -26,6 +26,9 @@ const (
 	// A delay that has risen by paceHigh milliseconds for paceSure frames in a row is told of at once, too, when it has risen.
 	paceHigh = 30
 	paceSure = 8
+	// So many milliseconds after the last message, which is longer than one waits while it is calm, the first frame is told of at once: what
+	// comes next is compared with it.
+	paceBegins = 1500
 )
 
 var errPace = errors.New("malformed pace feedback")
@@ -109,12 +112,11 @@ type paceState struct {
 // noted counts one copy of a media frame and reports whether the sender should hear of the state at once.
 func (s *paceState) noted(p *inPath, nowMS uint64) bool {
 	s.copies++
-	high := p.leastN >= paceSure && p.standing() > p.floor+paceHigh
-	if (p.lost() > p.toldLost || high && !p.toldHigh) && !s.lossy {
+	if (p.lost() > p.toldLost || p.high() && !p.toldHigh) && !s.lossy {
 		s.lossy = true
 		return nowMS >= s.toldMS+uint64(paceLeast.Milliseconds())
 	}
-	return s.copies-s.told == paceMost
+	return s.copies-s.told == paceMost || s.begins(nowMS)
 }
 
 // due reports whether a message is due.
@@ -123,6 +125,8 @@ func (s *paceState) due(nowMS uint64) bool {
 	switch {
 	case news == 0 && !s.lossy:
 		return false
+	case s.begins(nowMS):
+		return true
 	case s.lossy, news >= paceMost:
 		return age >= uint64(paceLeast.Milliseconds())
 	case news >= s.rare(nowMS)*paceLittle:
@@ -130,6 +134,9 @@ func (s *paceState) due(nowMS uint64) bool {
 	}
 	return age+5 >= s.rare(nowMS)*uint64(paceSlow.Milliseconds())
 }
+
+// begins: media begins, or goes on after a pause.
+func (s *paceState) begins(nowMS uint64) bool { return nowMS > s.toldMS+paceBegins }
 
 // rare is how many times less often than in trouble the state is told of.
 func (s *paceState) rare(nowMS uint64) uint64 {

@@ -309,8 +309,17 @@ func (l *lull) add(delay int64, nowMS uint64) {
 // delay in ms.
 func (l *lull) delay() int64 { return min(l.now, l.old) }
 
-// standing is the lowest delay since the last message of pacefeed.go, or of the lull if that is lower.
-func (p *inPath) standing() int64 { return min(p.least, p.stands.delay()) }
+// standing is the lowest delay since the last message of pacefeed.go, or of the lull if that is lower; where the lull's is high, that: what
+// came before it was before the queue.
+func (p *inPath) standing() int64 {
+	if p.high() {
+		return p.stands.delay()
+	}
+	return min(p.least, p.stands.delay())
+}
+
+// high: a queue has risen, which is news.
+func (p *inPath) high() bool { return p.leastN >= paceSure && p.stands.delay() > p.floor+paceHigh }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 

@@ -145,7 +145,7 @@ func (t *tally) add(p *Path, now time.Time) {
 	t.rtt = max(t.rtt, p.rtt)
 	if p.queues(now) {
 		t.queueing++
-		t.queue = max(t.queue, p.queue)
+		t.queue = max(t.queue, p.foreseen())
 	}
 	if p.sure(now) {
 		t.sure++

@@ -31,6 +31,7 @@ const (
 	fairQueue   = 250 * time.Millisecond
 	fairGrows   = 1.02 // per sample
 	segmentSize = 1300 // bytes, for the TCP-friendly rate
+	floodTimes  = 4    // times what arrives: whoever sends so much has filled a buffer before the delay shows it
 	activeShare = 0.1  // of what its flow's busiest path carries: a path with less shows others' queues, not ours
 )
 
@@ -69,6 +70,7 @@ type Path struct {
 	lead      time.Duration // by how much it is faster than the slowest active path of its flow
 	excused   time.Time     // until then, queues are the past of a group that was cut
 	queue     time.Duration
+	floods    bool    // floodTimes what arrives is sent
 	fair      float64 // bytes/s that the needed copy may have whatever the cap; 0 = none
 	lately    flowed
 	longer    flowed
@@ -122,7 +124,9 @@ func (p *Path) judge(now time.Time) {
 	p.sum = Sample{}
 	p.at, p.rtt = now, s.RTT
 	p.delivered, p.sent = p.lately.take(s, flowSpan)
-	p.lasting, _ = p.longer.take(s, longSpan)
+	var sent float64
+	p.lasting, sent = p.longer.take(s, longSpan)
+	p.floods = sent*p.longer.seen(s.RTT) > floodTimes*p.lasting
 	p.arrives = max(p.delivered, p.lasting)
 	p.peak.take(now, p.delivered)
 	p.queue = s.MinDelay - p.floor.take(now, s.MinDelay, floorHalf)
@@ -145,7 +149,7 @@ func (p *Path) judge(now time.Time) {
 	if p.since.IsZero() && now.After(p.excused) {
 		p.since = now
 		switch {
-		case p.queue > 3*high:
+		case p.queue > 3*high, p.floods:
 			p.since = now.Add(-sureAfter)
 		case p.queue > 2*high || s.Lost > 0 && p.queue > high:
 			p.since = now.Add(-sureSooner)
@@ -180,6 +184,15 @@ func (p *Path) queues(now time.Time) bool {
 	return p.queueing && now.Sub(p.at) < staleAfter
 }
 
+// foreseen is the queue that a cut is for: the one that is seen, or in a flood one for the deepest cut. What arrives then has entered the queue
+// when it was still short.
+func (p *Path) foreseen() time.Duration {
+	if p.floods {
+		return max(p.queue, drainTime)
+	}
+	return p.queue
+}
+
 // sure reports whether the evidence counts. It waits for what slower paths of the flow show of the same moment: a queue that
 // they share must not be taken for this path's.
 func (p *Path) sure(now time.Time) bool {
@@ -206,14 +219,14 @@ func (p *Path) wants() float64 {
 // step moves the path's own cap.
 func (p *Path) step(now time.Time) {
 	if p.queues(now) {
-		p.rate.Higher(now, p.queue, p.rtt)
+		p.rate.Higher(now, p.foreseen(), p.rtt)
 	}
 	least := func() float64 {
 		return fitting(p.flow.c.needs(func(o *Path) bool { return o == p }), p.arrives)
 	}
 	switch {
 	case p.sure(now):
-		p.rate.Queue(now, p.delivered, least(), p.queue, p.rtt)
+		p.rate.Queue(now, p.delivered, least(), p.foreseen(), p.rtt)
 		if p.others.IsZero() && p.rate.cap <= p.rate.limit/2 {
 			p.others = now
 		}
@@ -282,6 +295,11 @@ func (f *flowed) take(s Sample, span time.Duration) (delivered, sent float64) {
 		*f = flowed{}
 	}
 	return (f.old.bytes + f.now.bytes) / seconds, (f.old.sent + f.now.sent) / seconds
+}
+
+// seen is the share of what was sent, over the time of the rates, that may have been told of when it takes a round trip.
+func (f *flowed) seen(rtt time.Duration) float64 {
+	return 1 - rtt.Seconds()/max(f.old.seconds+f.now.seconds, rtt.Seconds(), rateSpan.Seconds())
 }
 
 // least is the value of the moment.

@@ -9,7 +9,7 @@ import (
 const (
 	floorRate   = 16e3                   // bytes/s below which nothing is cut: what keeps feedback alive
 	keepShare   = 0.85                   // of the delivered rate after a cut with a short queue
-	keepLeast   = 0.25                   // of the delivered rate after a cut with a long queue
+	keepLeast   = 0.1                    // of the delivered rate after a cut with a long queue
 	backAt      = 0.7                    // of the limit: where a cap is after a cut when the queue has drained
 	believe     = 0.5                    // of the cap: less delivered than that says that little was sent, or that much was lost, more than what fits
 	longQueue   = 150 * time.Millisecond // media that waits longer is nearly too old: no cut is too deep for that

@@ -24,7 +24,7 @@ func TestRateStates(t *testing.T) {
 	}{
 		{"open, clear", Rate{}, func(r *Rate) { r.Clear(at(time.Hour), 1e6, 1e6, testRTT) }, 0},
 		{"open, short queue: most of what arrived", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, 0, testRTT) }, 0.85e6},
-		{"open, long queue: a quarter of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, time.Second, testRTT) }, 0.25e6},
+		{"open, long queue: a tenth of it", Rate{}, func(r *Rate) { r.Queue(now, 1e6, 0, time.Second, testRTT) }, 0.1e6},
 		{"open, nothing arrived: the least", Rate{}, func(r *Rate) { r.Queue(now, 0, 0, time.Second, testRTT) }, floorRate},
 		{"capped, queue too soon", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(testRTT), 1e6, 0, 0, testRTT) }, 1e6},
 		{"capped, queue again", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 0, 0, testRTT) }, 0.85e6},
@@ -42,7 +42,7 @@ func TestRateStates(t *testing.T) {
 		{"in trouble, a short queue: what must be left", queued(capped(1e6, 2e6), 20*time.Millisecond),
 			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0.95e6, 100*time.Millisecond, testRTT) }, 0.95e6},
 		{"in trouble, a long queue: the share for it", queued(capped(1e6, 2e6), 20*time.Millisecond),
-			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0.95e6, time.Second, testRTT) }, 0.25e6},
+			func(r *Rate) { r.Queue(at(time.Second), 1e6, 0.95e6, time.Second, testRTT) }, 0.1e6},
 		{"what must be left is more than there was", capped(1e6, 2e6), func(r *Rate) { r.Queue(at(time.Second), 1e6, 5e6, 0, testRTT) }, 1e6},
 		{"out of trouble: back near the limit", queued(capped(0.5e6, 2e6), 100*time.Millisecond),
 			func(r *Rate) { r.Clear(at(time.Second), 0.1e6, 5e6, testRTT) }, 1.4e6},
@@ -186,5 +186,35 @@ func TestReportsThatComeAtOnceAreNoRate(t *testing.T) {
 	f.take(Sample{Interval: time.Second, Bytes: 1e6}, flowSpan)
 	if rate, _ := f.take(Sample{Interval: time.Millisecond, Bytes: 100e3}, flowSpan); rate > 2e6 {
 		t.Errorf("100 kB a millisecond after a pause are %.0f bytes/s", rate)
+	}
+}
+
+// Sent is counted a round trip before what arrived: only what is beyond that is a flood.
+func TestAFloodIsMoreThanWhatIsOnItsWay(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		sent   int // bytes in each of four samples of 50 ms; 10 kB arrive in the last three
+		floods bool
+	}{
+		{"the first round trip of media that fits", 10e3, false},
+		{"three times too much", 30e3, false},
+		{"ten times too much", 100e3, true},
+	} {
+		var control Control
+		f := control.NewFlow()
+		p := f.NewPath(1)
+		f.SetPaths([]*Path{p})
+		now := time.Unix(1e6, 0)
+		for i := range 4 {
+			now = now.Add(50 * time.Millisecond)
+			got := 10_000
+			if i == 0 {
+				got = 0
+			}
+			control.Feedback(now, p, Sample{Interval: 50 * time.Millisecond, Frames: 8, Bytes: got, Sent: c.sent, RTT: 50 * time.Millisecond})
+		}
+		if p.floods != c.floods {
+			t.Errorf("%s: a flood: %v", c.name, p.floods)
+		}
 	}
 }
