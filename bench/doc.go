@@ -3,6 +3,7 @@
 //
 //	bench.go         Benchmark, register, Execute: what there is and how it is run
 //	gate.go          stable rows against the committed ones (bench/gate.json), for CI
+//	steps.go, steps_linux_amd64.go, steps_other.go   instructions of a Go benchmark, counted by stepping through it
 //	scenarios.go     whole nodes in virtual time: the gated figures
 //	growth.go        cost against nodes, viewers, streams and apps
 //	curves.go        curves: exponents, tables, plots

@@ -86,10 +86,14 @@ const (
 	byteSlack  = 64
 )
 
+// goUnits are what is read of Go's benchmarks, with the slack of each. Instructions are those of tern bench instructions.
+var goUnits = map[string]float64{"allocs/op": allocSlack, "B/op": byteSlack, "instructions/op": 0}
+
 // processors is what Go appends to a benchmark's name if there are several.
 var processors = regexp.MustCompile(`-\d+$`)
 
-// GoResults reads what go test -bench -benchmem prints: allocations and bytes of each benchmark, one result for each package.
+// GoResults reads what go test -bench -benchmem and tern bench instructions print: allocations, bytes and instructions of each
+// benchmark, one result for each package.
 func GoResults(r io.Reader) ([]*Result, error) {
 	byPackage := make(map[string]*Result)
 	pkg := ""
@@ -104,7 +108,7 @@ func GoResults(r io.Reader) ([]*Result, error) {
 		}
 		name := processors.ReplaceAllString(fields[0], "")
 		for i := 2; i+1 < len(fields); i += 2 {
-			slack, ok := map[string]float64{"allocs/op": allocSlack, "B/op": byteSlack}[fields[i+1]]
+			slack, ok := goUnits[fields[i+1]]
 			if !ok {
 				continue
 			}

@@ -20,7 +20,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure this machine against named baselines, as ratios within one run",
 	}
-	c.AddCommand(benchListCommand(), benchRunCommand(), benchGateCommand(), benchFanoutCommand())
+	c.AddCommand(benchListCommand(), benchRunCommand(), benchGateCommand(), benchInstructionsCommand(), benchFanoutCommand())
 	return c
 }
 

@@ -78,28 +78,33 @@ func frameFor(b *Braid, h pathHeader, payload []byte) []byte {
 	return f
 }
 
-func TestRelayAllocatesNothing(t *testing.T) {
-	w := &nullWire{}
-	b := still(t, 3, &nullHandler{}, w)
+// relaying is one path frame of 1,150 bytes that passes through a relay again and again.
+func relaying(t testing.TB, w Wire) (b *Braid, size int, pass func()) {
+	b = still(t, 3, &nullHandler{}, w)
 	h := pathHeader{relayN: 1, relays: [maxRelays]NodeID{3}, kind: kindMedia, fence: 1, source: 1, dest: 2}
 	frame := frameFor(b, h, make([]byte, 1150))
-	allocs := testing.AllocsPerRun(1000, func() {
+	return b, len(frame), func() {
 		frame[2] &^= 3 << 2 // back to this hop
 		b.HandleFrame(frame, netip.AddrPort{})
-	})
-	if allocs != 0 || w.runs != 1001 || w.bytes != 1001*len(frame) {
+	}
+}
+
+func TestRelayAllocatesNothing(t *testing.T) {
+	w := &nullWire{}
+	b, size, pass := relaying(t, w)
+	allocs := testing.AllocsPerRun(1000, pass)
+	if allocs != 0 || w.runs != 1001 || w.bytes != 1001*size {
 		t.Errorf("%v allocations per frame, %d of 1001 frames relayed, %v", allocs, w.runs, b.Stats().Frames)
 	}
 }
 
-func TestReceiveAllocatesNothing(t *testing.T) {
-	h := &nullHandler{}
-	b := still(t, 2, h, &nullWire{})
+// receiving is packets of 1,150 bytes of which three copies come, so many of them; each call takes one.
+func receiving(t testing.TB, h Handler, packets int) (b *Braid, take func()) {
+	b = still(t, 2, h, &nullWire{})
 	stillSession(t, b, 1, false)
 	key, _ := newMediaKey(testExporter("x"), 0, 0)
-	const runs = 1000
 	var frames [][]byte
-	for seq := range uint64(runs + 1) {
+	for seq := range uint64(packets) {
 		sealed := key.seal(appendRecord(make([]byte, mediaHeader, MaxDatagram), record{stream: 1, data: make([]byte, 1150)}), 0, 0, seq)
 		for path := range uint8(3) {
 			head := pathHeader{kind: kindMedia, fence: 1, source: 1, dest: 2, path: path, seq: uint32(seq)}
@@ -107,19 +112,26 @@ func TestReceiveAllocatesNothing(t *testing.T) {
 		}
 	}
 	at := 0
-	allocs := testing.AllocsPerRun(runs, func() {
+	return b, func() {
 		for range 3 {
 			b.HandleFrame(frames[at], netip.AddrPort{})
 			at++
 		}
-	})
+	}
+}
+
+func TestReceiveAllocatesNothing(t *testing.T) {
+	h := &nullHandler{}
+	const runs = 1000
+	b, take := receiving(t, h, runs+1)
+	allocs := testing.AllocsPerRun(runs, take)
 	if allocs != 0 || h.packets != runs+1 {
 		t.Errorf("%v allocations per packet with two copies, %d of %d packets delivered, %v", allocs, h.packets, runs+1, b.Stats().Frames)
 	}
 }
 
-func TestSendAllocatesNothing(t *testing.T) {
-	w := &nullWire{}
+// sender is a moment of ten packets of 1,150 bytes that leaves on three paths, once buffers have grown to what is needed.
+func sender(t testing.TB, w Wire) (moment func()) {
 	b := still(t, 1, &nullHandler{}, w)
 	s := stillSession(t, b, 2, true)
 	now := time.Now()
@@ -131,15 +143,21 @@ func TestSendAllocatesNothing(t *testing.T) {
 	s.f.refresh()
 	s.f.burst.Set(now, math.Inf(1)) // no time passes between the moments
 	packet := make([]byte, 1150)
-	moment := func() {
+	moment = func() {
 		for range 10 {
 			s.Send(1, Video, packet)
 		}
 		s.sendMoment(now) // nothing ages, however long this takes
 	}
 	for range repairFrames / 10 * 2 {
-		moment() // queues and buffers grow to what is needed
+		moment()
 	}
+	return moment
+}
+
+func TestSendAllocatesNothing(t *testing.T) {
+	w := &nullWire{}
+	moment := sender(t, w)
 	w.runs = 0
 	if allocs := testing.AllocsPerRun(100, moment); allocs != 0 {
 		t.Errorf("%v allocations per moment of 10 packets on three paths", allocs)
