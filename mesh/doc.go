@@ -118,7 +118,8 @@
 // it failed is believed. Several that lie together can take a node's links with others away until that one speaks. A node that is
 // thrown out reads gossip for a minute more, and a member can make keys as it likes. A node that is restarted within the two
 // minutes after a revocation keeps the keys from before until the third rotation. Measured latency is half a round trip, so an
-// asymmetric route is seen as symmetric. Floods of joins meet
+// asymmetric route is seen as symmetric; a neighbour that guesses when it will be asked can answer early and seem nearer than it is.
+// Floods of joins meet
 // the limits of layer 1, packets from addresses of no member a rate of 500 a second, those from a member's, forged or not, the same for
 // each, made-up names, which take a member's key, the bound on nodes without a card: while such a flood lasts, newcomers may be late, a
 // member whose address is forged is not heard by gossip where the forger sends, and memberlist checks names that are nobody. Links, and so

@@ -89,3 +89,51 @@ func TestWhoCountsAsFallen(t *testing.T) {
 		t.Error("of few links, three must be lost, and it must have them")
 	}
 }
+
+// named finds a node.
+func (l *lockstep) named(name string) *stepper {
+	return l.nodes[slices.IndexFunc(l.nodes, func(s *stepper) bool { return s.name == name })]
+}
+
+// A node says for a while that it has perfect links to everybody. Nobody takes one of them for better than the other end measures it, and
+// those that nobody else measures carry nothing.
+func TestALiarAttractsNothing(t *testing.T) {
+	l := newMeshLockstep(t, 1, 10)
+	for _, s := range l.nodes {
+		l.start(s)
+	}
+	l.until(l.now.Add(6 * time.Second))
+	liar := l.nodes[3]
+	var lie linkstate.Row
+	lie.Links = make(map[uint32]linkstate.Link)
+	for _, other := range l.nodes {
+		if other != liar {
+			lie.Links[other.id] = linkstate.Link{To: other.id}
+		}
+	}
+	believed := 0
+	for range 20 {
+		liar.publishRow(l.now, lie)
+		l.until(l.now.Add(100 * time.Millisecond))
+		for _, s := range l.nodes[5:8] {
+			s.mu.Lock()
+			said := s.peers[liar.name].row.Links
+			s.mu.Unlock()
+			if len(said) != len(lie.Links) || said[l.nodes[0].id] != lie.Links[l.nodes[0].id] {
+				continue // one of its honest rows came last
+			}
+			believed++
+			for _, link := range s.Graph().Links() {
+				if link.Down || link.From != liar.name && link.To != liar.name {
+					continue
+				}
+				if real := l.latency(l.named(link.From), l.named(link.To)); link.Latency < real*9/10 {
+					t.Fatalf("%s takes %s to %s for %v; it is %v", s.name, link.From, link.To, link.Latency, real)
+				}
+			}
+		}
+	}
+	if believed < 20 {
+		t.Errorf("its lies came %d times in 60; the test has lost its point", believed)
+	}
+}

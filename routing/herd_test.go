@@ -15,6 +15,7 @@ type crowd struct {
 	known   [12]map[string]int // users of each relay, as of so many steps ago: news takes a second
 	moves   int
 	peak    float64 // highest load of the cheap relay
+	course  []int   // its users, every ten seconds
 }
 
 const (
@@ -80,18 +81,22 @@ func (c *crowd) step(now time.Time, cheapIsThere bool) {
 }
 
 // A cheap relay appears. Pairs of one patience all rush there, find it full, all leave, and so on for ever; pairs of different
-// patience fill it and stay.
+// patience fill it and stay: go test ./routing -run NoHerd -v.
 func TestNoHerd(t *testing.T) {
 	run := func(patient bool) *crowd {
 		c := newCrowd(patient)
 		now := time.Unix(1000, 0)
 		for i := range 1200 { // two minutes
 			c.step(now.Add(time.Duration(i)*crowdStep), i >= 50)
+			if i%100 == 99 {
+				c.course = append(c.course, c.known[0]["cheap"])
+			}
 		}
 		return c
 	}
 	herd, spread := run(false), run(true)
 	users := spread.known[0]["cheap"]
+	t.Logf("of 60 pairs on the cheap relay, which has room for 20, every 10 s: all alike %v, spread %v", herd.course, spread.course)
 	t.Logf("all alike: load of the cheap relay up to %.1f, %d moves; spread: up to %.1f, %d moves, %d of 20 places taken", herd.peak, herd.moves, spread.peak, spread.moves, users)
 	if herd.peak < 2 {
 		t.Error("without patience there is no herd; the test has lost its point")
