@@ -99,7 +99,6 @@ func address(program, function string) (uint64, error) {
 type tracee struct {
 	entry   uintptr
 	cmd     *exec.Cmd
-	out     strings.Builder
 	pid     int
 	threads map[int]bool
 	release func() bool
