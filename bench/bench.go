@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,6 +43,8 @@ type Options struct {
 	Repeat  int        // repetitions of what is noisy; 0: DefaultRepeat
 	Bubble  run.Bubble // virtual time; nil: run.VirtualTime, which a test cannot use
 	Version string     // shown in the result
+	// Progress is told what has been found so far, by benchmarks that take minutes; nil: nobody is.
+	Progress io.Writer
 }
 
 // Find returns the benchmark of that name.
@@ -70,7 +73,7 @@ func Execute(ctx context.Context, name string, o Options) (*Result, error) {
 		o.Bubble = run.VirtualTime
 	}
 	began := time.Now()
-	r := &Recorder{Repeat: o.Repeat, Bubble: o.Bubble}
+	r := &Recorder{Repeat: o.Repeat, Bubble: o.Bubble, progress: o.Progress}
 	if err := b.Run(ctx, r); err != nil {
 		return nil, fmt.Errorf("benchmark %s: %w", name, err)
 	}

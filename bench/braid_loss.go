@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -291,6 +292,7 @@ func runLossCases(ctx context.Context, r *Recorder, cases []lossCase) error {
 			}
 			var got lossResult
 			var err error
+			began := time.Now()
 			if bubble := r.Bubble(func() { got, err = tr.run(c) }); bubble != nil || err != nil {
 				return fmt.Errorf("%s, %s: %w", c.title, tr.name, errors.Join(bubble, err))
 			}
@@ -299,6 +301,7 @@ func runLossCases(ctx context.Context, r *Recorder, cases []lossCase) error {
 				table.Notes = append(table.Notes, got.paths())
 			}
 			table.Rows = append(table.Rows, got.row(tr.name))
+			r.Say("%s: %s (%v)", c.name(), strings.Join(got.row(tr.name), " | "), time.Since(began).Round(time.Second))
 		}
 		r.Table(table)
 	}

@@ -60,6 +60,7 @@ type Recorder struct {
 	Repeat int        // how often noisy figures are to be taken
 	Bubble run.Bubble // runs a function in virtual time
 
+	progress io.Writer // for Say; nil: nobody listens
 	rows   []*Row
 	curves []Curve
 	tables []Table
@@ -75,6 +76,13 @@ func (r *Recorder) Row(row Row, values ...float64) {
 		r.rows = append(r.rows, &row)
 	}
 	r.rows[i].Values = append(r.rows[i].Values, values...)
+}
+
+// Say tells whoever waits what was found so far, a line at a time: a run of an hour that is stopped has then not been for nothing.
+func (r *Recorder) Say(format string, args ...any) {
+	if r.progress != nil {
+		fmt.Fprintf(r.progress, format+"\n", args...)
+	}
 }
 
 // Table adds a table.

@@ -60,7 +60,7 @@ func benchRunCommand() *cobra.Command {
 			if err := writable(plots, jsonFile, markdown); err != nil {
 				return usageError{err}
 			}
-			r, err := bench.Execute(cmd.Context(), got[0], bench.Options{Repeat: repeat, Version: version})
+			r, err := bench.Execute(cmd.Context(), got[0], bench.Options{Repeat: repeat, Version: version, Progress: cmd.ErrOrStderr()})
 			if err != nil {
 				return err
 			}
