@@ -14,6 +14,7 @@ import (
 
 const (
 	costTime   = 30 * time.Second // of one measurement
+	costWarm   = 15 * time.Second // before it: a session's first ten seconds are told of more often
 	outageRate = 200              // packets a second
 )
 
@@ -57,14 +58,10 @@ func runBraidStatistics(ctx context.Context, r *Recorder) error {
 		if bubble := r.Bubble(func() { share, err = statisticsShare(l.size, l.rate) }); bubble != nil || err != nil {
 			return fmt.Errorf("%s: %w", l.name, errors.Join(bubble, err))
 		}
-		row := Row{Name: l.name, Unit: "% of media bytes"}
-		if l.rate > 50 {
-			row.Must = 1
-		}
-		r.Row(row, 100*share)
+		r.Row(Row{Name: l.name, Unit: "% of media bytes", Must: 1}, 100*share)
 	}
 	r.Note("Reports, feedback for budgets, acknowledgements and keep-alives of both sides on all three paths, path headers included, divided by "+
-		"the media frames of one side on all three paths, in %v of steady stream.", costTime)
+		"the media frames of one side on all three paths, in %v of steady stream after %v.", costTime, costWarm)
 	return nil
 }
 
@@ -87,8 +84,8 @@ func statisticsShare(size, rate int) (share float64, err error) {
 	s, err := pair.session()
 	if err == nil {
 		packet := make([]byte, size)
-		for i := range int((lossWarm + costTime).Seconds()) * rate {
-			if i == int(lossWarm.Seconds())*rate {
+		for i := range int((costWarm + costTime).Seconds()) * rate {
+			if i == int(costWarm.Seconds())*rate {
 				media.Store(0)
 				rest.Store(0)
 			}

@@ -61,10 +61,10 @@ type Recorder struct {
 	Bubble run.Bubble // runs a function in virtual time
 
 	progress io.Writer // for Say; nil: nobody listens
-	rows   []*Row
-	curves []Curve
-	tables []Table
-	notes  []string
+	rows     []*Row
+	curves   []Curve
+	tables   []Table
+	notes    []string
 }
 
 // Row adds values to the row of that name, which the first call describes. Values of one repetition of a row and of its baseline must

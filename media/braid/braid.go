@@ -225,8 +225,8 @@ func New(cfg Config) (*Braid, error) {
 func quicConfig() *quic.Config {
 	return &quic.Config{
 		EnableDatagrams:         true,
-		DisablePathMTUDiscovery: true, // with copies, a probe would pass if any path passes it
-		KeepAlivePeriod:         2 * time.Second,
+		DisablePathMTUDiscovery: true,            // with copies, a probe would pass if any path passes it
+		KeepAlivePeriod:         5 * time.Second, // reports are more frequent
 		MaxIdleTimeout:          10 * time.Second,
 		HandshakeIdleTimeout:    5 * time.Second,
 		MaxIncomingStreams:      -1,

@@ -90,6 +90,7 @@
 //	joint.go      losses of two paths at once, bursts
 //	missing.go    which frames to ask for again
 //	fragments.go  packets put together again
+//	rhythm.go     when a side reports
 //	feedback.go   reports and repair requests, both directions
 //	pacefeed.go   feedback for budgets and redundancy
 //	report.go     their encoding
@@ -123,9 +124,9 @@
 //   - Extra copies give way to needed ones, and all media to what the paths and the node can carry without a queue (ADR 5).
 //   - Send, SendMessage and HandleRun never wait for a network or a peer, only for short locks; what Wire has no room for is
 //     dropped and counted.
-//   - Statistics and feedback cost at most 1 % of the bytes from 200 packets/s of video on while all is calm; after a sign of trouble
-//     (a queue, undelivered or corrupt frames, a silent path, the end of media) they come up to five times as often for ten seconds. A
-//     lone audio stream of 50 packets/s pays 15 %.
+//   - Statistics and feedback cost at most 1 % of the bytes while all is calm, of a lone audio stream as well (ADR 25). For ten seconds after
+//     a session's first media or a sign of trouble (a queue or a mark of one, undelivered or corrupt frames, a path that fell silent) they come more
+//     often. What is lost, queues or falls silent is told of at once either way.
 //   - Relays may set the congestion bit: when an IP router marked the frame (ECN), when more than half a MiB waits in their
 //     own socket or it has refused a run within a tenth of a second, and when little of the source's budget is left.
 //

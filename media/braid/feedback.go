@@ -8,13 +8,6 @@ import (
 )
 
 const (
-	// reportInterval is how often each side reports what it sent and received; less often, down to every tenth time, while what
-	// moved is less than reportShare times what a report costs: its bytes and reportFrame of headers and acknowledgements.
-	reportInterval = 100 * time.Millisecond
-	reportIdle     = 10
-	reportSoon     = 3 // instead, after a sign of trouble, the end of media among them
-	reportShare    = 500
-	reportFrame    = 150
 	// reportGap is how soon after the last report another one may go out because a path fell silent or came back.
 	reportGap = 20 * time.Millisecond
 	// deadAfter is how long, beyond a round trip, a path may bring nothing of what was sent on it.
@@ -26,8 +19,8 @@ const (
 	askAgain = 15 * time.Millisecond
 	// maxAgain bounds the frames that are asked for once more.
 	maxAgain = 4 * maxAsked
-	// silentAfter is when a sender that hears no reports takes all paths for dead.
-	silentAfter = 3 * time.Second
+	// silentAfter is when a sender that hears no reports takes all paths for dead; its own reports say so.
+	silentAfter = 20 * time.Second
 )
 
 // feedbackLoop reports, and asks for what is missing, until ctx ends.
@@ -39,29 +32,27 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
 	var (
-		r       report
-		p       paceReport
-		buf     []byte
-		asked   []uint64 // once
-		idle    int
-		changed uint64 // sum of the last report
-		before  uint64 // sum at the last tick
-		trouble uint64
-		moved   uint64
-		last    time.Time
+		r     report
+		p     paceReport
+		buf   []byte
+		asked []uint64 // once
+		beat  rhythm
+		last  time.Time
 	)
 	for {
+		told := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.asked:
 			if now := time.Now(); now.Sub(last) >= reportGap && s.reportNow.Swap(false) {
 				s.compose(&r, now)
-				buf, last, moved = s.sendReport(&r, buf), now, r.moved
+				told = true
 			}
 		case <-quick.C:
 		case <-again.C:
-			buf = s.sendAsks(s.unseen(asked), buf)
+			asked = s.unseen(asked)
+			buf = s.sendAsks(asked, buf)
 			asked = asked[:0]
 		case now := <-tick.C:
 			s.settle(now)
@@ -70,32 +61,37 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 				s.f.refresh()
 			}
 			s.compose(&r, now)
-			idle++
-			sum := r.sum()
-			if n := r.trouble(); sum == before && sum != changed || n != trouble { // media has ended, too: the last frames are told of at once
-				trouble = n
+			if beat.step(&r) {
 				s.alert(now)
 			}
-			before = sum
-			calm := s.calm(now)
-			if sum != changed && (!calm || r.pays(moved)) || idle >= reportIdle || !calm && idle >= reportSoon || s.reportNow.Swap(false) {
-				changed, idle, moved = sum, 0, r.moved
-				buf, last = s.sendReport(&r, buf), now
-			}
+			calm, sized := s.calm(now), s.sized.Swap(false)
+			told = beat.due(&r, calm, s.patience()) || s.reportNow.Swap(false) ||
+				sized && calm && now.Sub(s.began) > alertFor // the first probes are answered by the first report
 		}
-		if s.composePace(&p, time.Now()) {
+		if told {
+			buf, last = s.sendReport(&r, buf), time.Now()
+			beat.sent(&r)
+		}
+		if s.composePace(&p, time.Now(), told) {
 			buf = p.append(buf[:0])
 			_ = s.conn.SendDatagram(buf)
 		}
-		before := len(asked)
+		once := len(asked)
 		asked = s.takeAsks(asked)
-		buf = s.sendAsks(asked[before:], buf)
-		if before == 0 && len(asked) > 0 {
+		buf = s.sendAsks(asked[once:], buf)
+		if once == 0 && len(asked) > 0 {
 			again.Reset(askAgain)
 		}
-		s.asksSent.Add(uint64(len(asked) - before))
 		asked = asked[:min(len(asked), maxAgain)]
 	}
+}
+
+// patience is how long the peer may go without a report: less than half of what it waits, for one may be lost.
+func (s *Session) patience() time.Duration {
+	if r := s.remote.Load(); r != nil {
+		return max(reportOld, r.patience/2-reportInterval)
+	}
+	return reportOld
 }
 
 // takeAsks appends the frames to ask for now.
@@ -116,6 +112,7 @@ func (s *Session) unseen(asked []uint64) []uint64 {
 
 // sendAsks asks for frames.
 func (s *Session) sendAsks(asked []uint64, buf []byte) []byte {
+	s.asksSent.Add(uint64(len(asked)))
 	for some := range slices.Chunk(asked, maxAsked) {
 		buf = appendRepair(buf[:0], some)
 		_ = s.conn.SendDatagram(buf)
@@ -131,24 +128,6 @@ func (s *Session) sendReport(r *report, buf []byte) []byte {
 	return buf
 }
 
-// pays: enough has moved, on all paths, since it was told bytes, to make another report on all of them cheap.
-func (r *report) pays(told uint64) bool {
-	cost := len(r.out)*outBytes + len(r.in)*inBytes + len(r.pairs)*pairBytes + reportFrame
-	return r.moved-min(told, r.moved) >= uint64(reportShare*cost*len(r.out))
-}
-
-// trouble changes whenever frames are found corrupt or undelivered, or a path is silent.
-func (r *report) trouble() (n uint64) {
-	n = r.undelivered + r.repaired
-	for _, in := range r.in {
-		n += in.corrupt
-		if in.silent || in.broken {
-			n++
-		}
-	}
-	return n
-}
-
 // alert and calm: whether there was a sign of trouble lately, at this end.
 func (s *Session) alert(now time.Time) {
 	s.f.rxMu.Lock()
@@ -159,16 +138,7 @@ func (s *Session) alert(now time.Time) {
 func (s *Session) calm(now time.Time) bool {
 	s.f.rxMu.Lock()
 	defer s.f.rxMu.Unlock()
-	return s.rx.pace.rare(s.b.unixMS(now)) > 1
-}
-
-// sum changes whenever media moves or something is found lost; QUIC packets alone, reports among them, do not count.
-func (r *report) sum() uint64 {
-	sum := r.mediaNext + r.received + r.undelivered + r.repaired
-	for _, in := range r.in {
-		sum += in.lost + in.rescued + in.corrupt
-	}
-	return sum
+	return s.rx.pace.calm(s.b.unixMS(now))
 }
 
 // settle does what waits for time to pass: frames that leave the window, reports that become due, holes, the next key.
@@ -196,7 +166,7 @@ func (s *Session) settle(now time.Time) {
 func (s *Session) compose(r *report, now time.Time) {
 	f := s.f
 	r.in, r.out, r.pairs, r.moved = r.in[:0], r.out[:0], r.pairs[:0], 0
-	r.mediaNext = s.nextSeq.Load()
+	r.mediaNext, r.patience = s.nextSeq.Load(), silentAfter
 	f.rxMu.Lock()
 	r.duplicates, r.undelivered, r.repaired = s.rx.settle.duplicates, s.rx.settle.undelivered, s.rx.settle.repaired
 	r.received = s.packetsReceived.Load()

@@ -11,8 +11,11 @@ const (
 	// probeWait is how long the answer to a size probe may take, beyond the round trip: it comes with a report.
 	probeWait  = 500 * time.Millisecond
 	probeTries = 3
-	// probeEvery is when a path is tried again; probeDoubt is when at the earliest, if it loses most of what is sent on it.
+	// probeEvery is when a path is tried again, if it has a limit or probeBytes were sent on it since, of which a probe and its answer
+	// are a thousandth; probeRest is when in any case. probeDoubt is when at the earliest, if it loses most of what is sent.
 	probeEvery = 30 * time.Second
+	probeBytes = 1_500_000
+	probeRest  = 5 * time.Minute
 	probeDoubt = 12 * time.Second
 	// sizeMS is how long a size counts as having arrived lately, in milliseconds: less than probeDoubt, so that one round's
 	// answer is not taken for the next one's.
@@ -28,8 +31,9 @@ const (
 //	                             +--some size came--> waiting, limit that size
 //	                             +--none came-------> waiting: the path is dead, its size is another day's question
 type sizing struct {
-	limit  int // largest UDP payload; 0 = nothing is known to be too large
-	tries  int // of the round under way; 0 = waiting
+	limit  int    // largest UDP payload; 0 = nothing is known to be too large
+	tries  int    // of the round under way; 0 = waiting
+	bytes  uint64 // sent on the path when it began
 	at     time.Time
 	next   time.Time
 	began  time.Time
@@ -47,11 +51,11 @@ func (l *losing) most(received, lost uint64) bool {
 }
 
 // step moves the round on: which sizes to send now, and whether the limit has changed. seen are the sizes that the peer saw
-// lately. Pure.
-func (z *sizing) step(now time.Time, rtt time.Duration, seen uint64, loses bool) (send []int, changed bool) {
+// lately, sent the bytes that went out on the path ever. Pure.
+func (z *sizing) step(now time.Time, rtt time.Duration, seen, sent uint64, loses bool) (send []int, changed bool) {
 	switch {
-	case z.tries == 0 && (now.After(z.next) || loses && now.Sub(z.began) > probeDoubt):
-		z.tries, z.at, z.began = 1, now, now
+	case z.tries == 0 && (z.due(now, sent) || loses && now.Sub(z.began) > probeDoubt):
+		z.tries, z.at, z.began, z.bytes = 1, now, now, sent
 		return probeSizes[len(probeSizes)-1:], false
 	case z.tries == 0:
 		return nil, false
@@ -78,6 +82,10 @@ func (z *sizing) step(now time.Time, rtt time.Duration, seen uint64, loses bool)
 	return nil, changed
 }
 
+func (z *sizing) due(now time.Time, sent uint64) bool {
+	return now.After(z.next) && (z.limit != 0 || sent-z.bytes >= probeBytes || now.Sub(z.began) > probeRest)
+}
+
 // fits: a path frame of so many bytes is not known to be too large for the path.
 func (p *outPath) fits(size int) bool { return p.size.limit == 0 || size <= p.size.limit }
 
@@ -95,11 +103,14 @@ func (f *flow) probeSize(now time.Time) {
 		if !p.ready {
 			continue
 		}
-		send, changed := p.size.step(now, f.rtt, p.seen.sizes, p.size.losing.most(p.seen.received, p.seen.lost))
+		send, changed := p.size.step(now, f.rtt, p.seen.sizes, p.bytes, p.size.losing.most(p.seen.received, p.seen.lost))
 		if changed && p.size.limit != 0 {
 			f.b.counters.blackHoles.Add(1)
 			f.b.log.Warn("a path carries only small packets; frames are cut to fit, mend the path's MTU",
 				"peer", uint32(f.key.peer), "relays", p.relays[:p.relayN], "largest_bytes", p.size.limit, "wanted_bytes", MaxDatagram)
+		}
+		if len(send) > 0 && p.size.tries == 1 {
+			p.seen.sizes = 0 // of the last round
 		}
 		for _, size := range send {
 			f.sendOn(p, size, now)
@@ -156,6 +167,9 @@ func (f *flow) receiveSize(h *pathHeader, size int, sentMS, nowMS uint64) DropRe
 		if size == s {
 			p.sizeAt[i] = nowMS
 		}
+	}
+	for _, s := range f.sessions {
+		s.sized.Store(true)
 	}
 	return DropNone
 }

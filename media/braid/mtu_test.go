@@ -70,10 +70,10 @@ func TestMTUBlackHoleOnTheOnlyPath(t *testing.T) {
 
 func TestSizingNeedsEvidence(t *testing.T) {
 	var z sizing
-	now := time.Unix(1000, 0)
+	now, bytes := time.Unix(1000, 0), uint64(0)
 	step := func(seen uint64) (sent int) {
 		for range 40 {
-			send, _ := z.step(now, 0, seen, false)
+			send, _ := z.step(now, 0, seen, bytes, false)
 			sent += len(send)
 			now = now.Add(100 * time.Millisecond)
 		}
@@ -82,12 +82,22 @@ func TestSizingNeedsEvidence(t *testing.T) {
 	if sent := step(0); sent != 1+2*len(probeSizes) || z.limit != 0 {
 		t.Errorf("a path that brings nothing: %d probes, limit %d; want no limit", sent, z.limit)
 	}
-	now = now.Add(probeEvery)
+	now, bytes = now.Add(probeEvery), bytes+probeBytes
 	if step(1); z.limit != probeSizes[0] {
 		t.Errorf("only the smallest came: limit %d", z.limit)
 	}
 	now = now.Add(probeEvery)
 	if sent := step(fullSize); sent != 1 || z.limit != 0 {
 		t.Errorf("the full size came: %d probes, limit %d", sent, z.limit)
+	}
+	now = now.Add(probeEvery)
+	if sent := step(fullSize); sent != 0 {
+		t.Errorf("a path on which nothing was sent is tried with %d probes", sent)
+	}
+	if bytes += probeBytes; step(fullSize) != 1 {
+		t.Error("a path on which much was sent is not tried again")
+	}
+	if now = now.Add(probeRest); step(fullSize) != 1 {
+		t.Error("a path is not tried for five minutes")
 	}
 }

@@ -15,9 +15,12 @@ const (
 	paceInterval = 50 * time.Millisecond
 	paceSlow     = 200 * time.Millisecond
 	paceLittle   = 32 // copies of frames since the last time
-	// While all is calm, it tells paceCalm times less often; alertFor is how long after the last sign of trouble (a queue, frames that
-	// no path brought, a path that fell silent or came back, corrupt frames) it is not calm.
-	paceCalm = 5
+	// While all is calm, it tells whenever paceBytes have come, of which a message and its acknowledgement on three paths are a
+	// quarter of a hundredth, beside each report, after reportRest, and when the rate has risen paceRise times.
+	paceBytes = 200_000
+	paceRise  = 3
+	// alertFor is how long after the last sign of trouble (a queue, a mark, frames that no path brought, a path that began, fell
+	// silent or came back, corrupt frames) it is not calm.
 	alertFor = 10 * time.Second
 	alertMS  = 15 // of delay above the floor
 	// paceMost copies are told of at once, however short the time; so is the first loss on a path, but paceLeast apart.
@@ -26,8 +29,7 @@ const (
 	// A delay that has risen by paceHigh milliseconds for paceSure frames in a row is told of at once, too, when it has risen.
 	paceHigh = 30
 	paceSure = 8
-	// So many milliseconds after the last message, which is longer than one waits while it is calm, the first frame is told of at once: what
-	// comes next is compared with it.
+	// So many milliseconds after the last frame, the next one is told of at once: what comes next is compared with it.
 	paceBegins = 1500
 )
 
@@ -100,63 +102,86 @@ func (r *paceReport) parse(b []byte) error {
 // paceState is what a receiver remembers for its next message. Guarded by flow.rxMu.
 type paceState struct {
 	copies uint64 // of frames of media, ever
+	bytes  uint64 // in them
 	holes  uint64
 
 	alertMS uint64 // the last sign of trouble
+	cameMS  uint64 // the last copy
 
-	told   uint64 // copies in the last message
-	toldMS uint64
-	lossy  bool // a path has lost something since, or a queue has risen
+	told      uint64 // copies in the last message
+	toldBytes uint64
+	toldMS    uint64
+	rate      uint64 // in bytes/s, of what came between the last two messages
+
+	tickMS, tickCopies, tickBytes uint64 // when rises looked last
+
+	begun bool // media has begun, or goes on after a pause, since the last message
+	lossy bool // a path has lost something since, or was marked, or a queue has risen
 }
 
-// noted counts one copy of a media frame and reports whether the sender should hear of the state at once.
-func (s *paceState) noted(p *inPath, nowMS uint64) bool {
+// noted counts one copy of a media frame of so many bytes and reports whether the sender should hear of the state at once.
+func (s *paceState) noted(p *inPath, bytes, nowMS uint64) bool {
 	s.copies++
-	if (p.lost() > p.toldLost || p.high() && !p.toldHigh) && !s.lossy {
+	s.bytes += bytes
+	s.begun = s.begun || nowMS > s.cameMS+paceBegins
+	s.cameMS = nowMS
+	if !s.lossy && (p.lost() > p.toldLost || p.congested > p.toldCongested || p.high() && !p.toldHigh) {
 		s.lossy = true
 		return nowMS >= s.toldMS+uint64(paceLeast.Milliseconds())
 	}
-	return s.copies-s.told == paceMost || s.begins(nowMS)
+	return s.begun || s.copies-s.told == paceMost && !s.calm(nowMS)
 }
 
-// due reports whether a message is due.
-func (s *paceState) due(nowMS uint64) bool {
+// due reports whether a message is due; beside: a report goes out now.
+func (s *paceState) due(nowMS uint64, beside bool) bool {
 	news, age := s.copies-s.told, nowMS-s.toldMS
+	ticked := age+5 >= uint64(paceInterval.Milliseconds()) // a tick is never quite on time
 	switch {
 	case news == 0 && !s.lossy:
 		return false
-	case s.begins(nowMS):
+	case s.begun:
 		return true
-	case s.lossy, news >= paceMost:
+	case s.lossy:
 		return age >= uint64(paceLeast.Milliseconds())
-	case news >= s.rare(nowMS)*paceLittle:
-		return age+5 >= uint64(paceInterval.Milliseconds()) // a tick is never quite on time
+	case s.calm(nowMS):
+		return beside || s.rises(nowMS) || ticked && s.bytes-s.toldBytes >= paceBytes || age+5 >= uint64(reportRest.Milliseconds())
+	case news >= paceMost:
+		return age >= uint64(paceLeast.Milliseconds())
+	case news >= paceLittle:
+		return ticked
 	}
-	return age+5 >= s.rare(nowMS)*uint64(paceSlow.Milliseconds())
+	return age+5 >= uint64(paceSlow.Milliseconds())
 }
 
-// begins: media begins, or goes on after a pause.
-func (s *paceState) begins(nowMS uint64) bool { return nowMS > s.toldMS+paceBegins }
-
-// rare is how many times less often than in trouble the state is told of.
-func (s *paceState) rare(nowMS uint64) uint64 {
-	if nowMS < s.alertMS+uint64(alertFor.Milliseconds()) {
-		return 1
+// rises: much more has come in the last paceInterval than when the sender was told last. It will need to know the rate if this makes a
+// queue, and a message that covers the quiet before does not say it.
+func (s *paceState) rises(nowMS uint64) bool {
+	span := nowMS - s.tickMS
+	if span+5 < uint64(paceInterval.Milliseconds()) {
+		return false
 	}
-	return paceCalm
+	copies, bytes := s.copies-s.tickCopies, s.bytes-s.tickBytes
+	s.tickMS, s.tickCopies, s.tickBytes = nowMS, s.copies, s.bytes
+	return copies >= paceLittle && 1000*bytes > paceRise*s.rate*span
 }
 
-// composePace fills a message if one is due.
-func (s *Session) composePace(r *paceReport, now time.Time) bool {
+// calm: there was no sign of trouble for alertFor.
+func (s *paceState) calm(nowMS uint64) bool {
+	return nowMS >= s.alertMS+uint64(alertFor.Milliseconds())
+}
+
+// composePace fills a message if one is due; beside: a report goes out now.
+func (s *Session) composePace(r *paceReport, now time.Time, beside bool) bool {
 	ms := s.b.unixMS(now)
 	f := s.f
 	f.rxMu.Lock()
 	defer f.rxMu.Unlock()
 	st := &s.rx.pace
-	if s.protocol < protocolSections || !st.due(ms) {
+	if s.protocol < protocolSections || !st.due(ms, beside) {
 		return false
 	}
-	st.told, st.toldMS, st.lossy = st.copies, ms, false
+	st.rate = 1000 * (st.bytes - st.toldBytes) / max(1, ms-st.toldMS)
+	st.told, st.toldBytes, st.toldMS, st.lossy, st.begun = st.copies, st.bytes, ms, false, false
 	if st.holes != r.holes {
 		st.alertMS = ms
 	}
@@ -170,11 +195,11 @@ func (s *Session) composePace(r *paceReport, now time.Time) bool {
 		one := pacePath{id: p.id, delayMS: int32(low)}
 		one.received, one.lost, one.congested, one.bytes = p.received, p.lost(), p.congested, p.bytes
 		r.paths = append(r.paths, one)
-		if p.leastN > 0 && low > p.floor+alertMS {
+		if p.leastN > 0 && low > p.floor+alertMS || p.congested > p.toldCongested {
 			st.alertMS = ms
 		}
 		p.toldHigh = p.leastN > 0 && low > p.floor+paceHigh
-		p.toldReceived, p.toldLost, p.leastN = p.received, one.lost, 0
+		p.toldReceived, p.toldLost, p.toldCongested, p.leastN = p.received, one.lost, p.congested, 0
 	}
 	return true
 }

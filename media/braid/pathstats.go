@@ -22,9 +22,10 @@ const (
 	slackMS     = 20
 	patienceMin = 5
 	patienceMax = 20
-	// quietMS: a path that delivered nothing for this long is not shown as alive whatever others did; after twice that
-	// time it is not active.
-	quietMS = 3000
+	// quietMS: a path that delivered nothing for this long, or quietRest while there is no media, is not shown as alive whatever others
+	// did; after twice that time it is not active.
+	quietMS   = 3000
+	quietRest = 9000
 )
 
 // inPath is what a receiver knows of one path of a source. Guarded by flow.rxMu.
@@ -49,6 +50,7 @@ type inPath struct {
 	congested, bytes         uint64                  // with the congestion bit; UDP payload
 	sizeAt                   [len(probeSizes)]uint64 // when a size probe of that size arrived, Unix ms
 	toldReceived, toldLost   uint64                  // in the last message of pacefeed.go
+	toldCongested            uint64                  // the same
 	toldHigh                 bool                    // that message told of a high delay
 	least                    int64                   // lowest one-way delay since then, ms
 	leastN                   int                     // frames that it is the lowest of
@@ -197,6 +199,16 @@ type inbound struct {
 	paths   [pathIDs]inPath
 	history []inPath // replaced ones, oldest first
 	lastMS  uint64   // newest arrival on any path
+	mediaMS uint64   // of media
+}
+
+// quiet is how long a path may deliver nothing before it is shown as dead, in milliseconds: what fell silent in the middle of media, or
+// may have nothing but reports to bring.
+func (in *inbound) quiet() uint64 {
+	if in.lastMS < in.mediaMS+1000 {
+		return quietMS
+	}
+	return quietRest
 }
 
 // path returns the record of a path id, a new one if the id now means other relays.
@@ -329,7 +341,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 	add := func(p *inPath, active bool) {
 		out = append(out, PathStats{
 			ID: p.id, Relays: append([]NodeID{}, p.relays[:p.relayN]...), LowestCost: p.lowest,
-			Active: active, Alive: active && p.alive(nowMS) && nowMS < p.lastMS+quietMS,
+			Active: active, Alive: active && p.alive(nowMS) && nowMS < p.lastMS+in.quiet(),
 			Sent: max(p.sent, p.received), Received: p.received, Lost: p.lost(), First: p.first, Rescued: p.rescued, Corrupt: p.seal.corrupt,
 			Congested: p.congested,
 			Delay:     millis(p.delay), OverFloor: millis(max(0, p.delay-float64(p.floor))), Jitter: millis(p.jitter),
@@ -340,7 +352,7 @@ func (in *inbound) stats(nowMS uint64) []PathStats {
 	}
 	for i := range in.paths {
 		if p := &in.paths[i]; p.used {
-			add(p, nowMS < max(p.lastMS, p.due)+2*quietMS)
+			add(p, nowMS < max(p.lastMS, p.due)+2*in.quiet())
 		}
 	}
 	return out

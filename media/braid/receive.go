@@ -187,9 +187,10 @@ func (f *flow) receiveMedia(h *pathHeader, payload []byte, sentMS, nowMS uint64)
 		path.spoiled(h, nowMS)
 	}
 	if why == DropNone {
+		f.in.mediaMS = nowMS
 		f.watch(s, nowMS)
 	}
-	if why == DropNone && s.rx.pace.noted(path, nowMS) {
+	if why == DropNone && s.rx.pace.noted(path, uint64(headerLen(int(h.relayN))+int(h.length)), nowMS) {
 		s.kick()
 	}
 	f.rxMu.Unlock()
@@ -206,8 +207,8 @@ func (f *flow) watch(s *Session, nowMS uint64) {
 	live := f.live(nowMS)
 	ask := s.rx.due(nowMS, live)
 	if live != f.shown {
-		f.shown = live
 		s.rx.pace.alertMS = nowMS
+		f.shown = live
 		s.reportNow.Store(true)
 		ask = true
 	}

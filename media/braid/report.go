@@ -3,6 +3,7 @@ package braid
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 )
 
 // First byte of a QUIC DATAGRAM of a session.
@@ -56,13 +57,14 @@ type pairReport struct {
 	pairCount
 }
 
-// report is the feedback that both sides of a session send, reportInterval apart.
+// report is the feedback that both sides of a session send; rhythm.go says when.
 type report struct {
 	mediaNext                                   uint64 // next media frame sequence of the sender
 	duplicates, undelivered, repaired, received uint64 // of the media that the sender of this report receives
 	out                                         []outReport
 	in                                          []inReport
 	pairs                                       []pairReport
+	patience                                    time.Duration // without a report, until its sender takes the way back for dead; 0 = not told
 
 	moved uint64 // bytes that moved on the paths, both ways; not told
 }
@@ -82,8 +84,11 @@ const (
 	sectionOut   = 2 // one path of the sender: u8 id, u8 relays, u32 each, uvarints: next, sent
 	sectionIn    = 3 // one path of the receiver: u8 id and flags, then uvarints as inReport.fields has them
 	sectionPair  = 4 // u8 the two ids, uvarints: sent, lost on the first, on the second, on both
+	sectionWait  = 5 // uvarint: report.patience in milliseconds
 	// maxSections bounds the paths and pairs of one report.
 	maxSections = 64
+	// maxPatience is as long as anybody may say that it waits, in milliseconds.
+	maxPatience = 60_000
 )
 
 // Flags of sectionIn's first byte, above the id.
@@ -115,6 +120,8 @@ func (r *report) appendSections(b []byte) []byte {
 	b = append(b, datagramSections)
 	b, at := openSection(b, sectionMedia)
 	b = closeSection(appendUvarints(b, r.mediaNext, r.duplicates, r.undelivered, r.repaired, r.received), at)
+	b, at = openSection(b, sectionWait)
+	b = closeSection(appendUvarints(b, uint64(r.patience.Milliseconds())), at)
 	for _, o := range r.out {
 		b, at = openSection(b, sectionOut)
 		b = append(b, o.id, o.relayN)
@@ -193,6 +200,11 @@ func (r *report) parseSection(section uint8, b []byte) bool {
 		ok := uvarints(b, v[:])
 		r.mediaNext, r.duplicates, r.undelivered, r.repaired, r.received = v[0], v[1], v[2], v[3], v[4]
 		return ok && r.mediaNext <= maxSequence+1
+	case sectionWait:
+		var v [1]uint64
+		ok := uvarints(b, v[:])
+		r.patience = time.Duration(min(v[0], maxPatience)) * time.Millisecond
+		return ok
 	case sectionOut:
 		if len(b) < 2 || b[0] >= pathIDs || b[1] > maxRelays || len(b) < 2+4*int(b[1]) {
 			return false

@@ -66,6 +66,7 @@ type Session struct {
 	asksAfter atomic.Uint64          // how old a frame may be, in ms, that the peer may still be about to ask for
 	remote    atomic.Pointer[report] // the peer's newest
 	reportNow atomic.Bool            // a path fell silent or came back
+	sized     atomic.Bool            // a size probe came, and its sender waits for a report
 
 	packetsSent, packetsReceived, framesSent, repairsSent, asksSent atomic.Uint64
 	offered                                                         atomic.Uint64 // bytes given to Send

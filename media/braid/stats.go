@@ -94,7 +94,7 @@ type SessionStats struct {
 	Duplicates  uint64 // copies that carried media and were dropped
 	Undelivered uint64 // no path and no repair brought them within a second
 	Repaired    uint64 // arrived after they had been asked for
-	Asked       uint64
+	Asked       uint64 // requests, of frames: up to two of each
 
 	// Of the media that goes to the peer, from its newest report: packets and frames.
 	PeerReceived, PeerDuplicates, PeerUndelivered, PeerRepaired uint64
