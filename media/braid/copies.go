@@ -46,6 +46,9 @@ func (m mode) residual() float64 {
 // shiftAfter is how much later a time-shifted copy leaves: longer than most bursts of loss, short enough to be in time.
 const shiftAfter = 30 * time.Millisecond
 
+// jointTimes what independent losses of all paths would leave says that they are not independent.
+const jointTimes = 4
+
 // plan is where a group of frames goes.
 type plan struct {
 	set   pace.Set // places of the paths in the set
@@ -180,15 +183,16 @@ func (f *flow) readySet() (set pace.Set) {
 }
 
 // wants is the set of paths that a mode asks for, first among them. Dead paths get copies in full, so that they come back
-// by themselves; in the other modes QUIC's packets find them alive again. A stream in full with one lossy path and no other gets
-// its second copy there, later. Holds sendMu.
+// by themselves; in the other modes QUIC's packets find them alive again. A stream in full gets one more copy, later on its first path, where that
+// is lossy and no other is there, or where all paths lose the same frames. Holds sendMu.
 func (f *flow) wants(m mode, first int) (set pace.Set, shift bool) {
 	switch {
 	case m.single():
 		return 1 << first, false
 	case !m.adaptive():
 		_, usable, short := f.choose(first, pace.DefaultResidual)
-		return f.readySet() | 1<<first, short > 0 && usable.Len() < 2
+		f.target = min(f.target, f.apart(usable))
+		return f.readySet() | 1<<first, usable.Len() < 2 && short > 0 || f.extra >= usable.Len()
 	}
 	f.target = min(f.target, m.residual())
 	set, usable, short := f.choose(first, m.residual())
@@ -197,6 +201,18 @@ func (f *flow) wants(m mode, first int) (set pace.Set, shift bool) {
 		set |= 1 << i
 	}
 	return set, short > 0
+}
+
+// apart is the share of frames that all paths may lose while their losses are taken for independent ones: jointTimes the product of these,
+// but not less than the default target. Holds sendMu.
+func (f *flow) apart(usable pace.Set) float64 {
+	product := 1.0
+	for i, p := range f.paths {
+		if usable.Has(i) {
+			product *= p.loss
+		}
+	}
+	return min(1, max(pace.DefaultResidual, jointTimes*product))
 }
 
 // choose picks the paths that frames need for a residual target; short is how many steps found no path. Holds sendMu.

@@ -109,35 +109,64 @@ func TestAdaptiveFollowsABrownout(t *testing.T) {
 // Where all paths lose at once, further paths do not help: what is lost comes 30 ms later by a time-shifted copy, and not a
 // round trip later by repair.
 func TestJointLossIsMetByTimeShiftedCopies(t *testing.T) {
+	for name, class := range map[string]Class{"adaptive": Adaptive(1e-3), "full": 0} {
+		t.Run(name, func(t *testing.T) { inBubble(t, func(t *testing.T, n *testNet) { meetJointLoss(t, n, class) }) })
+	}
+}
+
+func meetJointLoss(t *testing.T, n *testNet, class Class) {
+	a, b, _, _ := four(n)
+	n.set(func() {
+		n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0 }
+		n.slot = func(from NodeID, at time.Time) bool { return from == 1 && at.UnixMilli()%200 < 5 } // 2.5 %, 5 ms long
+	})
+	m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
+	m.class = class
+	m.run(10, 3*time.Second)
+	first := m.next
+	m.run(10, 4*time.Second)
+	pause(time.Second)
+	b.rec.mu.Lock()
+	defer b.rec.mu.Unlock()
+	var shifted, slow, lost int
+	for i := first; i < m.next; i++ {
+		at, ok := b.rec.at[i]
+		switch d := at.Sub(m.sent[i]); {
+		case !ok:
+			lost++
+		case d > 150*time.Millisecond: // repaired: three times the way
+			slow++
+		case d > 75*time.Millisecond:
+			shifted++
+		}
+	}
+	t.Logf("of %d packets %d came by a time-shifted copy, %d by repair, %d not at all; %.2f copies", m.next-first, shifted, slow, lost, m.s.Stats().Copies)
+	if shifted < 60 || slow > shifted/10 || lost > 0 {
+		t.Error("want what all paths lost to come by time-shifted copies")
+	}
+}
+
+// Paths that lose much, but each on its own, get no more copies than there are paths.
+func TestFullSendsNoMoreCopiesWhereLossesAreApart(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *testNet) {
 		a, b, _, _ := four(n)
 		n.set(func() {
-			n.link = func(NodeID, NodeID) (time.Duration, float64) { return 50 * time.Millisecond, 0 }
-			n.slot = func(from NodeID, at time.Time) bool { return from == 1 && at.UnixMilli()%200 < 5 } // 2.5 %, 5 ms long
-		})
-		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
-		m.class = Adaptive(1e-3)
-		m.run(10, 3*time.Second)
-		first := m.next
-		m.run(10, 4*time.Second)
-		pause(time.Second)
-		b.rec.mu.Lock()
-		defer b.rec.mu.Unlock()
-		var shifted, slow, lost int
-		for i := first; i < m.next; i++ {
-			at, ok := b.rec.at[i]
-			switch d := at.Sub(m.sent[i]); {
-			case !ok:
-				lost++
-			case d > 150*time.Millisecond: // repaired: three times the way
-				slow++
-			case d > 75*time.Millisecond:
-				shifted++
+			n.link = func(from, to NodeID) (time.Duration, float64) {
+				if from == 1 {
+					return 20 * time.Millisecond, 0.1
+				}
+				return 20 * time.Millisecond, 0
 			}
-		}
-		t.Logf("of %d packets %d came by a time-shifted copy, %d by repair, %d not at all", m.next-first, shifted, slow, lost)
-		if shifted < 60 || slow > shifted/10 || lost > 0 {
-			t.Error("want what all paths lost to come by time-shifted copies")
+		})
+		watchMedia(n)
+		m := &media{s: a.session(2), sent: map[uint64]time.Time{}}
+		m.run(10, 8*time.Second)
+		copies := float64(mediaFrames(n)) / float64(m.next)
+		pause(time.Second)
+		lost, _ := m.outcome(b.rec, 0, m.next)
+		t.Logf("%.2f copies; %d of %d lost", copies, lost, m.next)
+		if copies > 3.1 {
+			t.Errorf("%.2f copies on three paths", copies)
 		}
 	})
 }
