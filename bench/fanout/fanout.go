@@ -5,7 +5,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
@@ -17,13 +20,19 @@ import (
 // maxOffer bounds an offer, in bytes.
 const maxOffer = 256 << 10
 
+// A viewer waits at most trackWait for the tracks that a publisher has offered; a track is known with its first packet.
+const (
+	trackWait = 2 * time.Second
+	trackPoll = 10 * time.Millisecond
+)
+
 // Server is an http.Handler. Make one with New.
 type Server struct {
 	api *webrtc.API
 	mux *http.ServeMux
 
 	mu       sync.Mutex // guards everything below
-	streams  map[string][]*webrtc.TrackLocalStaticRTP
+	streams  map[string]*live
 	sessions map[string]*webrtc.PeerConnection
 	next     int
 }
@@ -52,7 +61,7 @@ func New(conn net.PacketConn) (*Server, error) {
 	s := &Server{
 		api:     webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(chain), webrtc.WithSettingEngine(se)),
 		mux:     http.NewServeMux(),
-		streams: make(map[string][]*webrtc.TrackLocalStaticRTP), sessions: make(map[string]*webrtc.PeerConnection),
+		streams: make(map[string]*live), sessions: make(map[string]*webrtc.PeerConnection),
 	}
 	s.mux.HandleFunc("POST /whip/{stream}", func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, s.publish) })
 	s.mux.HandleFunc("POST /whep/{stream}", func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, s.view) })
@@ -64,7 +73,7 @@ func New(conn net.PacketConn) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // answer reads an offer, lets prepare add tracks, and answers once candidates are gathered.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, prepare func(stream string, pc *webrtc.PeerConnection) error) {
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, prepare func(stream, offer string, pc *webrtc.PeerConnection) error) {
 	offer, err := io.ReadAll(io.LimitReader(r.Body, maxOffer))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -91,8 +100,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, prepare func(str
 	_, _ = io.WriteString(w, pc.LocalDescription().SDP) // a client that went away needs none
 }
 
-func (s *Server) negotiate(pc *webrtc.PeerConnection, offer, stream string, prepare func(string, *webrtc.PeerConnection) error) error {
-	if err := prepare(stream, pc); err != nil {
+func (s *Server) negotiate(pc *webrtc.PeerConnection, offer, stream string, prepare func(string, string, *webrtc.PeerConnection) error) error {
+	if err := prepare(stream, offer, pc); err != nil {
 		return err
 	}
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
@@ -110,15 +119,25 @@ func (s *Server) negotiate(pc *webrtc.PeerConnection, offer, stream string, prep
 	return nil
 }
 
-// publish makes each track that arrives one that viewers can be given.
-func (s *Server) publish(stream string, pc *webrtc.PeerConnection) error {
+// live is what one publisher sends.
+type live struct {
+	want   int // tracks that it offered
+	tracks []*webrtc.TrackLocalStaticRTP
+}
+
+// publish makes each track that arrives one that viewers can be given. A later publisher of the stream takes its place.
+func (s *Server) publish(stream, offer string, pc *webrtc.PeerConnection) error {
+	l := &live{want: strings.Count(offer, "\nm=")}
+	s.mu.Lock()
+	s.streams[stream] = l
+	s.mu.Unlock()
 	pc.OnTrack(func(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 		out, err := webrtc.NewTrackLocalStaticRTP(t.Codec().RTPCodecCapability, t.Kind().String(), stream)
 		if err != nil {
 			return
 		}
 		s.mu.Lock()
-		s.streams[stream] = append(s.streams[stream], out)
+		l.tracks = append(l.tracks, out)
 		s.mu.Unlock()
 		buf := make([]byte, 1600)
 		for {
@@ -135,11 +154,25 @@ func (s *Server) publish(stream string, pc *webrtc.PeerConnection) error {
 	return nil
 }
 
+// await returns the tracks of a stream once all that were offered are there, or those that are there after trackWait.
+func (s *Server) await(stream string) []*webrtc.TrackLocalStaticRTP {
+	for end := time.Now().Add(trackWait); ; time.Sleep(trackPoll) {
+		s.mu.Lock()
+		l := s.streams[stream]
+		var tracks []*webrtc.TrackLocalStaticRTP
+		if l != nil {
+			tracks = slices.Clone(l.tracks)
+		}
+		s.mu.Unlock()
+		if l == nil || len(tracks) >= l.want || time.Now().After(end) {
+			return tracks
+		}
+	}
+}
+
 // view gives a viewer the tracks that are there, and refuses if there is none.
-func (s *Server) view(stream string, pc *webrtc.PeerConnection) error {
-	s.mu.Lock()
-	tracks := s.streams[stream]
-	s.mu.Unlock()
+func (s *Server) view(stream, _ string, pc *webrtc.PeerConnection) error {
+	tracks := s.await(stream)
 	if len(tracks) == 0 {
 		return fmt.Errorf("there is no stream %q yet", stream)
 	}
