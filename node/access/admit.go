@@ -36,7 +36,7 @@ func (need right) expiry(g token.Grant) time.Time {
 	return end
 }
 
-// join is a request that passed the gate: a place is reserved until leave.
+// join is a request that passed the gate.
 type join struct {
 	app, channel string
 	grant        token.Grant
@@ -44,18 +44,18 @@ type join struct {
 	source       netip.Prefix
 }
 
-// enter is the common beginning of every join: may anybody enter, may this address,
-// may this token. On success the caller must call a.leave once.
+// enter is the common beginning of every join: may anybody enter, may this address, may this token. A place is reserved later,
+// when the body is here: who sends it slowly must hold none.
 func (a *Access) enter(r *http.Request) (join, *problem) {
-	if p := a.reserve(); p != nil {
+	a.mu.Lock()
+	p := a.full()
+	a.mu.Unlock()
+	if p != nil {
 		return join{}, p
 	}
 	j, p := a.check(r)
 	if p == nil && a.cfg.Draining() {
 		p = a.elsewhere(r, j.app)
-	}
-	if p != nil {
-		a.leave()
 	}
 	return j, p
 }
@@ -194,15 +194,23 @@ func hubProblem(err error) *problem {
 	return &problem{status: http.StatusServiceUnavailable, reason: "unavailable", err: err, detail: "try again", retryAfter: 2}
 }
 
-// reserve takes a session's place before any work is done for it.
-func (a *Access) reserve() *problem {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// full says why no session more may open; nil if one may. Called with mu held.
+func (a *Access) full() *problem {
 	switch {
 	case !a.running:
 		return &problem{status: http.StatusServiceUnavailable, reason: "not_running", detail: "try again", retryAfter: 5}
 	case len(a.sessions)+a.reserved >= a.cfg.MaxSessions:
 		return &problem{status: http.StatusServiceUnavailable, reason: "sessions", detail: "try again", retryAfter: 5}
+	}
+	return nil
+}
+
+// reserve takes a session's place before any work is done for it; each success needs one leave.
+func (a *Access) reserve() *problem {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p := a.full(); p != nil {
+		return p
 	}
 	a.reserved++
 	return nil

@@ -2,6 +2,8 @@ package access
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -116,5 +118,34 @@ func TestAStreamIsAnnouncedWhenItsPublisherIsHeard(t *testing.T) {
 	w.live("open", "room", 2) // without a packet
 	if res := w.post("/whip/fenced/room", "", offerOf(t, peer(t), sendonly, videoT)); res.code != 403 {
 		t.Errorf("what media refuses is answered at once: %d %s", res.code, res.body)
+	}
+}
+
+func TestABodyThatIsSlowHoldsNoPlace(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxSessions = 1 })
+	for _, path := range []string{"/whip/open/room", "/v1/apps/open/channels/room/rtp"} {
+		body, slow := io.Pipe()
+		defer slow.Close()
+		req, err := http.NewRequest(http.MethodPost, w.http.URL+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", map[bool]string{true: typeJSON, false: typeSDP}[strings.HasSuffix(path, "rtp")])
+		go func() {
+			if res, err := direct.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		if _, err := io.WriteString(slow, " "); err != nil { // the request is on its way
+			t.Fatal(err)
+		}
+	}
+	w.until("one has been let in, and waits for its body", func() bool {
+		w.a.joins.mu.Lock()
+		defer w.a.joins.mu.Unlock()
+		return w.a.joins.recent.Len() == 1
+	})
+	if res := w.post("/whip/open/room", "", offerOf(t, peer(t), sendonly, videoT)); res.code != 201 {
+		t.Errorf("%d %s", res.code, res.body)
 	}
 }

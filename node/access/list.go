@@ -15,6 +15,9 @@ func (a *Access) listChannel(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
+	if p := a.reserve(); p != nil { // a question costs what a join does
+		return p
+	}
 	defer a.leave()
 	ctx, cancel := context.WithTimeout(r.Context(), hubFor)
 	defer cancel()

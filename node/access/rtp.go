@@ -15,7 +15,7 @@ import (
 
 // openRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
 func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
-	j, body, p := a.enterRTP(w, r)
+	j, body, p := a.enterRTP(r)
 	if p != nil {
 		return p
 	}
@@ -48,18 +48,16 @@ func (a *Access) openRTP(w http.ResponseWriter, r *http.Request) *problem {
 	return answerRTP(w, a, s, text)
 }
 
-// enterRTP lets a request for plain RTP in, with its body; each success needs one leave.
-func (a *Access) enterRTP(w http.ResponseWriter, r *http.Request) (j join, body []byte, p *problem) {
+// enterRTP lets a request for plain RTP in, with its body, and reserves its place; each success needs one leave.
+func (a *Access) enterRTP(r *http.Request) (j join, body []byte, p *problem) {
 	if j, p = a.enter(r); p != nil {
 		return j, nil, p
 	}
 	if a.cfg.ListenRTP == nil {
-		p = &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
-	} else {
-		body, p = optionalJSON(w, r)
+		return j, nil, &problem{status: http.StatusNotFound, detail: "no such resource", reason: "no_rtp"}
 	}
-	if p != nil {
-		a.leave()
+	if body, p = optionalJSON(r); p == nil {
+		p = a.reserve()
 	}
 	return j, body, p
 }
@@ -78,7 +76,7 @@ func (a *Access) sessionRTP(r *http.Request, kind string, j join, need right, un
 }
 
 // optionalJSON reads a body if there is one.
-func optionalJSON(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
+func optionalJSON(r *http.Request) ([]byte, *problem) {
 	if r.ContentLength == 0 { // not unknown, which is -1
 		return nil, nil
 	}

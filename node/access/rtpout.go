@@ -34,7 +34,7 @@ const (
 // client names, at the very address that it asks from, and the answer is the SDP by
 // which it receives them.
 func (a *Access) openRTPOut(w http.ResponseWriter, r *http.Request) *problem {
-	j, body, p := a.enterRTP(w, r)
+	j, body, p := a.enterRTP(r)
 	if p != nil {
 		return p
 	}

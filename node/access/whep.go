@@ -28,7 +28,6 @@ func (a *Access) openWHEP(w http.ResponseWriter, r *http.Request) (countered boo
 	if p != nil {
 		return false, p
 	}
-	defer a.leave()
 	until, p := a.require(j.grant, rightJoin|rightSubscribe)
 	if p != nil {
 		return false, p
@@ -37,10 +36,14 @@ func (a *Access) openWHEP(w http.ResponseWriter, r *http.Request) (countered boo
 	if stream != "" && !validStream(stream) {
 		return false, bad("bad_stream", "the stream's name is not valid", nil)
 	}
-	o, p := readOffer(w, r)
+	o, p := readOffer(r)
 	if p != nil {
 		return false, p
 	}
+	if p := a.reserve(); p != nil {
+		return false, p
+	}
+	defer a.leave()
 	s := a.newSession(kindWHEP, j, rightJoin|rightSubscribe, until)
 	s.trace, s.named = traceOf(r), r.URL.Query().Get("user")
 	s.trace.next("answer")

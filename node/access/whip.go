@@ -35,11 +35,14 @@ func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	defer a.leave()
-	o, p := readOffer(w, r)
+	o, p := readOffer(r)
 	if p != nil {
 		return p
 	}
+	if p := a.reserve(); p != nil {
+		return p
+	}
+	defer a.leave()
 	codecs, err := o.published()
 	if err != nil {
 		return sdpProblem(err)
@@ -66,7 +69,7 @@ func (a *Access) openWHIP(w http.ResponseWriter, r *http.Request) *problem {
 }
 
 // readOffer reads and parses the body.
-func readOffer(w http.ResponseWriter, r *http.Request) (offer, *problem) {
+func readOffer(r *http.Request) (offer, *problem) {
 	body, _, p := readBody(r, typeSDP)
 	if p != nil {
 		return offer{}, p
