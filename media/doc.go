@@ -15,6 +15,7 @@
 //	upstream.go      our subscription at another node: find, subscribe, deliver, end
 //	watch.go         a node's interest in one stream; survives the loss of its source
 //	handover.go      a publisher that moves to another node: from one source to the next without a gap
+//	silence.go       a source from which nothing comes: whether its publisher is at another node by now
 //	subscription.go  a viewer
 //	keyframe.go      rate limit and coalescing of keyframe requests; pure
 //	message.go       messages of a session

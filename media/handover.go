@@ -161,6 +161,7 @@ type handover struct {
 	stop  context.CancelFunc
 
 	moves   bool      // s is to be left
+	looks   bool      // s is silent, and it is to be looked once whether there is a later claim
 	again   time.Time // of the next search
 	backoff time.Duration
 	started time.Time // s began to flow beside old
@@ -182,9 +183,9 @@ func (m *handover) step(now time.Time) time.Duration {
 	switch {
 	case m.old != nil:
 		return handoverPoll
-	case !m.moves || m.found != nil:
+	case !m.moves && !m.looks || m.found != nil:
 		return time.Hour
-	case now.Before(m.again):
+	case !m.looks && now.Before(m.again):
 		return m.again.Sub(now)
 	}
 	m.search()
@@ -195,7 +196,8 @@ func (m *handover) step(now time.Time) time.Duration {
 func (m *handover) search() {
 	found := make(chan *supply, 1)
 	m.found = found
-	past := ending{cause: causeEnded, node: m.s.node, generation: m.s.generation}
+	past := ending{cause: causeEnded, node: m.s.node, generation: m.s.generation, later: !m.moves}
+	m.looks = false
 	limit, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
 	if !m.w.hub.spawn(func(running context.Context) {
@@ -215,11 +217,13 @@ func (m *handover) take(next *supply, now time.Time) bool {
 	m.found = nil
 	m.stop()
 	if next == nil {
-		m.again = now.Add(m.backoff)
-		m.backoff = min(2*m.backoff, retryMax)
+		if m.moves {
+			m.again = now.Add(m.backoff)
+			m.backoff = min(2*m.backoff, retryMax)
+		}
 		return false
 	}
-	m.old, m.s, m.moves, m.backoff = m.s, next, false, retryMin
+	m.old, m.s, m.moves, m.looks, m.backoff = m.s, next, false, false, retryMin
 	m.started, m.covered = time.Time{}, time.Time{}
 	m.w.hub.count.resubscribed.Add(1)
 	return true

@@ -128,6 +128,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.reg.ctx = flush
 	h.group, h.ctx = group, ctx
 	group.Go(func() error { h.reg.run(ctx); return nil })
+	group.Go(func() error { h.listen(ctx); return nil })
 	for _, f := range h.pending {
 		h.spawnLocked(f)
 	}

@@ -57,11 +57,12 @@ type ending struct {
 	reason     string
 	node       string
 	generation uint64
+	later      bool // it may not have ended: only a later claim, at another node, takes its place
 }
 
-// excludes says whether a registration is the source that ended by its publisher's will.
+// excludes says whether a registration is the source that ended by its publisher's will, or is no later claim where it must be.
 func (e ending) excludes(r Registration) bool {
-	return e.cause == causeEnded && r.Node == e.node && r.Generation <= e.generation
+	return r.Generation <= e.generation && (e.later || e.cause == causeEnded && r.Node == e.node)
 }
 
 // supply is the source of a watch: a local publication, or a subscription at a peer.
@@ -82,6 +83,11 @@ type supply struct {
 	first  []uint16        // of the tracks in flowed: the first packet's sequence number, written before its bit is set
 	newest []atomic.Uint32 // of all tracks: the newest packet's
 	moved  chan struct{}   // capacity 1: the source says that the stream is elsewhere too
+	quiet  chan struct{}   // capacity 1: nothing comes, see silence.go
+
+	heard   uint64 // guarded by Hub.mu: sum of newest when it was looked last,
+	heardOf uint32 // guarded by Hub.mu: and flowed
+	still   int    // guarded by Hub.mu: how often in a row nothing had come since
 
 	done   chan struct{} // closed at the end
 	over   bool          // guarded by Hub.mu
@@ -182,6 +188,7 @@ func (w *watch) adopt(s *supply, tracks []Track) bool {
 		return false
 	}
 	s.watch, s.remap, s.done, s.moved = w, remap, make(chan struct{}), make(chan struct{}, 1)
+	s.quiet = make(chan struct{}, 1)
 	s.first, s.newest = make([]uint16, len(w.tracks)), make([]atomic.Uint32, len(w.tracks))
 	w.current = s
 	w.flow.Store(0)

@@ -18,6 +18,9 @@ const (
 	// A watch that lost its source tries again after retryMin, then at growing intervals up to retryMax.
 	retryMin = 250 * time.Millisecond
 	retryMax = 5 * time.Second
+	// soonFor is how long the intervals grow to retrySoon only: a publisher whose node died is elsewhere after some seconds.
+	soonFor   = 30 * time.Second
+	retrySoon = time.Second
 	// orphanPatience is how long viewers of a lost source are kept waiting before they get Ended.
 	orphanPatience = 2 * time.Minute
 )
@@ -115,7 +118,9 @@ func (w *watch) run(ctx context.Context) {
 		if !w.pause(ctx, backoff) {
 			return
 		}
-		backoff = min(2*backoff, retryMax)
+		if backoff = min(2*backoff, retryMax); time.Since(lostAt) < soonFor {
+			backoff = min(backoff, retrySoon)
+		}
 	}
 }
 
@@ -201,6 +206,8 @@ func (w *watch) hold(ctx context.Context, s *supply) ending {
 			w.greet(&ask, m.s)
 		case <-m.s.moved:
 			m.leave()
+		case <-m.s.quiet:
+			m.looks = true
 		case next := <-m.found:
 			if m.take(next, time.Now()) {
 				w.greet(&ask, m.s)
