@@ -138,10 +138,10 @@ func (k *keys) replaces(now time.Time) (why string, waited time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch at := k.ahead(now) - 1; {
-	case at < 0:
-	case !k.condemned.IsZero() && !stampOf(k.all[at]).After(k.condemned):
+	case len(k.all) == 0:
+	case !k.condemned.IsZero() && (at < 0 || !stampOf(k.all[at]).After(k.condemned)): // one of the future may be the revoked node's
 		why = "a node was revoked"
-	case now.Sub(stampOf(k.all[at])) >= keyLife:
+	case at >= 0 && now.Sub(stampOf(k.all[at])) >= keyLife:
 		why = "age"
 	}
 	if why == "" {

@@ -282,6 +282,30 @@ func TestKeysOfTheFutureAndOfNoUse(t *testing.T) {
 	}
 }
 
+// A mesh was begun by a node whose clock is ahead. When somebody is thrown out, who knows its key, that key is replaced all the same.
+func TestAKeyOfTheFutureIsReplacedAfterARevocation(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	k, err := newKeys(now, [][]byte{stamp(now.Add(3*time.Hour), make([]byte, keyBytes))}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := k.list()[0]
+	if why, _ := k.replaces(now); why != "" || !bytes.Equal(k.main, known) {
+		t.Errorf("the only key there is is replaced (%q), or not sent with", why)
+	}
+	k.condemn(now)
+	if why, _ := k.replaces(now); why == "" {
+		t.Fatal("the key that a revoked node knows stays")
+	}
+	k.draw(now)
+	if ring := k.list(); len(ring) != 1 || bytes.Equal(ring[0], known) || !bytes.Equal(k.main, ring[0]) {
+		t.Errorf("after the new key the ring is %x, sending with %x", ring, k.main)
+	}
+	if why, _ := k.replaces(now.Add(time.Minute)); why != "" {
+		t.Errorf("and it is replaced again: %s", why)
+	}
+}
+
 // Of five nodes one has a clock three hours ahead, and one three hours behind. The first makes a new key, then one with the right
 // time, and nobody is lost.
 func TestKeysAndWrongClocks(t *testing.T) {

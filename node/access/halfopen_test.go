@@ -31,7 +31,7 @@ func TestHalfOpenSessionsAreBounded(t *testing.T) {
 		case p != nil:
 			return p.reason
 		case yields != nil:
-			return fmt.Sprintf("%s of %s", yields.opened.Sub(start), yields.holder.bearer)
+			return fmt.Sprintf("%s of %s", yields.opened.Sub(start), yields.holder.token)
 		}
 		return ""
 	}
@@ -66,7 +66,7 @@ func TestHalfOpenSessionsAreBounded(t *testing.T) {
 	}
 }
 
-func TestWhoNeedsNoTokenIsOneHolder(t *testing.T) {
+func TestAHolderIsAToken(t *testing.T) {
 	a := &Access{cfg: Config{App: func(id string) (App, bool) {
 		return App{App: token.App{ID: id, Auth: map[string]string{"open": token.AuthAppID, "demo": token.AuthToken}[id]}}, true
 	}}}
@@ -74,8 +74,11 @@ func TestWhoNeedsNoTokenIsOneHolder(t *testing.T) {
 	if of("open", "1") != of("open", "2") {
 		t.Error("a made-up token makes another holder of who needs none")
 	}
-	if of("demo", "1") == of("demo", "2") {
+	if of("demo", "h.1.s") == of("demo", "h.2.s") {
 		t.Error("two tokens share a place")
+	}
+	if of("demo", "h.1.s") != of("demo", "h.1.t") {
+		t.Error("another spelling of a token makes another holder")
 	}
 }
 

@@ -94,14 +94,14 @@ func (l Limits) reached(s *session, open map[string]*session) *problem {
 func (s *session) watches() bool { return s.kind == kindWHEP || s.kind == kindRTPOut }
 
 // holder is whose half-open sessions are counted together: those of one token, or of everybody who needs none for an app. A client
-// has a new address, channel or stream for the asking; a token it has not.
-type holder struct{ app, bearer string }
+// has a new address, channel, stream or spelling of its token for the asking; a token it has not.
+type holder struct{ app, token string }
 
 func (a *Access) holderOf(j join) holder {
 	if a.app(j.app).Auth == token.AuthAppID {
 		return holder{app: j.app} // what it sent as a token was not looked at
 	}
-	return holder{j.app, j.pass.bearer}
+	return holder{j.app, token.Core(j.pass.bearer)}
 }
 
 // halfOpen makes room for a session where too many wait for their clients to connect. One source may have maxHalfOpen of them.
@@ -111,14 +111,12 @@ func (a *Access) halfOpen(s *session) (yields *session, refused *problem) {
 	if s.pc == nil {
 		return nil, nil // plain RTP has a quota of its own
 	}
-	all, same, of := 0, 0, map[holder]int{}
+	all, same := 0, 0
 	for _, other := range a.sessions {
 		if other.pc == nil || other.connected.Load() {
 			continue
 		}
-		all++
-		of[other.holder]++
-		if other.source == s.source {
+		if all++; other.source == s.source {
 			same++
 		}
 	}
@@ -127,6 +125,12 @@ func (a *Access) halfOpen(s *session) (yields *session, refused *problem) {
 		return nil, &problem{status: http.StatusTooManyRequests, reason: "half_open_source", detail: "too many of your sessions wait for their clients to connect", retryAfter: 5}
 	case all < max(1, a.cfg.MaxSessions/2):
 		return nil, nil
+	}
+	of := map[holder]int{}
+	for _, other := range a.sessions {
+		if other.pc != nil && !other.connected.Load() {
+			of[other.holder]++
+		}
 	}
 	for _, other := range a.sessions {
 		switch {

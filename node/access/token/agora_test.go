@@ -308,6 +308,9 @@ func TestManyEncodingsOfOneTokenAreOneToken(t *testing.T) {
 	if _, err := Verify(stored, app007, vChannel, vNow); err != nil {
 		t.Errorf("stored instead of deflated: %v", err)
 	}
+	if stored == t1Go || Core(stored) != Core(t1Go) || Core(stored) == Core(t4) || Core(stored) == "" {
+		t.Error("the core of a token is not that of its other spelling alone")
+	}
 	buf.WriteByte(0)
 	if _, err := Verify("007"+base64.StdEncoding.EncodeToString(buf.Bytes()), app007, vChannel, vNow); !errors.Is(err, ReasonMalformed) {
 		t.Errorf("a byte behind the stream: %v", err)

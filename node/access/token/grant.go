@@ -133,6 +133,24 @@ func format(tok string) string {
 	return ""
 }
 
+// Core is the same for all spellings of a token that Verify admits, and another for every other token. A 007 token can be
+// compressed in any number of ways, and an ES256 signature written in two, so the text itself does not tell whether two clients
+// show one token. "" for what is no token.
+func Core(tok string) string {
+	switch format(tok) {
+	case FormatJWT:
+		signed, _ := cutLast(tok)
+		return signed
+	case Format007:
+		c, _ := decode007(tok)
+		return string(c.signature)
+	case Format006:
+		c, _ := decode006(tok)
+		return c.signature
+	}
+	return ""
+}
+
 // shapeError says why format found none.
 func shapeError(tok string) error {
 	switch {

@@ -100,6 +100,9 @@ func TestPublicKeysCheckTokensOfTheirOwnKindOnly(t *testing.T) {
 		if g, err := Verify(tok, app, "room", jNow); err != nil || g.User != "u" || g.Subscribe.IsZero() {
 			t.Errorf("%s: granted %+v (%v)", alg, g, err)
 		}
+		if signed, _ := cutLast(tok); Core(tok) != signed {
+			t.Errorf("%s: the core of a token depends on how its signature is written", alg)
+		}
 		app.Keys[0].ID = "k2"
 		if _, err := Verify(tok, app, "room", jNow); ReasonOf(err) != ReasonUnknownKey {
 			t.Errorf("%s: key id that the set does not have: %v", alg, err)
