@@ -31,7 +31,7 @@ func (r ReloadReport) String() string {
 
 // reloadable is what a running node takes up from a changed configuration.
 type reloadable struct {
-	reading  sync.Mutex // held while the file is read: a file system that hangs holds one reader, not one for each request
+	reading  sync.Mutex // held while the file is read and taken up: a file system that hangs holds one reader, not one for each request
 	mu       sync.Mutex // one reload at a time; guards cfg
 	cfg      Config     // the configuration in force, with what was reloaded
 	level    slog.LevelVar

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"control":           {"routing"},
 	"media":             {"routing", "media/braid"},
 	"media/nack":        {},
-	"node/access":       {"media", "media/nack"},
+	"node/access":       {"media", "media/nack", "node/fair"},
 	"node/keyset":       {"node/access/token"},
 	"node":              {"*"},
 	"sim/demo":          {"*"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ternmesh/tern/media"
 	"github.com/ternmesh/tern/node/access/token"
+	"github.com/ternmesh/tern/node/fair"
 )
 
 // right is what a session lives on.
@@ -76,7 +77,7 @@ func (a *Access) check(r *http.Request) (join, *problem) {
 	if !a.joins.allow(r.RemoteAddr, now) {
 		return join{}, &problem{status: http.StatusTooManyRequests, detail: "too many requests", reason: "join_rate", retryAfter: 1}
 	}
-	j := join{app: r.PathValue("app"), channel: r.PathValue("channel"), source: sourceOf(r.RemoteAddr)}
+	j := join{app: r.PathValue("app"), channel: r.PathValue("channel"), source: fair.SourceOf(r.RemoteAddr)}
 	user := r.URL.Query().Get("user")
 	switch {
 	case !validChannel(j.channel):

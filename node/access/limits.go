@@ -2,12 +2,13 @@ package access
 
 import (
 	"container/list"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/ternmesh/tern/node/fair"
 )
 
 // maxSources bounds the addresses whose joins are remembered.
@@ -36,7 +37,7 @@ func newSourceLimits(limit rate.Limit, burst int) *sourceLimits {
 // allow takes one join from the bucket of remote ("host:port"). Addresses that do not
 // parse share one bucket.
 func (l *sourceLimits) allow(remote string, now time.Time) bool {
-	addr := sourceOf(remote)
+	addr := fair.SourceOf(remote)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e, ok := l.byAddr[addr]
@@ -50,23 +51,4 @@ func (l *sourceLimits) allow(remote string, now time.Time) bool {
 	}
 	l.recent.MoveToFront(e)
 	return e.Value.(*sourceLimit).bucket.AllowN(now, 1)
-}
-
-// sourceOf reduces host:port to what is limited.
-func sourceOf(remote string) netip.Prefix {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits)
-	return p
 }

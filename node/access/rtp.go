@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ternmesh/tern/media"
+	"github.com/ternmesh/tern/node/fair"
 )
 
 // openRTP opens a plain RTP ingest: a pair of UDP ports for each track, named by an SDP.
@@ -64,7 +65,7 @@ func (a *Access) enterRTP(r *http.Request) (j join, body []byte, p *problem) {
 
 // sessionRTP prepares a session of plain RTP within the quota of app and source.
 func (a *Access) sessionRTP(r *http.Request, kind string, j join, need right, until time.Time) (*session, *problem) {
-	source := sourceOf(r.RemoteAddr)
+	source := fair.SourceOf(r.RemoteAddr)
 	if p := a.ingests.take(j.app, source); p != nil {
 		return nil, p
 	}

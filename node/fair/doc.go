@@ -1,4 +1,4 @@
-// Package fair shares the connections of a listener among those who connect.
+// Package fair says whom a remote address counts as, and shares the connections of a listener among those who connect.
 //
 //	source.go  whom a remote address counts as
 //	listen.go  the listener: how many at once, in all and of one source
