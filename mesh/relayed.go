@@ -138,12 +138,12 @@ func (l *link) bring(now time.Time, p passing) {
 		return
 	}
 	near := func(a transit) bool { return a.fresh(now) && (t.low-a.low).Abs() <= transitStep }
-	believed := near(l.via) || near(l.doubted)
-	if l.span = p.number; !believed {
-		if l.doubted = t; !known {
-			return
-		}
-		t.low = l.via.low
+	if l.span = p.number; near(l.via) || near(l.doubted) {
+		l.via, l.doubted = t, transit{}
+		return
 	}
-	l.via = t
+	if l.doubted = t; known {
+		t.low = l.via.low
+		l.via = t
+	}
 }
