@@ -136,14 +136,18 @@ func readOrder(w http.ResponseWriter, r *http.Request, into any) bool {
 		err = d.Decode(into)
 	}
 	if err != nil {
-		status := http.StatusBadRequest
-		if errors.As(err, new(*http.MaxBytesError)) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		writeError(w, status, fmt.Errorf("the body is not the JSON that is expected here: %w", err))
+		writeError(w, bodyStatus(err), fmt.Errorf("the body is not the JSON that is expected here: %w", err))
 		return false
 	}
 	return true
+}
+
+// bodyStatus is the status of a body that could not be read, or not understood.
+func bodyStatus(err error) int {
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusBadRequest
 }
 
 // editPolicy changes a part of the policy in force for a request, and starts anew where another change came in between.

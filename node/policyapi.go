@@ -90,7 +90,7 @@ func (n *Node) parse(c gate.Caller, doc []byte) (control.Policy, error) {
 func (n *Node) applyPolicy(w http.ResponseWriter, r *http.Request) {
 	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, control.MaxDocumentBytes))
 	if err != nil {
-		writeError(w, http.StatusRequestEntityTooLarge, err)
+		writeError(w, bodyStatus(err), fmt.Errorf("the document did not come whole (it may have %d bytes): %w", control.MaxDocumentBytes, err))
 		return
 	}
 	ifVersion, err := number(r, "if_version")

@@ -2,9 +2,13 @@ package node
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/iotest"
 
+	"github.com/ternmesh/tern/control"
 	"github.com/ternmesh/tern/node/gate"
 )
 
@@ -30,3 +34,23 @@ func TestOneDocumentIsReadAtATime(t *testing.T) {
 		t.Errorf("an owner afterwards: %v", err)
 	}
 }
+
+func TestABodyThatBreaksIsNotTooLarge(t *testing.T) {
+	n := &Node{}
+	for _, take := range []http.HandlerFunc{n.applyPolicy, func(w http.ResponseWriter, r *http.Request) { readOrder(w, r, new(struct{})) }} {
+		for want, body := range map[int]io.Reader{
+			http.StatusBadRequest:            iotest.ErrReader(io.ErrUnexpectedEOF),
+			http.StatusRequestEntityTooLarge: io.LimitReader(endless{}, control.MaxDocumentBytes+1),
+		} {
+			w := httptest.NewRecorder()
+			if take(w, httptest.NewRequest(http.MethodPut, "/", body)); w.Code != want {
+				t.Errorf("%d %s, want %d", w.Code, w.Body, want)
+			}
+		}
+	}
+}
+
+// endless is a body without an end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
