@@ -61,7 +61,7 @@ func TestUnequalPathsStayAlive(t *testing.T) {
 						} else {
 							pause(50 * ms)
 						}
-						if i >= 30 && !expectAllAlive(t, name+" at delays "+fmt.Sprintf("%d", d), s, back) {
+						if i >= 20 && !expectAllAlive(t, name+" at delays "+fmt.Sprintf("%d", d), s, back) {
 							return
 						}
 					}

@@ -75,6 +75,21 @@ func TestWorkingOffAfterASilenceIsNoStandingDelay(t *testing.T) {
 	}
 }
 
+// An arrival may lie a moment before the last one, by rounded times and what frames waited for the reader: that is no silence, and a
+// queue shows.
+func TestArrivalsAMomentApartAreNoSilence(t *testing.T) {
+	var l lull
+	for i := range uint64(100) {
+		l.add(20, 1000+i)
+	}
+	for i := range uint64(3 * lullMS) {
+		l.add(60, 1100+i-2*(i%2))
+	}
+	if l.delay() != 60 {
+		t.Errorf("a queue that has stood for %d ms shows %d ms of delay, want 60", 3*lullMS, l.delay())
+	}
+}
+
 // What a frame has waited in this node's own socket is no delay of its path; what it has waited beyond all patience is.
 func TestWaitingForTheReaderIsNoDelay(t *testing.T) {
 	var in inbound

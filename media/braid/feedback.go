@@ -60,13 +60,13 @@ func (s *Session) feedbackLoop(ctx context.Context) error {
 			if s.f.replaceDead(now) {
 				s.f.refresh()
 			}
+			changed, sized := s.reportNow.Swap(false), s.sized.Swap(false) // first, so that the report has what they stand for
 			s.compose(&r, now)
 			if beat.step(&r) {
 				s.alert(now)
 			}
-			calm, sized := s.calm(now), s.sized.Swap(false)
-			told = beat.due(&r, calm, s.patience()) || s.reportNow.Swap(false) ||
-				sized && calm && now.Sub(s.began) > alertFor // the first probes are answered by the first report
+			calm := s.calm(now)
+			told = beat.due(&r, calm, s.patience()) || changed || sized && calm
 		}
 		if told {
 			buf, last = s.sendReport(&r, buf), time.Now()
@@ -341,6 +341,7 @@ func (f *flow) outPath(id uint8) *outPath {
 // path lives and the next frame sent becomes the mark; if neither did for too long, the path is dead, and so is one that
 // brings its frames corrupt. Dead paths still get copies, so they come back by themselves.
 func (p *outPath) heard(in inReport, now time.Time, wait time.Duration) {
+	was := p.seen
 	p.seen = in
 	switch {
 	case in.broken, in.silent:
@@ -351,6 +352,8 @@ func (p *outPath) heard(in inReport, now time.Time, wait time.Duration) {
 		p.markAt, p.dead = time.Time{}, false
 	case now.Sub(p.markAt) > deadAfter+wait:
 		p.die(now)
+	case (was.broken || was.silent) && in.received > was.received:
+		p.dead = false // the same, and the mark has time yet
 	}
 }
 

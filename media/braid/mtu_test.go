@@ -101,3 +101,34 @@ func TestSizingNeedsEvidence(t *testing.T) {
 		t.Error("a path is not tried for five minutes")
 	}
 }
+
+// An idle session answers size probes before they are sent again.
+func TestSizeProbesAreAnsweredWithoutMedia(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *testNet) {
+		a, b, _, _ := four(n)
+		probes := 0
+		n.set(func() {
+			n.inspect = func(from, to NodeID, frame []byte) bool {
+				if from <= 2 && frame[3]&0xf == kindSize {
+					probes++
+				}
+				return true
+			}
+		})
+		for _, s := range []*Session{a.session(2), b.session(1)} {
+			pause(3 * time.Second)
+			s.f.sendMu.Lock()
+			for _, p := range s.f.paths {
+				if p.size.tries != 0 || p.seen.sizes&fullSize == 0 {
+					t.Errorf("node %d's path %v: try %d, sizes %b", s.b.cfg.Self, p.relays[:p.relayN], p.size.tries, p.seen.sizes)
+				}
+			}
+			s.f.sendMu.Unlock()
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if probes != 6 {
+			t.Errorf("%d probes on three paths of each node, want one each", probes)
+		}
+	})
+}

@@ -123,13 +123,13 @@ type paceState struct {
 func (s *paceState) noted(p *inPath, bytes, nowMS uint64) bool {
 	s.copies++
 	s.bytes += bytes
-	s.begun = s.begun || nowMS > s.cameMS+paceBegins
-	s.cameMS = nowMS
+	begins := nowMS > s.cameMS+paceBegins
+	s.begun, s.cameMS = s.begun || begins, nowMS
 	if !s.lossy && (p.lost() > p.toldLost || p.congested > p.toldCongested || p.high() && !p.toldHigh) {
 		s.lossy = true
 		return nowMS >= s.toldMS+uint64(paceLeast.Milliseconds())
 	}
-	return s.begun || s.copies-s.told == paceMost && !s.calm(nowMS)
+	return begins || s.copies-s.told == paceMost && !s.calm(nowMS)
 }
 
 // due reports whether a message is due; beside: a report goes out now.

@@ -63,6 +63,21 @@ func TestAbsurdPaceReportsAreHarmless(t *testing.T) {
 	})
 }
 
+// Media that begins is told of at once, but asked for once: an older peer takes no such messages, and nothing notes that one went out.
+func TestABeginningIsNotedOnce(t *testing.T) {
+	var s paceState
+	var p inPath
+	noted := 0
+	for ms := range uint64(1000) {
+		if s.noted(&p, 100, 100_000+ms) {
+			noted++
+		}
+	}
+	if !s.begun || noted != 1 {
+		t.Errorf("a stream's beginning is noted %d times, begun %v", noted, s.begun)
+	}
+}
+
 // Feedback costs at most one byte in a hundred of the media that it is about.
 func TestPaceFeedbackIsCheap(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *testNet) {

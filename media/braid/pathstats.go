@@ -311,8 +311,8 @@ func (l *lull) add(delay int64, nowMS uint64) {
 	case nowMS >= max(l.at+lullMS, l.until):
 		l.at, l.now, l.old = nowMS, delay, l.now
 	}
-	if silence := nowMS - l.last; l.last != 0 && silence >= lullMS {
-		l.until = nowMS + min(silence, lumpMS)
+	if l.last != 0 && nowMS >= l.last+lullMS { // it may lie before the last: times are of the kernel, and rounded
+		l.until = nowMS + min(nowMS-l.last, lumpMS)
 	}
 	l.last = nowMS
 	l.now = min(l.now, delay)
