@@ -10,6 +10,7 @@
 //	refusals.go   which refusals are logged
 //	limits.go     joins per source address
 //	quota.go      plain RTP ingests per app and source address; an app's limits
+//	halfopen.go   which session gives way where too many wait for their clients to connect
 //	admit.go      token -> grant -> the session's right and expiry
 //	proxies.go    whose request it is, behind reverse proxies
 //	owner.go      what the network's owner allows, by its headers; pure
