@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,10 +18,10 @@ import (
 )
 
 const (
-	// stepsAtMost bounds one count; a step takes some microseconds.
+	// stepsAtMost bounds one count; a step takes some microseconds, 25 to 70 on a busy machine.
 	stepsAtMost = 5_000_000
 	// stepsWithin bounds the time for it: a thread that waits for one that is held would wait for ever.
-	stepsWithin = 2 * time.Minute
+	stepsWithin = 5 * time.Minute
 	// loopEntry is called when a benchmark's loop begins and when it ends, and not between.
 	loopEntry = "testing.(*B).loopSlowPath"
 	// waitAll has wait4 wait for threads too (__WALL), and for those alone that this thread traces (__WNOTHREAD).
@@ -61,7 +62,7 @@ func Instructions(ctx context.Context, binary, dir, benchmark string, rounds int
 	}()
 	<-done
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		err = fmt.Errorf("it was ended (%w): a round that waits for another goroutine's thread, which is held, cannot be counted", ctx.Err())
 	}
 	if err != nil {
 		return 0, fmt.Errorf("count the instructions of %s: %w", benchmark, err)
@@ -101,6 +102,7 @@ type tracee struct {
 	cmd     *exec.Cmd
 	pid     int
 	threads map[int]bool
+	held    bool // all threads but one stay where they are
 	release func() bool
 }
 
@@ -110,37 +112,51 @@ func (t *tracee) start(ctx context.Context, binary, dir, benchmark string, round
 	t.cmd.Dir, t.cmd.SysProcAttr = dir, &syscall.SysProcAttr{Ptrace: true}
 	t.cmd.Env = append(os.Environ(), stepsDebug, "GOGC=off", "GOMAXPROCS=1")
 	if err := t.cmd.Start(); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoSteps, err)
+		return unlessMay(err)
 	}
 	t.pid, t.threads = t.cmd.Process.Pid, map[int]bool{t.cmd.Process.Pid: true}
 	t.release = context.AfterFunc(ctx, func() { _ = syscall.Kill(t.pid, syscall.SIGKILL) })
-	var status syscall.WaitStatus
-	_, err := syscall.Wait4(t.pid, &status, waitAll, nil)
+	_, _, err := t.next()
 	if err == nil {
-		err = syscall.PtraceSetOptions(t.pid, syscall.PTRACE_O_TRACECLONE|exitKill)
+		err = unlessMay(syscall.PtraceSetOptions(t.pid, syscall.PTRACE_O_TRACECLONE|exitKill))
 	}
 	if err != nil {
 		t.end()
+	}
+	return err
+}
+
+// unlessMay tells what the kernel does not permit, or does not have, from what is wrong with the call.
+func unlessMay(err error) error {
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) {
 		return fmt.Errorf("%w: %w", ErrNoSteps, err)
 	}
-	return nil
+	return err
 }
 
 // end kills the process and takes its remains away.
 func (t *tracee) end() {
 	t.release()
-	_ = syscall.Kill(t.pid, syscall.SIGKILL)
-	for len(t.threads) > 0 {
-		var status syscall.WaitStatus
-		tid, err := syscall.Wait4(-1, &status, waitAll, nil)
-		if err != nil {
-			break
-		}
-		if status.Exited() || status.Signaled() {
-			delete(t.threads, tid)
-		}
+	if t.threads[t.pid] { // else it is gone, and its number may be another's
+		_ = syscall.Kill(t.pid, syscall.SIGKILL)
+	}
+	for err := error(nil); err == nil; {
+		_, _, err = t.next()
 	}
 	_ = t.cmd.Process.Release()
+}
+
+// next waits until any thread stops, and returns which. All are waited for at once: one that was killed is gone only when the remains
+// of all the others have been taken away.
+func (t *tracee) next() (tid int, status syscall.WaitStatus, err error) {
+	for len(t.threads) > 0 {
+		tid, err = syscall.Wait4(-1, &status, waitAll, nil)
+		if err != nil || status.Stopped() {
+			return tid, status, err
+		}
+		delete(t.threads, tid)
+	}
+	return 0, 0, errors.New("the benchmark ended before its loop did: is there one of that name?")
 }
 
 // count lets the benchmark run to where its loop has begun, holds all other threads, and steps to the loop's end.
@@ -157,21 +173,25 @@ func (t *tracee) count() (int, error) {
 	if _, err := syscall.PtracePeekData(worker, uintptr(regs.Rsp), back[:]); err != nil {
 		return 0, err
 	}
-	if worker, err = t.runTo(worker, uintptr(binary.LittleEndian.Uint64(back[:]))); err != nil {
+	// Held before the loop begins and not after: had the runtime's monitor asked the goroutine to make room, it does so on this way, and
+	// what others have to do is not counted.
+	if err := t.hold(worker); err != nil {
 		return 0, err
 	}
-	if err := t.hold(worker); err != nil {
+	if _, err = t.runTo(worker, uintptr(binary.LittleEndian.Uint64(back[:]))); err != nil {
 		return 0, err
 	}
 	for n := 1; n <= stepsAtMost; n++ {
 		if err := syscall.PtraceSingleStep(worker); err != nil {
-			return n, err
+			return 0, err
 		}
-		if err := t.stopped(worker); err != nil {
-			return n, err
+		for tid := 0; tid != worker; { // a thread that has just been made stops too, and stays so
+			if tid, _, err = t.next(); err != nil {
+				return 0, err
+			}
 		}
 		if err := syscall.PtraceGetRegs(worker, &regs); err != nil {
-			return n, err
+			return 0, err
 		}
 		if uintptr(regs.Rip) == t.entry {
 			return n, nil
@@ -180,9 +200,9 @@ func (t *tracee) count() (int, error) {
 	return 0, fmt.Errorf("more than %d: take fewer rounds", stepsAtMost)
 }
 
-// runTo continues a thread, and all others with it, until one comes to an address, and returns which.
+// runTo continues a thread, and those that it makes unless threads are held, until one comes to an address, and returns which.
 func (t *tracee) runTo(tid int, at uintptr) (int, error) {
-	saved := make([]byte, 1)
+	worker, saved := tid, make([]byte, 1)
 	if _, err := syscall.PtracePeekText(tid, at, saved); err != nil {
 		return 0, err
 	}
@@ -192,31 +212,23 @@ func (t *tracee) runTo(tid int, at uintptr) (int, error) {
 	err := syscall.PtraceCont(tid, 0)
 	for err == nil {
 		var status syscall.WaitStatus
-		if tid, err = syscall.Wait4(-1, &status, waitAll, nil); err != nil {
+		if tid, status, err = t.next(); err != nil {
 			break
 		}
-		switch {
-		case status.Exited() || status.Signaled():
-			delete(t.threads, tid)
-			if len(t.threads) == 0 {
-				return 0, errors.New("the benchmark ended before its loop did: is there one of that name?")
-			}
-			continue
-		case status.StopSignal() == syscall.SIGTRAP && status.TrapCause() == 0:
-			var regs syscall.PtraceRegs
-			if err = syscall.PtraceGetRegs(tid, &regs); err != nil || uintptr(regs.Rip) != at+1 {
-				break
-			}
-			regs.Rip--
-			_, poke := syscall.PtracePokeText(tid, at, saved)
-			return tid, errors.Join(poke, syscall.PtraceSetRegs(tid, &regs))
-		}
 		signal := 0
-		if s := status.StopSignal(); s != syscall.SIGTRAP && (s != syscall.SIGSTOP || t.threads[tid]) {
+		switch s := status.StopSignal(); {
+		case s == syscall.SIGTRAP && status.TrapCause() == 0:
+			var regs syscall.PtraceRegs
+			if err = syscall.PtraceGetRegs(tid, &regs); err == nil && uintptr(regs.Rip) == at+1 {
+				regs.Rip--
+				_, poke := syscall.PtracePokeText(tid, at, saved)
+				return tid, errors.Join(poke, syscall.PtraceSetRegs(tid, &regs))
+			}
+		case s != syscall.SIGTRAP && (s != syscall.SIGSTOP || t.threads[tid]):
 			signal = int(s)
 		}
 		t.threads[tid] = true // a new thread stops once, as it begins
-		if err == nil {
+		if err == nil && (tid == worker || !t.held) {
 			err = syscall.PtraceCont(tid, signal)
 		}
 	}
@@ -225,27 +237,20 @@ func (t *tracee) runTo(tid int, at uintptr) (int, error) {
 
 // hold stops every thread but one: nothing is preempted, collected or woken while its instructions are counted.
 func (t *tracee) hold(worker int) error {
-	for tid := range t.threads {
-		if tid == worker {
-			continue
-		}
+	t.held = true
+	running := maps.Clone(t.threads)
+	delete(running, worker)
+	for tid := range running {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(t.pid), uintptr(tid), uintptr(syscall.SIGSTOP)); errno != 0 {
 			return errno
 		}
-		if err := t.stopped(tid); err != nil {
+	}
+	for len(running) > 0 {
+		tid, _, err := t.next()
+		if err != nil {
 			return err
 		}
+		delete(running, tid) // whatever it has stopped for
 	}
 	return nil
-}
-
-// stopped waits until a thread has stopped, for whatever reason.
-func (t *tracee) stopped(tid int) error {
-	var status syscall.WaitStatus
-	_, err := syscall.Wait4(tid, &status, waitAll, nil)
-	if err == nil && !status.Stopped() {
-		delete(t.threads, tid)
-		err = errors.New("the benchmark ended")
-	}
-	return err
 }

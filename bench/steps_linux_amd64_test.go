@@ -1,10 +1,13 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"math"
 	"os"
+	"runtime"
 	"testing"
+	"time"
 )
 
 // summed keeps the compiler from leaving the work out.
@@ -21,6 +24,39 @@ func sum(b *testing.B, to int) {
 func BenchmarkSum(b *testing.B) {
 	b.Run("100", func(b *testing.B) { sum(b, 100) })
 	b.Run("200", func(b *testing.B) { sum(b, 200) })
+}
+
+// BenchmarkElsewhere has its work done by another thread.
+func BenchmarkElsewhere(b *testing.B) {
+	ask, done := make(chan int), make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		for n := range ask {
+			done <- n
+		}
+	}()
+	for b.Loop() {
+		ask <- 1
+		<-done
+	}
+	close(ask)
+}
+
+// What waits for a thread that is held waits for ever, and is killed in the end: nothing of it may stay, nor who counts.
+func TestABenchmarkThatWaitsForAHeldThreadIsEnded(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+	defer cancel()
+	_, err = Instructions(ctx, self, ".", "BenchmarkElsewhere", 2)
+	if errors.Is(err, ErrNoSteps) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that the time is over", err)
+	}
 }
 
 func TestInstructionsAreCountedTheSameEachTime(t *testing.T) {
@@ -47,6 +83,9 @@ func TestInstructionsAreCountedTheSameEachTime(t *testing.T) {
 	}
 	if _, err := Instructions(t.Context(), self, ".", "BenchmarkNone", 1); err == nil {
 		t.Error("a benchmark that does not exist was counted")
+	}
+	if _, err := Instructions(t.Context(), self, "nowhere", "BenchmarkSum", 1); err == nil || errors.Is(err, ErrNoSteps) {
+		t.Errorf("a folder that is not there: %v, want that, and not that tracing is not permitted", err)
 	}
 	if _, err := Instructions(t.Context(), "/bin/true", ".", "BenchmarkSum", 1); err == nil {
 		t.Error("a program without benchmarks was counted")
