@@ -16,8 +16,8 @@ const (
 	Restricted
 	// Symmetric has a public port of its own for each destination, and only that destination may answer.
 	Symmetric
-	// Static maps one to one: every port is itself at the public address, and anyone may send there, unasked. What a server behind a
-	// translator needs, and clouds give.
+	// Static maps one to one: every port is itself at the public address, and anyone may send there, unasked. It arrives at the host's
+	// first address of that family. What a server behind a translator needs, and clouds give.
 	Static
 )
 
@@ -144,7 +144,13 @@ func (n *Network) SetNAT(host string, nat NAT) {
 		panic("sim: public address " + nat.Public.String() + " of host " + host + " belongs to another")
 	}
 	h.nat = newTranslator(nat)
-	h.nat.host = h.addrs[0]
+	if nat.Kind == Static {
+		inside, ok := h.source(netip.AddrPortFrom(netip.IPv6Unspecified(), 0), nat.Public)
+		if !ok {
+			panic("sim: host " + host + " has no address of the family of " + nat.Public.String())
+		}
+		h.nat.host = inside.Addr()
+	}
 	n.addrs[nat.Public] = h
 }
 

@@ -79,6 +79,24 @@ func TestAStaticNATKeepsPortsAndLetsEveryoneIn(t *testing.T) {
 	})
 }
 
+func TestAStaticNATLeadsToTheAddressOfItsFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(1)
+		defer n.Close()
+		n.Host("a", netip.MustParseAddr("fd00::1"))
+		conn, err := n.Host("a", address(1)).ListenPacket(t.Context(), netip.AddrPortFrom(address(1), 7000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := conn.(*Conn), listen(t, n.Host("b", address(2)), 7000)
+		n.SetNAT("a", NAT{Kind: Static, Public: public})
+		write(t, b, netip.AddrPortFrom(public, 7000), "unasked")
+		if got := read(t, a, time.Second); got != "unasked" {
+			t.Errorf("a host with an IPv6 address too got %q", got)
+		}
+	})
+}
+
 func TestNATHidesThePrivateAddressAndForgetsWhatIsIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, a, b, _ := natted(t, Restricted)

@@ -47,10 +47,11 @@ func (p *reader) loss(path string, v any) *Loss {
 		if file, ok := v["trace"]; ok {
 			return p.trace(path+".trace", fmt.Sprint(file))
 		}
-		if v["profile"] == nil {
+		profile, ok := v["profile"]
+		if !ok {
 			return nil // an unknown key, which has been reported
 		}
-		name := fmt.Sprint(v["profile"])
+		name, _ := profile.(string)
 		l, ok := Profiles[name]
 		if !ok {
 			p.add(path+".profile", "%q is not one of %s", name, strings.Join(slices.Sorted(maps.Keys(Profiles)), ", "))

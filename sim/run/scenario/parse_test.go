@@ -337,7 +337,7 @@ nodes:
 links:
   default: {delay: 40ms, loss: {gee: {p: 1}}}
   pairs:
-    - {to: sin, delay: 3ms}
+    - {to: sin, delay: 3ms, loss: {profile: }}
 streams:
   - {name: cam, from: fra, to: [sin], app: a b}
 events:
@@ -352,7 +352,7 @@ name: y
 `), files)
 	for _, want := range []string{
 		`line 3: nodes.fra.region: "EU" must be`, "line 3: nodes.fra.shared_risk: 5 risks", `line 4: nodes.sin.nat: "symmetric": others must reach`,
-		`line 7: links.default.loss.gee: unknown key, did you mean "ge"?`, "line 9: links.pairs[0].from: is missing: name a node", `line 11: streams[0].app: "a b" holds a character`,
+		`line 7: links.default.loss.gee: unknown key, did you mean "ge"?`, "line 9: links.pairs[0].from: is missing: name a node", `line 9: links.pairs[0].loss.profile: "" is not one of`, `line 11: streams[0].app: "a b" holds a character`,
 		"line 13: events[0].loss: does not go with action: kill: give another event for it", "line 15: events[2]: a policy through iad at 3s: that node is dead (until 6s)",
 		"line 16: events[3].loss: does not go with action: down", "line 17: events[4].action: does not go with partition", "line 17: events[4].partition[1]: a group has at least one node",
 		"line 18: events[5].delay: does not go with flood", "line 19: events[6].loss: 5 has no unit: write 5%", `line 20: the key "name" is there already, at line 1`,
