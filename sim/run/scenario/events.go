@@ -30,6 +30,7 @@ func (p *reader) events() {
 // repeat writes an event and its repetitions out, each within the scenario.
 func (p *reader) repeat(path string, f eventFile, e Event) {
 	every := p.duration(path+".every", f.Every, 0)
+	lasts := e.Policy == nil && e.Action != Rebind && e.Action != Handover && e.Action != Restart // the others are over at once
 	switch {
 	case every == 0 && f.Times != 0:
 		p.add(path+".times", "without every")
@@ -37,7 +38,7 @@ func (p *reader) repeat(path string, f eventFile, e Event) {
 	case every > 0 && e.For >= every:
 		p.add(path+".every", "%v is not longer than for: %v", every, e.For)
 		return
-	case every > 0 && e.For == 0:
+	case every > 0 && e.For == 0 && lasts:
 		p.add(path+".every", "what repeats must end: set for")
 		return
 	case f.Times < 0:

@@ -62,12 +62,14 @@ func (c *collector) decode(data []byte) *file {
 // faults are reported too. False: nothing can be said about values.
 func decodeAll[T any](c *collector, data []byte, v *T) bool {
 	if err := document.Decode(data, v); err != nil {
-		var other []Problem // than unknown keys
+		var other []Problem // than unknown keys and keys that are there twice, which decodeLoosely does not see
 		for _, line := range strings.Split(err.Error(), "\n") {
-			if p := lineFirst(line); strings.HasPrefix(p.Reason, "unknown key") {
+			p := lineFirst(line)
+			alone := strings.HasPrefix(p.Reason, "unknown key") || twice.MatchString(p.Reason)
+			p.Reason = inWords(p.Reason)
+			if alone {
 				c.problems = append(c.problems, p)
 			} else {
-				p.Reason = inWords(p.Reason)
 				other = append(other, p)
 			}
 		}

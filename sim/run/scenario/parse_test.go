@@ -328,6 +328,36 @@ events:
 	}
 }
 
+func TestWhatIsOverAtOnceRepeatsWithoutFor(t *testing.T) {
+	s, err := Parse([]byte(`name: x
+duration: 60s
+nodes:
+  fra: {region: eu}
+  sin: {region: ap}
+links: {default: {delay: 40ms}}
+streams:
+  - {name: phone, from: fra, to: [sin], webrtc: true, nat: cone}
+events:
+  - {at: 2s, last_mile: phone, action: handover, every: 20s}
+  - {at: 3s, node: sin, action: restart, every: 30s}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Events) != 5 {
+		t.Errorf("%d events, want handovers at 2, 22 and 42 s, restarts at 3 and 33 s", len(s.Events))
+	}
+}
+
+func TestAKeyThatIsThereTwiceIsToldOfBesideWrongShapes(t *testing.T) {
+	_, err := Parse([]byte("name: x\nname: y\nnodes:\n  sin: [a]\n"), nil)
+	for _, want := range []string{`line 2: the key "name" is there already, at line 1`, "line 4: nodes.sin: this is a list"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}
+
 func TestWhatMeansNothingIsNotLeftOutWithoutAWord(t *testing.T) {
 	_, err := Parse([]byte(`name: x
 nodes:
