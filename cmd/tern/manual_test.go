@@ -46,6 +46,7 @@ var plain = map[string]string{
 	"tern audit export":          "JSON",
 	"tern bench fanout":          "media",
 	"tern bench gate":            "a verdict on bench/gate.json",
+	"tern bench instructions":    "lines of go test -bench", // which bench gate reads
 	"tern ca admin":              "files",
 	"tern ca authority":          "files",
 	"tern ca init":               "files",
