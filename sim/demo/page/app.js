@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const layers = ground($("map"));
 let state = null; // newest answer of /api/state
 let session = null; // app and token
+let ready = null; // promise of the first state and session
 let endCamera = null, viewer = null; // what ends the camera; the call that watches
 const place = new Map(); // path as text -> its index, so that a path keeps its style while it lives
 
@@ -29,6 +30,7 @@ function press(id, note, action) {
   $(id).addEventListener("click", async () => {
     $(id).disabled = true;
     try {
+      await ready; // a page that has just come knows no city
       await action();
     } catch (e) {
       say(note, e.message, true);
@@ -242,6 +244,6 @@ for (const [id, what] of [["kill-relay", "kill_relay"], ["kill-direct", "kill_di
 }
 press("lose", "break-note", () => api("api/action", { do: state.lossy ? "stop_losing" : "lose" }));
 
-session = await api("api/session");
-await refresh();
+ready = api("api/session").then((s) => { session = s; return refresh(); });
+await ready;
 setInterval(refresh, 1000);

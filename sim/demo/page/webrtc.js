@@ -16,7 +16,8 @@ async function exchange(pc, url, token) {
   });
   if (answer.status !== 201) {
     pc.close();
-    throw new Error(answer.status === 404 ? "nothing is published there yet" : `the node answered ${answer.status}`);
+    const problem = await answer.json().catch(() => ({})); // RFC 9457
+    throw new Error(problem.detail ?? `the node answered ${answer.status}`);
   }
   await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
   const location = answer.headers.get("Location");
